@@ -1,0 +1,1 @@
+//! Kernel tests of tapvs: real network stacks in namespaces.

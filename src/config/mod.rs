@@ -1,0 +1,8 @@
+//! TOML text to a [`Config`] that cannot be wrong. Reads no files and hides no defaults.
+
+mod model;
+
+pub use model::{
+    Attach, Config, Forward, Link, Method, Network, Route, Router, Scheduler, Server, Service,
+    Timeouts, Unserved, VirtualIp,
+};

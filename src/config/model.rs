@@ -1,0 +1,218 @@
+//! What a configuration means: every value here has already passed every rule.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use crate::addr::{Cidr, Endpoint, MacAddr, Proto};
+use crate::time::Duration;
+
+/// A whole, valid configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `[router]`.
+    pub router: Router,
+    /// `[[network]]`, in file order; a `NetworkId` is a position in it.
+    pub networks: Vec<Network>,
+    /// `[[route]]`; every `via` lies in the network named by `network`.
+    pub routes: Vec<Route>,
+    /// `[[virtual_ip]]`.
+    pub virtual_ips: Vec<VirtualIp>,
+    /// `[[service]]`, in file order.
+    pub services: Vec<Service>,
+}
+
+/// `[router]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Router {
+    /// Names the router in logs; part of what its MAC addresses are derived from.
+    pub name: String,
+    /// Where the operator's commands will connect. Default `/run/tapvs/NAME.sock`.
+    pub control_socket: PathBuf,
+    /// Flow table size; `None`: a quarter of memory, at most 1,000,000.
+    pub max_flows: Option<u32>,
+    /// What is routed that is neither a service nor a reply.
+    pub forward: Forward,
+    /// What a VIP's port without a service answers.
+    pub unserved: Unserved,
+    /// How long a flow lives in each state.
+    pub timeouts: Timeouts,
+}
+
+/// What is routed that is neither a service nor a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forward {
+    /// Nothing.
+    None,
+    /// What a network that holds real servers sends elsewhere.
+    ServersOut,
+    /// Everything.
+    All,
+}
+
+/// What a VIP's port without a service answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unserved {
+    /// TCP: RST; UDP: ICMP port unreachable.
+    Reset,
+    /// ICMP port unreachable for both.
+    Icmp,
+    /// Nothing.
+    Drop,
+}
+
+/// How long a flow lives in each state since its last packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// TCP SYN_SENT.
+    pub syn_sent: Duration,
+    /// TCP SYN_RECV.
+    pub syn_recv: Duration,
+    /// TCP ESTABLISHED.
+    pub established: Duration,
+    /// TCP FIN_WAIT.
+    pub fin_wait: Duration,
+    /// TCP TIME_WAIT.
+    pub time_wait: Duration,
+    /// TCP CLOSE.
+    pub close: Duration,
+    /// TCP CLOSE_WAIT.
+    pub close_wait: Duration,
+    /// TCP LAST_ACK.
+    pub last_ack: Duration,
+    /// UDP.
+    pub udp: Duration,
+}
+
+impl Timeouts {
+    /// What Linux IPVS uses (`ip_vs_proto_tcp.c`, `ip_vs_proto_udp.c`).
+    pub const IPVS: Self = Self {
+        syn_sent: Duration::from_secs(120),
+        syn_recv: Duration::from_secs(60),
+        established: Duration::from_secs(900),
+        fin_wait: Duration::from_secs(120),
+        time_wait: Duration::from_secs(120),
+        close: Duration::from_secs(10),
+        close_wait: Duration::from_secs(60),
+        last_ack: Duration::from_secs(30),
+        udp: Duration::from_secs(300),
+    };
+
+    /// RFC 5382 REQ-5 (established 2 h 4 min, transitory 4 min), RFC 7857 (closing 4 min),
+    /// RFC 4787 REQ-5 (UDP 5 min).
+    pub const RFC: Self = Self {
+        syn_sent: Duration::from_secs(240),
+        syn_recv: Duration::from_secs(240),
+        established: Duration::from_secs(7_440),
+        fin_wait: Duration::from_secs(240),
+        time_wait: Duration::from_secs(240),
+        close: Duration::from_secs(240),
+        close_wait: Duration::from_secs(240),
+        last_ack: Duration::from_secs(240),
+        udp: Duration::from_secs(300),
+    };
+}
+
+/// `[[network]]`: one broadcast domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Its label, unique.
+    pub name: String,
+    /// Its TAP devices; exactly one until bridging exists.
+    pub links: Vec<Link>,
+    /// The router's own addresses in it, unique over all networks.
+    pub addresses: Vec<Cidr>,
+    /// The default route's next hop, inside one of `addresses`' prefixes.
+    pub gateway: Option<IpAddr>,
+    /// Largest IP packet, in bytes: 576 to 9,000.
+    pub mtu: u16,
+    /// The router's MAC in this network; `None`: derived from router and network name.
+    pub mac: Option<MacAddr>,
+}
+
+/// One entry of `links`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The TAP's interface name, 1 to 15 bytes.
+    pub tap: String,
+    /// The NIC it is joined with.
+    pub attach: Option<Attach>,
+}
+
+/// `attach`: the NIC that a TAP is joined with in a kernel bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attach {
+    /// The NIC's interface name.
+    pub nic: String,
+    /// Take the NIC even when it carries the host's address or default route.
+    pub force: bool,
+}
+
+/// `[[route]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The destination prefix, host bits cleared.
+    pub to: Cidr,
+    /// The next hop.
+    pub via: IpAddr,
+    /// Position of the network that holds `via`.
+    pub network: usize,
+}
+
+/// `[[virtual_ip]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VirtualIp {
+    /// The floating address.
+    pub address: IpAddr,
+    /// Position of the network where it is answered for.
+    pub network: usize,
+}
+
+/// `[[service]]`. Unique by protocol, address and port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// A label, unique. Default `PROTOCOL:ADDRESS:PORT`.
+    pub name: String,
+    /// What it balances.
+    pub protocol: Proto,
+    /// A configured virtual IP.
+    pub address: IpAddr,
+    /// The port clients use.
+    pub port: u16,
+    /// How its packets reach the server.
+    pub method: Method,
+    /// How a server is chosen.
+    pub scheduler: Scheduler,
+    /// In file order, unique by endpoint; may be empty.
+    pub servers: Vec<Server>,
+}
+
+/// How packets reach a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Addresses and ports are rewritten both ways.
+    Nat,
+}
+
+/// How a server is chosen for a new flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheduler {
+    /// Round robin.
+    RoundRobin,
+    /// Weighted round robin, interleaved.
+    WeightedRoundRobin,
+    /// Least connections.
+    LeastConnection,
+    /// Weighted least connections.
+    WeightedLeastConnection,
+}
+
+/// `[[service.server]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// A label. Default `ADDRESS:PORT`.
+    pub name: String,
+    /// Where it listens; on a directly connected network or behind a route.
+    pub endpoint: Endpoint,
+    /// 0 to 65535; 0 takes no new flows.
+    pub weight: u16,
+}

@@ -1,0 +1,2 @@
+//! The `tapvs` binary.
+fn main() {}
