@@ -6,4 +6,5 @@
 
 pub mod addr;
 pub mod config;
+pub mod frame;
 pub mod time;

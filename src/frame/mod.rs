@@ -1,0 +1,80 @@
+//! Bytes to meaning and back: the frame buffer, parsing, in-place rewrites and builders.
+//!
+//! Holds no state and no policy. etherparse is used here and nowhere else.
+
+use std::fmt;
+
+/// Room before the Ethernet bytes, for headers that a link or a later method puts in front.
+const HEADROOM: usize = 64;
+/// Largest Ethernet frame a TAP can hand over: 64 KiB of IP, the Ethernet header and a VLAN tag.
+const CAPACITY: usize = 65_536 + 14 + 4;
+
+/// One Ethernet frame in a reused buffer. Allocated once; every later use only moves `len`.
+pub struct Frame {
+    buffer: Box<[u8]>,
+    len: usize,
+}
+
+impl Frame {
+    /// An empty frame with room for the largest one.
+    pub fn new() -> Self {
+        Self { buffer: vec![0; HEADROOM + CAPACITY].into_boxed_slice(), len: 0 }
+    }
+
+    /// A frame that holds `bytes`; what exceeds the largest frame is cut off.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let mut frame = Self::new();
+        frame.copy_from(bytes);
+        frame
+    }
+
+    /// Replaces the content by `bytes`; what exceeds the largest frame is cut off.
+    pub fn copy_from(&mut self, bytes: &[u8]) {
+        self.len = bytes.len().min(CAPACITY);
+        let len = self.len;
+        self.bytes_mut().copy_from_slice(bytes.get(..len).unwrap_or_default());
+    }
+
+    /// All the room there is, to read a frame into; call [`Frame::set_len`] afterwards.
+    pub fn room_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer[HEADROOM..]
+    }
+
+    /// Sets the length in bytes, at most the largest frame's.
+    pub fn set_len(&mut self, len: usize) {
+        self.len = len.min(CAPACITY);
+    }
+
+    /// The Ethernet bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.buffer[HEADROOM..HEADROOM + self.len]
+    }
+
+    /// The Ethernet bytes, writable.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        let len = self.len;
+        &mut self.buffer[HEADROOM..HEADROOM + len]
+    }
+
+    /// Length of the Ethernet bytes.
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is nothing in it.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+impl Default for Frame {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Frame({} bytes)", self.len)
+    }
+}
