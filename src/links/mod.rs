@@ -3,6 +3,7 @@
 //! The only room that talks to the operating system, and the only one with `unsafe`. It decides
 //! nothing: what a frame means and where it goes is not known here.
 
+pub mod child;
 pub mod error;
 pub mod namespace;
 pub mod netlink;
