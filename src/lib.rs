@@ -7,5 +7,6 @@
 pub mod addr;
 pub mod config;
 pub mod frame;
+pub mod lab;
 pub mod links;
 pub mod time;
