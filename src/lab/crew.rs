@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::deadline::Deadline;
@@ -88,6 +88,10 @@ struct Member {
     who: Who,
     child: Child,
     open_streams: u8,
+    /// Set once it is gone.
+    ended: Option<ExitStatus>,
+    /// Asked to stop: its end is no surprise.
+    leaving: bool,
     last_lines: VecDeque<String>,
 }
 
@@ -102,7 +106,7 @@ impl Crew {
     /// Nobody yet. From here on signals are events.
     pub(super) fn new(verbose: bool) -> io::Result<Self> {
         let (sender, events) = mpsc::channel();
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+        let mut signals = Signals::new([SIGINT, SIGTERM])?;
         let signalled = sender.clone();
         thread::Builder::new().name("tapvs-signals".into()).spawn(move || {
             for _ in signals.forever() {
@@ -144,6 +148,8 @@ impl Crew {
             who,
             child,
             open_streams: 2,
+            ended: None,
+            leaving: false,
             last_lines: VecDeque::with_capacity(KEPT),
         });
         if let (Some(output), Some(errors)) = streams {
@@ -162,22 +168,26 @@ impl Crew {
         writeln!(input, "{line}")
     }
 
-    /// Waits for the next line of any child.
-    pub(super) fn next(&mut self, deadline: Deadline, screen: &Screen) -> Result<Line, Stop> {
-        loop {
-            let event = match self.events.recv_timeout(deadline.remaining()?) {
+    /// Waits for the next line of any child; `None` when the deadline passes without one.
+    pub(super) fn next(
+        &mut self,
+        deadline: Deadline,
+        screen: &Screen,
+    ) -> Result<Option<Line>, Stop> {
+        while let Ok(left) = deadline.remaining() {
+            let event = match self.events.recv_timeout(left) {
                 Ok(event) => event,
-                // Said by `remaining` in the next round.
-                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Timeout) => break,
                 Err(error @ RecvTimeoutError::Disconnected) => return Err(error.into()),
             };
             if let Some(line) = self.take(event, screen)? {
-                return Ok(line);
+                return Ok(Some(line));
             }
         }
+        Ok(None)
     }
 
-    /// Waits until a child has printed a line that contains `word`.
+    /// Waits until a child has printed a line with `word` in it.
     pub(super) fn wait_for_word(
         &mut self,
         who: Who,
@@ -186,20 +196,14 @@ impl Crew {
         screen: &Screen,
     ) -> Result<(), Stop> {
         let deadline = Deadline::after(patience);
-        loop {
-            match self.next(deadline, screen) {
-                Ok(line) if line.who == who && line.text.contains(word) => return Ok(()),
-                Ok(_) => {}
-                Err(Stop::Failed(_)) if deadline.remaining().is_err() => {
-                    return Err(Stop::Failed(format!(
-                        "the {who} did not say `{word}` within {} s{}",
-                        patience.as_secs(),
-                        self.last_lines(who)
-                    )));
-                }
-                Err(stop) => return Err(stop),
+        while let Some(line) = self.next(deadline, screen)? {
+            if line.who == who && has_word(&line.text, word) {
+                return Ok(());
             }
         }
+        let seconds = patience.as_secs();
+        let last = self.last_lines(who);
+        Err(Stop::Failed(format!("the {who} did not say `{word}` within {seconds} s{last}")))
     }
 
     /// Takes in what has happened so far, without waiting.
@@ -243,26 +247,46 @@ impl Crew {
     }
 
     /// Ends every child: asks the router, which has something to tidy up, and kills the others.
-    pub(super) fn dismiss(&mut self, screen: &Screen) {
+    /// A signal cuts the router's farewell short.
+    pub(super) fn dismiss(&mut self, screen: &Screen) -> Result<(), Stop> {
+        let farewell = self.part_from(Who::Router, screen);
+        // Whoever is dropped is killed and reaped.
+        self.members.clear();
+        farewell
+    }
+
+    fn part_from(&mut self, who: Who, screen: &Screen) -> Result<(), Stop> {
         let deadline = Deadline::after(FAREWELL);
         let mut members = self.members.iter_mut();
-        if let Some(router) = members.find(|member| member.who == Who::Router)
-            && child::terminate(&mut router.child).is_ok()
-        {
-            // Its end is an event like any other; so are its last words.
-            while self.member(Who::Router).is_some_and(|router| router.open_streams > 0)
-                && let Ok(left) = deadline.remaining()
-                && let Ok(event) = self.events.recv_timeout(left)
+        let Some(member) = members.find(|member| member.who == who && member.ended.is_none())
+        else {
+            return Ok(());
+        };
+        member.leaving = true;
+        child::terminate(&mut member.child)?;
+        loop {
+            if let Some(status) = self.member(who).and_then(|member| member.ended) {
+                if status.success() {
+                    return Ok(());
+                }
+                let (said, last) = (said(status), self.last_lines(who));
+                return Err(Stop::Failed(format!(
+                    "the {who}, asked to stop, ended with {said}{last}"
+                )));
+            }
+            let Ok(left) = deadline.remaining() else {
+                let seconds = FAREWELL.as_secs();
+                let last = self.last_lines(who);
+                return Err(Stop::Failed(format!(
+                    "the {who} did not stop within {seconds} s and was killed{last}"
+                )));
+            };
+            if let Ok(event) = self.events.recv_timeout(left)
+                && let Err(Stop::Interrupted) = self.take(event, screen)
             {
-                drop(self.take(event, screen));
+                return Err(Stop::Interrupted);
             }
         }
-        for member in &mut self.members {
-            // An error means that it has ended by itself.
-            let _ = member.child.kill();
-            let _ = member.child.wait();
-        }
-        self.members.clear();
     }
 
     fn take(&mut self, event: Event, screen: &Screen) -> Result<Option<Line>, Stop> {
@@ -286,6 +310,10 @@ impl Crew {
                     return Ok(None);
                 }
                 let (who, status) = (member.who, member.child.wait()?);
+                member.ended = Some(status);
+                if member.leaving {
+                    return Ok(None);
+                }
                 Err(Stop::Failed(format!(
                     "the {who} ended by itself: {}{}",
                     said(status),
@@ -364,6 +392,11 @@ fn read_line(stream: &mut impl io::BufRead) -> io::Result<Option<String>> {
     Ok(Some(String::from_utf8_lossy(&line).into_owned()))
 }
 
+/// "already" does not say "ready".
+fn has_word(line: &str, word: &str) -> bool {
+    line.split(|letter: char| !letter.is_alphanumeric()).any(|part| part == word)
+}
+
 fn said(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt as _;
 
@@ -377,6 +410,12 @@ fn said(status: ExitStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_is_a_whole_word() {
+        assert!(has_word("[INFO] ready: 2 links", "ready") && has_word("ready", "ready"));
+        assert!(!has_word("already there", "ready") && !has_word("", "ready"));
+    }
 
     #[test]
     fn lines_are_cut_not_split() {

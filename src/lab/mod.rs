@@ -33,8 +33,9 @@ use crate::time::Instant;
 const INTERRUPTED: u8 = 130;
 const NOT_PERMITTED: u8 = 77;
 
-/// `tapvs lab`. To be called before the process has a second thread.
-pub fn main(args: &LabArgs) -> ExitCode {
+/// `tapvs lab`; `verbose` shows what the router logs. To be called before the process has a second
+/// thread.
+pub fn main(args: &LabArgs, verbose: bool) -> ExitCode {
     let plan = match args.kind {
         Kind::Nat => Plan::nat(),
     };
@@ -47,7 +48,7 @@ pub fn main(args: &LabArgs) -> ExitCode {
         return ExitCode::from(NOT_PERMITTED);
     }
     let screen = Screen::new();
-    let mut crew = match Crew::new(args.verbose) {
+    let mut crew = match Crew::new(verbose) {
         Ok(crew) => crew,
         Err(error) => return finish("lab", Err(error)),
     };

@@ -46,7 +46,8 @@ impl Story<'_> {
             Err(Stop::Failed(_)) => self.screen.bad("this is not as it must be, see below"),
             Ok(()) => {}
         }
-        self.clean_up(topology, crew).and(told)
+        let cleaned = self.clean_up(topology, crew);
+        told.and(cleaned)
     }
 
     fn acts(&self, topology: &Topology, crew: &mut Crew) -> Result<(), Stop> {
@@ -167,7 +168,12 @@ impl Story<'_> {
         crew.tell(Who::Client, &serde_json::to_string(&load)?)?;
         let mut tally = Tally::default();
         while tally.ended() < requests as usize {
-            let line = crew.next(Deadline::after(PATIENCE), self.screen)?;
+            let Some(line) = crew.next(Deadline::after(PATIENCE), self.screen)? else {
+                let (ended, seconds) = (tally.ended(), PATIENCE.as_secs());
+                return Err(Stop::Failed(format!(
+                    "{ended} of {requests} requests have ended, and in the last {seconds} s none"
+                )));
+            };
             if (line.who, line.from) == (Who::Client, Stream::Output) {
                 tally.record(&serde_json::from_str::<Outcome>(&line.text)?);
                 if tally.ended().is_multiple_of(50) {
@@ -216,13 +222,17 @@ impl Story<'_> {
             format!("router  {router} tcpdump -ni {BRIDGE}"),
             format!("s1      {server} tcpdump -ni {SERVER_NIC}"),
         ]);
-        Err(crew.wait_for_signal(self.screen))
+        match crew.wait_for_signal(self.screen) {
+            // What was waited for.
+            Stop::Interrupted => Ok(()),
+            failed @ Stop::Failed(_) => Err(failed),
+        }
     }
 
     fn clean_up(&self, topology: Topology, crew: &mut Crew) -> Result<(), Stop> {
         let (processes, namespaces) = (crew.count(), topology.count());
         self.screen.heading("Cleaning up");
-        crew.dismiss(self.screen);
+        let farewell = crew.dismiss(self.screen);
         // While their fds are open the kernel cannot give the names to anybody else's namespaces.
         let left = topology::inhabitants(&topology.names());
         drop(topology);
@@ -230,10 +240,10 @@ impl Story<'_> {
             return Err(Stop::Failed(format!("processes are still in the network: {left:?}")));
         }
         self.screen.good(format_args!(
-            "{processes} processes ended, {namespaces} namespaces and their devices gone: nothing \
+            "processes ended: {processes}, namespaces gone with all devices: {namespaces}; nothing \
              left behind"
         ));
-        Ok(())
+        farewell
     }
 }
 
