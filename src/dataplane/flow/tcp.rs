@@ -74,11 +74,6 @@ impl State {
         match view {
             View::Input => self.next_input(event),
             View::Output => self.next_output(event),
-            // Without the server's half, its FIN is not waited for.
-            View::InputOnly => match (self, event) {
-                (Self::Established | Self::FinWait, Event::Fin) => Self::FinWait,
-                _ => self.next_input(event),
-            },
         }
     }
 
@@ -120,15 +115,13 @@ impl State {
     }
 }
 
-/// Who sent the segment, and what has been seen of the other side.
+/// Who sent the segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::dataplane) enum View {
     /// From the client.
     Input,
     /// From the server.
     Output,
-    /// From the client, while the server's answers pass elsewhere (direct routing).
-    InputOnly,
 }
 
 /// What a segment means: the first of its flags in this order counts.
