@@ -8,7 +8,7 @@ use super::outbox::Waiting;
 use super::{Dataplane, DropReason, Verdict, is_host};
 use crate::frame::{
     ETHERNET, Ethernet, Frame, Icmp, IcmpError, Ipv4, Transport, decrement_ttl, echo_reply,
-    translate,
+    record_route, translate,
 };
 use crate::table::{Local, Network, Table};
 use crate::time::Instant;
@@ -67,6 +67,9 @@ impl Dataplane {
                 return self.flow_packet(&packet, flow, direction, frame);
             }
         }
+        if let Some(about) = self.flow_of_error(frame, &headers, now) {
+            return self.error_packet(&packet, about, frame);
+        }
         if table.local(headers.source).is_some() {
             return Err(DropReason::MartianSource);
         }
@@ -91,43 +94,48 @@ impl Dataplane {
         if flow.networks[direction as usize] != network.id {
             return Err(DropReason::WrongNetwork);
         }
-        let visible = flow.original.destination;
+        // A client is told of errors by the address it talks to, a server by its router.
+        let router = match direction {
+            Direction::Original => flow.original.destination,
+            Direction::Reply => network.own_address().unwrap_or(flow.original.destination),
+        };
         if headers.ttl <= 1 {
-            let from = network.own_address().unwrap_or(visible);
-            let error = IcmpError::TimeExceeded;
-            self.report_error(table, error, from, frame, &headers, now);
+            self.report_error(table, IcmpError::TimeExceeded, router, frame, &headers, now);
             return Err(DropReason::TtlExceeded);
         }
         let neighbour = self.flow_hop(table, id, direction, now)?;
-        let mtu = table.network(self.neighbours.get(neighbour).network).mtu;
-        if headers.total_len > usize::from(mtu) {
+        let egress = table.network(self.neighbours.get(neighbour).network);
+        if headers.total_len > usize::from(egress.mtu) {
             if headers.dont_fragment {
-                let error = IcmpError::FragmentationNeeded(mtu);
-                // A client is told by the address it talks to, a server by its router.
-                let from = match direction {
-                    Direction::Original => visible,
-                    Direction::Reply => network.own_address().unwrap_or(visible),
-                };
-                self.report_error(table, error, from, frame, &headers, now);
+                let error = IcmpError::FragmentationNeeded(egress.mtu);
+                decrement_ttl(frame.bytes_mut());
+                self.report_error(table, error, router, frame, &headers, now);
             }
             return Err(DropReason::TooBig);
         }
         if let Way::Closed(reason) = self.way(table, neighbour, now) {
             if reason == DropReason::NeighbourFailed && direction == Direction::Original {
                 let error = IcmpError::HostUnreachable;
-                self.report_error(table, error, visible, frame, &headers, now);
+                self.report_error(table, error, router, frame, &headers, now);
             }
             return Err(reason);
         }
         self.account(packet, id, direction);
         translate(frame.bytes_mut(), &headers, &self.flows.get(id).rewrite(direction));
         decrement_ttl(frame.bytes_mut());
+        if headers.header_len > 20 {
+            let recorded = match direction {
+                Direction::Original => router,
+                Direction::Reply => egress.own_address().unwrap_or(router),
+            };
+            record_route(frame.bytes_mut(), &headers, recorded);
+        }
         let waiting = Waiting::Flow(self.flows.reference(id));
         self.deliver(table, neighbour, frame, waiting)
     }
 
     /// The flow of `tuple`, if its deadline has not passed; one whose has is removed.
-    fn live_flow(&mut self, tuple: Tuple, now: Instant) -> Option<(u32, Direction)> {
+    pub(super) fn live_flow(&mut self, tuple: Tuple, now: Instant) -> Option<(u32, Direction)> {
         let found = self.flows.find(tuple)?;
         if self.flows.is_expired(found.0, now) {
             self.remove_flow(found.0);
@@ -143,7 +151,7 @@ impl Dataplane {
     }
 
     /// The neighbour that the flow's packets go to; looked up once per table generation.
-    fn flow_hop(
+    pub(super) fn flow_hop(
         &mut self,
         table: &Table,
         id: u32,
@@ -211,7 +219,8 @@ impl Dataplane {
                 echo_reply(frame.bytes_mut(), &headers, network.mac);
                 Ok(Verdict::Reply)
             }
-            Transport::Icmp(_) => Err(DropReason::IcmpUnhandled),
+            Transport::Icmp(icmp) if icmp.is_error() => Err(DropReason::IcmpUnknownFlow),
+            Transport::Icmp(_) => Err(DropReason::IcmpUnserved),
             Transport::Tcp(_) | Transport::Udp(_) => self.connect(packet, frame),
             Transport::Other => {
                 self.refuse(table, frame, &headers, now);

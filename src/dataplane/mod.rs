@@ -10,6 +10,7 @@ mod counters;
 mod deliver;
 mod event;
 mod flow;
+mod icmp;
 mod ip;
 mod limit;
 mod neighbour;
@@ -77,6 +78,8 @@ pub struct Dataplane {
     /// Last time a table-full event was raised.
     table_full_told: Option<Instant>,
     port_seed: u32,
+    /// Of the last ICMP error.
+    identification: u16,
 }
 
 impl Dataplane {
@@ -95,6 +98,7 @@ impl Dataplane {
             answers: TokenBucket::new(ANSWER_RATE.0, ANSWER_RATE.1, now),
             table_full_told: None,
             port_seed: u32::from_le_bytes([seed[0], seed[5], seed[10], seed[15]]),
+            identification: u16::from_le_bytes([seed[3], seed[7]]),
         };
         dataplane.install(None, table, now);
         dataplane

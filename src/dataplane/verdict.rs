@@ -94,7 +94,8 @@ drop_reasons! {
     UdpMalformed, "udp_malformed", "The UDP header is cut short or lies about its length.";
     IcmpMalformed, "icmp_malformed", "The ICMP message is cut short or its checksum is wrong.";
     Fragment, "fragment", "An IP fragment, which is not forwarded yet.";
-    IcmpUnhandled, "icmp_unhandled", "An ICMP message to a virtual IP other than an echo request.";
+    IcmpUnknownFlow, "icmp_unknown_flow", "An ICMP error about a packet of no known flow.";
+    IcmpUnserved, "icmp_unserved", "An ICMP message to a virtual IP that is neither echo request nor error.";
     ProtocolUnserved, "protocol_unserved", "Neither TCP, UDP nor ICMP to a virtual IP.";
     Unserved, "unserved", "No service at this port of a virtual IP.";
     NoFlow, "no_flow", "A TCP segment for a service that belongs to no flow and opens none.";

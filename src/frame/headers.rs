@@ -71,7 +71,7 @@ pub struct Ipv4 {
     pub later_fragment: bool,
     /// Whether more fragments follow.
     pub more_fragments: bool,
-    /// Whether it carries a source route option (LSRR, SSRR).
+    /// Whether it carries a source route option (LSRR, SSRR), or options that cannot be read.
     pub source_routed: bool,
     /// What it carries.
     pub transport: Transport,
@@ -205,7 +205,7 @@ impl Ipv4 {
             dont_fragment: header.dont_fragment(),
             later_fragment,
             more_fragments,
-            source_routed: header_len > 20 && has_source_route(header.options()),
+            source_routed: header_len > 20 && has_bad_options(header.options()),
             transport,
         })
     }
@@ -253,13 +253,14 @@ impl Transport {
     }
 }
 
-/// Loose (131) and strict (137) source route; options that do not parse count as one.
-fn has_source_route(mut options: &[u8]) -> bool {
+/// Loose (131) and strict (137) source route, and options whose lengths do not fit.
+fn has_bad_options(mut options: &[u8]) -> bool {
     while let [kind, rest @ ..] = options {
         match *kind {
             0 => return false,
             1 => options = rest,
             131 | 137 => return true,
+            7 if rest.first().is_some_and(|length| *length < 3) => return true,
             _ => {
                 let length = rest.first().map_or(0, |length| usize::from(*length));
                 match options.get(length..) {

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::checksum::Delta;
+use super::checksum::{self, Delta};
 use super::headers::{IP, Icmp, Ipv4, Transport};
 use crate::addr::MacAddr;
 
@@ -69,6 +69,47 @@ pub fn translate(frame: &mut [u8], headers: &Ipv4, to: &Rewrite) {
         Transport::Tcp(_) => to.transport.patch(frame, at + 16),
         Transport::Udp(_) => to.transport.patch_udp(frame, at + 6),
         Transport::Icmp(_) | Transport::Other => {}
+    }
+}
+
+/// Gives the IPv4 packet other addresses, without a look at what it carries.
+pub fn set_addresses(frame: &mut [u8], source: Ipv4Addr, destination: Ipv4Addr) {
+    set_address(frame, IP, SOURCE, source);
+    set_address(frame, IP, SOURCE + 4, destination);
+}
+
+/// Writes `address` at `at` and patches the checksum of the IPv4 header at `header`.
+pub(super) fn set_address(frame: &mut [u8], header: usize, at: usize, address: Ipv4Addr) {
+    let old = u32::from_be_bytes([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]]);
+    frame[at..at + 4].copy_from_slice(&address.octets());
+    Delta::double(old, address.to_bits()).patch(frame, header + 10);
+}
+
+/// Adds `router` to the record route option, if there is one with room (RFC 1812 section 5.3.13.5).
+/// The caller has checked the options.
+pub fn record_route(frame: &mut [u8], headers: &Ipv4, router: Ipv4Addr) {
+    let mut at = IP + 20;
+    while at < headers.transport_at() {
+        match frame[at] {
+            0 => return,
+            1 => at += 1,
+            7 => {
+                let (length, pointer) = (usize::from(frame[at + 1]), usize::from(frame[at + 2]));
+                // The pointer counts from 1, from the option's first byte on.
+                if pointer >= 4 && pointer + 3 <= length {
+                    let header = IP..headers.transport_at();
+                    let slot = at + pointer - 1;
+                    frame[slot..slot + 4].copy_from_slice(&router.octets());
+                    frame[at + 2] += 4;
+                    // Options may start on an odd byte; the header is short, so sum it anew.
+                    frame[IP_CHECKSUM..IP_CHECKSUM + 2].fill(0);
+                    let sum = checksum::of(&frame[header]).to_be_bytes();
+                    frame[IP_CHECKSUM..IP_CHECKSUM + 2].copy_from_slice(&sum);
+                }
+                return;
+            }
+            _ => at += usize::from(frame[at + 1]),
+        }
     }
 }
 
