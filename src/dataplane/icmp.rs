@@ -1,12 +1,11 @@
 //! ICMP errors about packets of known flows: translated like the packets they quote (RFC 5508
 //! section 4), never an end or a refresh of a flow (RFC 4787 REQ-12).
 
-use super::deliver::Way;
 use super::flow::{Direction, Tuple};
 use super::ip::Packet;
 use super::outbox::Waiting;
 use super::{Dataplane, DropReason, Verdict};
-use crate::frame::{Frame, Ipv4, Quote, QuotedAs, Transport, decrement_ttl, set_addresses};
+use crate::frame::{Frame, Ipv4, Quote, QuotedAs, Transport, set_addresses};
 use crate::time::Instant;
 
 impl Dataplane {
@@ -43,13 +42,11 @@ impl Dataplane {
         frame: &mut Frame,
     ) -> Result<Verdict, DropReason> {
         let Packet { table, network, headers, now } = *packet;
-        let flow = self.flows.get(id);
-        if flow.networks[direction as usize] != network.id {
+        if self.flows.get(id).networks[direction as usize] != network.id {
             return Err(DropReason::WrongNetwork);
         }
-        if headers.ttl <= 1 {
-            return Err(DropReason::TtlExceeded);
-        }
+        self.check_ttl(packet, headers.destination, frame)?;
+        let flow = self.flows.get(id);
         // The quoted packet becomes the one that the receiver of the error has sent.
         let (sent, source, destination) = match direction {
             Direction::Original => (flow.reply, headers.source, flow.reply.source),
@@ -57,13 +54,7 @@ impl Dataplane {
             Direction::Reply => (flow.original, flow.original.destination, flow.original.source),
         };
         let neighbour = self.flow_hop(table, id, direction, now)?;
-        let egress = table.network(self.neighbours.get(neighbour).network);
-        if headers.total_len > usize::from(egress.mtu) {
-            return Err(DropReason::TooBig);
-        }
-        if let Way::Closed(reason) = self.way(table, neighbour, now) {
-            return Err(reason);
-        }
+        self.check_way(packet, neighbour, headers.destination, frame)?;
         let quoted_as = QuotedAs {
             source: sent.source,
             destination: sent.destination,
@@ -72,7 +63,6 @@ impl Dataplane {
         };
         quote.translate(frame.bytes_mut(), &headers, quoted_as);
         set_addresses(frame.bytes_mut(), source, destination);
-        decrement_ttl(frame.bytes_mut());
-        self.deliver(table, neighbour, frame, Waiting::Own)
+        self.leave(packet, neighbour, source, frame, Waiting::Own)
     }
 }

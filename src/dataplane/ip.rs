@@ -2,14 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use super::deliver::Way;
 use super::flow::{Direction, Event as TcpEvent, State, Tuple, View};
 use super::outbox::Waiting;
 use super::{Dataplane, DropReason, Verdict, is_host};
-use crate::frame::{
-    ETHERNET, Ethernet, Frame, Icmp, IcmpError, Ipv4, Transport, decrement_ttl, echo_reply,
-    record_route, translate,
-};
+use crate::frame::{ETHERNET, Ethernet, Frame, Icmp, Ipv4, Transport, echo_reply, translate};
 use crate::table::{Local, Network, Table};
 use crate::time::Instant;
 
@@ -73,11 +69,15 @@ impl Dataplane {
         if table.local(headers.source).is_some() {
             return Err(DropReason::MartianSource);
         }
+        // RFC 3704 section 2.2: an answer must leave by where the question came in.
+        if table.next_hop(headers.source).is_none_or(|back| back.network != network.id) {
+            return Err(DropReason::ReversePath);
+        }
         match table.local(headers.destination) {
             Some(Local::Own(_)) => Ok(Verdict::ToHost),
             Some(Local::Virtual(_)) => self.virtual_ip_packet(&packet, frame),
             None if is_broadcast(table, headers.destination) => Err(DropReason::Broadcast),
-            None => Err(DropReason::NotForwarded),
+            None => self.route_packet(&packet, frame),
         }
     }
 
@@ -94,44 +94,26 @@ impl Dataplane {
         if flow.networks[direction as usize] != network.id {
             return Err(DropReason::WrongNetwork);
         }
+        let own = network.own_address().unwrap_or(headers.destination);
         // A client is told of errors by the address it talks to, a server by its router.
-        let router = match direction {
-            Direction::Original => flow.original.destination,
-            Direction::Reply => network.own_address().unwrap_or(flow.original.destination),
+        let router = match (direction, flow.owner) {
+            (Direction::Original, Some(_)) => flow.original.destination,
+            (Direction::Original, None) | (Direction::Reply, _) => own,
         };
-        if headers.ttl <= 1 {
-            self.report_error(table, IcmpError::TimeExceeded, router, frame, &headers, now);
-            return Err(DropReason::TtlExceeded);
-        }
+        self.check_ttl(packet, router, frame)?;
         let neighbour = self.flow_hop(table, id, direction, now)?;
-        let egress = table.network(self.neighbours.get(neighbour).network);
-        if headers.total_len > usize::from(egress.mtu) {
-            if headers.dont_fragment {
-                let error = IcmpError::FragmentationNeeded(egress.mtu);
-                decrement_ttl(frame.bytes_mut());
-                self.report_error(table, error, router, frame, &headers, now);
-            }
-            return Err(DropReason::TooBig);
-        }
-        if let Way::Closed(reason) = self.way(table, neighbour, now) {
-            if reason == DropReason::NeighbourFailed && direction == Direction::Original {
-                let error = IcmpError::HostUnreachable;
-                self.report_error(table, error, router, frame, &headers, now);
-            }
-            return Err(reason);
-        }
+        self.check_way(packet, neighbour, router, frame)?;
         self.account(packet, id, direction);
         translate(frame.bytes_mut(), &headers, &self.flows.get(id).rewrite(direction));
-        decrement_ttl(frame.bytes_mut());
-        if headers.header_len > 20 {
-            let recorded = match direction {
-                Direction::Original => router,
-                Direction::Reply => egress.own_address().unwrap_or(router),
-            };
-            record_route(frame.bytes_mut(), &headers, recorded);
-        }
+        let recorded = match direction {
+            Direction::Original => router,
+            Direction::Reply => {
+                let egress = table.network(self.neighbours.get(neighbour).network);
+                egress.own_address().unwrap_or(router)
+            }
+        };
         let waiting = Waiting::Flow(self.flows.reference(id));
-        self.deliver(table, neighbour, frame, waiting)
+        self.leave(packet, neighbour, recorded, frame, waiting)
     }
 
     /// The flow of `tuple`, if its deadline has not passed; one whose has is removed.
@@ -193,12 +175,12 @@ impl Dataplane {
             flow.assured = true;
         }
         let (state, assured) = (flow.state, flow.assured);
-        let (service, server) = (flow.service, flow.server);
+        let owner = flow.owner;
         if (state, assured) != before {
             self.flows.reclass(id);
         }
         self.flows.touch(id, now, state.timeout(table.timeouts()));
-        for figure in self.figures.both(service, server) {
+        for figure in self.figures.both(owner) {
             figure.traffic.count(direction, bytes);
             figure.load.move_between(before.0, state);
         }

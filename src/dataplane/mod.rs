@@ -10,6 +10,7 @@ mod counters;
 mod deliver;
 mod event;
 mod flow;
+mod forward;
 mod icmp;
 mod ip;
 mod limit;
@@ -120,6 +121,7 @@ impl Dataplane {
         };
         match verdict {
             Verdict::Forward(_) => self.counters.forwarded += 1,
+            Verdict::Split => self.counters.split += 1,
             Verdict::Reply => self.counters.replied += 1,
             Verdict::ToHost => self.counters.to_host += 1,
             Verdict::Consumed(_) => self.counters.consumed += 1,

@@ -53,7 +53,7 @@ impl Dataplane {
             // Nothing stays of a flow whose first packet went nowhere.
             self.remove_flow(id);
         } else {
-            for figure in self.figures.both(service.id, server.id) {
+            for figure in self.figures.both(Some((service.id, server.id))) {
                 figure.traffic.flows += 1;
             }
         }
@@ -81,10 +81,10 @@ impl Dataplane {
         self.make_room(packet.now)?;
         let networks: [NetworkId; 2] = [packet.network.id, hop.network];
         let state = State::initial(original.protocol);
-        let ids = (service.id, server.id);
-        let flow = Flow::new(original, reply, state, ids, networks, table.generation());
+        let owner = Some((service.id, server.id));
+        let flow = Flow::new(original, reply, state, owner, networks, table.generation());
         let id = self.flows.insert(flow, packet.now, state.timeout(table.timeouts()));
-        for figure in self.figures.both(service.id, server.id) {
+        for figure in self.figures.both(Some((service.id, server.id))) {
             figure.load.inactive += 1;
         }
         Ok(id)
@@ -93,13 +93,14 @@ impl Dataplane {
     /// Takes a flow out and off its server's load.
     pub(super) fn remove_flow(&mut self, id: u32) {
         let flow = self.flows.get(id);
-        let (service, server, state) = (flow.service, flow.server, flow.state);
+        let (owner, state) = (flow.owner, flow.state);
         self.flows.remove(id);
-        let loads = self.figures.both(service, server).map(|figure| {
+        for figure in self.figures.both(owner) {
             figure.load.leave(state);
-            figure.load.active + figure.load.inactive
-        });
-        self.retiring.settle(service, server, loads);
+        }
+        if let Some((service, server)) = owner {
+            self.settle(service, server);
+        }
     }
 
     /// `answer`, with another port on the client's side where a flow's packets look like that
@@ -118,7 +119,7 @@ impl Dataplane {
     }
 
     /// Makes sure that one more flow fits.
-    fn make_room(&mut self, now: Instant) -> Result<(), DropReason> {
+    pub(super) fn make_room(&mut self, now: Instant) -> Result<(), DropReason> {
         if self.flows.len() < self.flows.capacity() {
             return Ok(());
         }

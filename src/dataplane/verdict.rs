@@ -5,11 +5,13 @@ use std::fmt;
 use crate::addr::LinkId;
 use crate::frame::Malformed;
 
-/// The decision about one frame. For the first two the frame was rewritten in place.
+/// The decision about one frame. For `Forward` and `Reply` it was rewritten in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Leaves by this link.
     Forward(LinkId),
+    /// Was cut into fragments, which leave by `poll_transmit`.
+    Split,
     /// Goes back out of the link it came from: an answer.
     Reply,
     /// For the router's own IP stack.
@@ -102,6 +104,7 @@ drop_reasons! {
     NoServer, "no_server", "The service has no server to give.";
     TableFull, "table_full", "No room for another flow, and none that may go.";
     PortsExhausted, "ports_exhausted", "No free port to tell this flow's answers from another's.";
+    ReversePath, "reverse_path", "The way back to the source leads through another network.";
     WrongNetwork, "wrong_network", "A flow's packet from a network where the flow does not run.";
     NotForwarded, "not_forwarded", "Neither for a service nor an answer, and not routed.";
     NoRoute, "no_route", "No route to the destination.";

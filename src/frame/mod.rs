@@ -5,6 +5,7 @@
 mod arp;
 mod build;
 pub mod checksum;
+mod fragment;
 mod headers;
 mod quote;
 mod rewrite;
@@ -13,6 +14,7 @@ use std::fmt;
 
 pub use arp::{Arp, Operation};
 pub use build::{IcmpError, icmp_error, tcp_reset};
+pub use fragment::Fragments;
 pub use headers::{
     ETHER_TYPE_ARP, ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, ETHERNET, Ethernet, ICMP, IP, Icmp, Ipv4,
     Malformed, TCP, Tcp, Transport, UDP, Udp,

@@ -33,6 +33,7 @@ pub struct Table {
     virtual_ips: Vec<(Ipv4Addr, NetworkId)>,
     local: HashMap<Ipv4Addr, Local>,
     routes: Routes,
+    server_prefixes: Vec<Cidr>,
     services: Vec<Arc<Service>>,
     by_key: HashMap<(Proto, Ipv4Addr, u16), usize>,
     forward: Forward,
@@ -58,8 +59,6 @@ pub struct Network {
     pub mac: MacAddr,
     /// The next hop of the default route, when it lies here.
     pub gateway: Option<Ipv4Addr>,
-    /// Whether real servers are reached through it.
-    pub has_servers: bool,
 }
 
 impl Network {
@@ -109,7 +108,7 @@ impl Local {
 impl Table {
     /// Compiles `config`. What is the same as in `previous` keeps its ids.
     pub fn compile(config: &Config, previous: Option<&Self>, ids: &mut Ids) -> Self {
-        let mut networks = compile_networks(config);
+        let networks = compile_networks(config);
         let routes = Routes::compile(config);
         let services = service::compile(config, previous.map_or(&[], |p| &p.services), ids);
         let by_key = services
@@ -117,11 +116,6 @@ impl Table {
             .enumerate()
             .map(|(position, service)| ((service.proto, service.address, service.port), position))
             .collect();
-        for server in services.iter().flat_map(|service| &service.servers) {
-            if let Some(hop) = routes.next_hop(server.address) {
-                networks[hop.network.index()].has_servers = true;
-            }
-        }
         let virtual_ips = compile_virtual_ips(config);
         Self {
             generation: previous.map_or(1, |p| p.generation.wrapping_add(1)),
@@ -130,6 +124,7 @@ impl Table {
             networks,
             virtual_ips,
             routes,
+            server_prefixes: server_prefixes(config),
             services,
             by_key,
             forward: config.router.forward,
@@ -170,6 +165,11 @@ impl Table {
     /// What `address` is to this router.
     pub fn local(&self, address: Ipv4Addr) -> Option<Local> {
         self.local.get(&address).copied()
+    }
+
+    /// Whether `address` lies in a connected prefix that holds real servers.
+    pub fn is_server_side(&self, address: Ipv4Addr) -> bool {
+        self.server_prefixes.iter().any(|prefix| prefix.contains(address.into()))
     }
 
     /// The virtual IPs and where they are answered for, in file order.
@@ -242,7 +242,6 @@ fn compile_networks(config: &Config) -> Vec<Network> {
             mtu: network.mtu,
             mac: network.mac.unwrap_or_else(|| derived_mac(&config.router.name, &network.name)),
             gateway: network.gateway.and_then(ipv4),
-            has_servers: false,
         })
         .collect()
 }
@@ -256,6 +255,14 @@ fn derived_mac(router: &str, network: &str) -> MacAddr {
     let mut mac = MacAddr::from_slice(&hasher.finish().to_be_bytes());
     mac.0[0] = mac.0[0] & 0xfc | 0x02;
     mac
+}
+
+/// The connected prefixes that some server lies in.
+fn server_prefixes(config: &Config) -> Vec<Cidr> {
+    let servers = || config.services.iter().flat_map(|service| &service.servers);
+    let connected = config.networks.iter().flat_map(|network| &network.addresses);
+    let holds_servers = |own: &&Cidr| servers().any(|s| own.contains(s.endpoint.address));
+    connected.filter(holds_servers).map(|own| own.network()).collect()
 }
 
 fn compile_virtual_ips(config: &Config) -> Vec<(Ipv4Addr, NetworkId)> {

@@ -83,8 +83,8 @@ pub(super) struct Flow {
     /// Next hops towards the server and towards the client, valid for one table generation.
     pub(super) hops: [NeighbourRef; 2],
     pub(super) generation: u32,
-    pub(super) service: ServiceId,
-    pub(super) server: ServerId,
+    /// Whose flow it is; `None` for what is merely routed.
+    pub(super) owner: Option<(ServiceId, ServerId)>,
     /// Where the client's packets come in, and where the server's do.
     pub(super) networks: [NetworkId; 2],
     addresses: Delta,
@@ -110,7 +110,7 @@ impl Flow {
         original: Tuple,
         reply: Tuple,
         state: State,
-        (service, server): (ServiceId, ServerId),
+        owner: Option<(ServiceId, ServerId)>,
         networks: [NetworkId; 2],
         generation: u32,
     ) -> Self {
@@ -121,8 +121,7 @@ impl Flow {
             reply,
             hops: [NeighbourRef::NONE; 2],
             generation,
-            service,
-            server,
+            owner,
             networks,
             addresses,
             transport,
