@@ -52,19 +52,30 @@ impl Dataplane {
         check_addresses(network, ethernet, &headers)?;
         frame.set_len(ETHERNET + headers.total_len);
         let packet = Packet { table, network, headers, now };
-        // A fragment's ports are not looked at: it would reach the flow without its siblings.
-        if !headers.is_fragment()
-            && let Some(tuple) = packet.tuple()
+        if headers.is_fragment() {
+            return self.handle_fragment(&packet, frame);
+        }
+        self.whole_packet(&packet, frame)
+    }
+
+    /// A packet whose transport header is there: a whole one, or a first fragment.
+    pub(super) fn whole_packet(
+        &mut self,
+        packet: &Packet<'_>,
+        frame: &mut Frame,
+    ) -> Result<Verdict, DropReason> {
+        let Packet { table, network, headers, now } = *packet;
+        if let Some(tuple) = packet.tuple()
             && let Some((flow, direction)) = self.live_flow(tuple, now)
         {
             if direction == Direction::Original && self.starts_over(flow, &headers) {
                 self.remove_flow(flow);
             } else {
-                return self.flow_packet(&packet, flow, direction, frame);
+                return self.flow_packet(packet, flow, direction, frame);
             }
         }
         if let Some(about) = self.flow_of_error(frame, &headers, now) {
-            return self.error_packet(&packet, about, frame);
+            return self.error_packet(packet, about, frame);
         }
         if table.local(headers.source).is_some() {
             return Err(DropReason::MartianSource);
@@ -74,10 +85,12 @@ impl Dataplane {
             return Err(DropReason::ReversePath);
         }
         match table.local(headers.destination) {
+            // The host does not put fragments together, and nobody has a reason to send it any.
+            Some(Local::Own(_)) if headers.is_fragment() => Err(DropReason::Fragment),
             Some(Local::Own(_)) => Ok(Verdict::ToHost),
-            Some(Local::Virtual(_)) => self.virtual_ip_packet(&packet, frame),
+            Some(Local::Virtual(_)) => self.virtual_ip_packet(packet, frame),
             None if is_broadcast(table, headers.destination) => Err(DropReason::Broadcast),
-            None => self.route_packet(&packet, frame),
+            None => self.route_packet(packet, frame),
         }
     }
 
@@ -193,10 +206,8 @@ impl Dataplane {
         frame: &mut Frame,
     ) -> Result<Verdict, DropReason> {
         let Packet { table, network, headers, now } = *packet;
-        if headers.is_fragment() {
-            return Err(DropReason::Fragment);
-        }
         match headers.transport {
+            Transport::Icmp(_) if headers.is_fragment() => Err(DropReason::Fragment),
             Transport::Icmp(icmp) if icmp.kind == Icmp::ECHO_REQUEST => {
                 echo_reply(frame.bytes_mut(), &headers, network.mac);
                 Ok(Verdict::Reply)

@@ -11,12 +11,14 @@ mod deliver;
 mod event;
 mod flow;
 mod forward;
+mod fragments;
 mod icmp;
 mod ip;
 mod limit;
 mod neighbour;
 mod originate;
 mod outbox;
+mod piece;
 mod report;
 mod schedule;
 mod service;
@@ -43,6 +45,7 @@ use announce::Announcer;
 use counters::Figures;
 use event::Events;
 use flow::FlowTable;
+use fragments::Fragments;
 use limit::TokenBucket;
 use neighbour::Neighbours;
 use outbox::Outbox;
@@ -69,6 +72,7 @@ pub struct Dataplane {
     flows: FlowTable,
     neighbours: Neighbours,
     outbox: Outbox,
+    fragments: Fragments,
     announcer: Announcer,
     cursors: Cursors,
     figures: Figures,
@@ -90,6 +94,7 @@ impl Dataplane {
             flows: FlowTable::new(max_flows, &seed, now),
             neighbours: Neighbours::new(0, &seed, now),
             outbox: Outbox::new(),
+            fragments: Fragments::new(&seed),
             announcer: Announcer::default(),
             cursors: Cursors::default(),
             figures: Figures::default(),
@@ -144,6 +149,7 @@ impl Dataplane {
         while let Some(id) = self.flows.next_expired(now, &mut budget) {
             self.remove_flow(id);
         }
+        self.drop_stale_pieces(now);
         for _ in 0..QUESTIONS {
             let Some(due) = self.neighbours.next_due(now) else { break };
             self.neighbour_due(table, due, now);
@@ -156,6 +162,7 @@ impl Dataplane {
             self.flows.next_deadline(),
             self.neighbours.next_deadline(),
             self.announcer.next_deadline(),
+            self.fragments.next_deadline(),
         ];
         deadlines.into_iter().flatten().min()
     }

@@ -95,7 +95,10 @@ drop_reasons! {
     TcpMalformed, "tcp_malformed", "The TCP header is cut short or lies about its length.";
     UdpMalformed, "udp_malformed", "The UDP header is cut short or lies about its length.";
     IcmpMalformed, "icmp_malformed", "The ICMP message is cut short or its checksum is wrong.";
-    Fragment, "fragment", "An IP fragment, which is not forwarded yet.";
+    Fragment, "fragment", "A fragment for the router itself, or of an ICMP message to a virtual IP.";
+    FragmentRefused, "fragment_refused", "A fragment that overlaps another, cannot be one, or follows one that was dropped.";
+    FragmentOrphan, "fragment_orphan", "A fragment whose first one never came, or whose flow is gone.";
+    FragmentsFull, "fragments_full", "Too many fragments wait for their first one.";
     IcmpUnknownFlow, "icmp_unknown_flow", "An ICMP error about a packet of no known flow.";
     IcmpUnserved, "icmp_unserved", "An ICMP message to a virtual IP that is neither echo request nor error.";
     ProtocolUnserved, "protocol_unserved", "Neither TCP, UDP nor ICMP to a virtual IP.";

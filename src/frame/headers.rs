@@ -65,6 +65,10 @@ pub struct Ipv4 {
     pub header_len: usize,
     /// Packet length with header, in bytes.
     pub total_len: usize,
+    /// Tells the fragments of one datagram from another's.
+    pub identification: u16,
+    /// Where a fragment's payload starts in the datagram's, in bytes.
+    pub fragment_offset: usize,
     /// The don't-fragment bit.
     pub dont_fragment: bool,
     /// Whether it is a fragment, and not the first.
@@ -202,6 +206,8 @@ impl Ipv4 {
             ttl: header.ttl(),
             header_len,
             total_len,
+            identification: header.identification(),
+            fragment_offset: usize::from(header.fragments_offset().byte_offset()),
             dont_fragment: header.dont_fragment(),
             later_fragment,
             more_fragments,
