@@ -4,11 +4,13 @@
 use std::net::Ipv4Addr;
 
 use super::deliver::Way;
-use super::flow::{Direction, Flow, State};
+use super::flow::{Direction, Flow, State, Tuple};
 use super::ip::Packet;
+use super::masquerade::Socket;
 use super::outbox::Waiting;
 use super::{Dataplane, DropReason, Verdict};
-use crate::frame::{Frame, IcmpError, Transport, decrement_ttl, record_route};
+use crate::addr::Proto;
+use crate::frame::{Frame, Icmp, IcmpError, Transport, decrement_ttl, record_route};
 use crate::table::{Forward, NextHop};
 
 impl Dataplane {
@@ -21,13 +23,20 @@ impl Dataplane {
         let (table, headers) = (packet.table, &packet.headers);
         let servers_own =
             table.is_server_side(headers.source) && !table.is_server_side(headers.destination);
-        match table.forward() {
-            Forward::ServersOut if servers_own => self.track_outgoing(packet, frame),
-            Forward::None | Forward::ServersOut => Err(DropReason::NotForwarded),
-            Forward::All => {
-                let hop = table.next_hop(headers.destination).ok_or(DropReason::NoRoute)?;
-                self.pass(packet, hop, frame)
-            }
+        let allowed = match table.forward() {
+            Forward::None => false,
+            Forward::ServersOut => servers_own,
+            Forward::All => true,
+        };
+        if !allowed {
+            return Err(DropReason::NotForwarded);
+        }
+        let hop = table.next_hop(headers.destination).ok_or(DropReason::NoRoute)?;
+        let seen_as = table.masquerade(headers.source, headers.destination);
+        if seen_as.is_some() || table.forward() == Forward::ServersOut {
+            self.track_outgoing(packet, hop, seen_as, frame)
+        } else {
+            self.pass(packet, hop, frame)
         }
     }
 
@@ -36,27 +45,66 @@ impl Dataplane {
     fn track_outgoing(
         &mut self,
         packet: &Packet<'_>,
+        hop: NextHop,
+        seen_as: Option<Ipv4Addr>,
         frame: &mut Frame,
     ) -> Result<Verdict, DropReason> {
         let Packet { table, network, headers, now } = *packet;
         let original = packet.tuple().ok_or(DropReason::NotForwarded)?;
-        if let Transport::Tcp(segment) = headers.transport
-            && (!segment.syn || segment.ack || segment.rst)
-        {
-            return Err(DropReason::NoFlow);
+        match headers.transport {
+            // A late answer would leave under the server's own address.
+            Transport::Udp(udp) if table.is_server(Proto::Udp, headers.source, udp.source) => {
+                return Err(DropReason::NoFlow);
+            }
+            Transport::Tcp(segment) if !segment.syn || segment.ack || segment.rst => {
+                return Err(DropReason::NoFlow);
+            }
+            Transport::Icmp(icmp) if icmp.kind != Icmp::ECHO_REQUEST => {
+                return Err(DropReason::NoFlow);
+            }
+            Transport::Tcp(_) | Transport::Udp(_) | Transport::Icmp(_) | Transport::Other => {}
         }
-        let hop = table.next_hop(headers.destination).ok_or(DropReason::NoRoute)?;
         self.make_room(now)?;
+        let mut reply = original.reversed();
+        if let Some(address) = seen_as {
+            reply.destination = address;
+            reply.destination_port = self.external_port(packet, original, address)?;
+        }
         let state = State::initial(original.protocol);
         let networks = [network.id, hop.network];
-        let reply = original.reversed();
-        let flow = Flow::new(original, reply, state, None, networks, table.generation());
+        let mut flow = Flow::new(original, reply, state, None, networks, table.generation());
+        flow.masqueraded = seen_as.is_some();
         let id = self.flows.insert(flow, now, state.timeout(table.timeouts()));
         let verdict = self.flow_packet(packet, id, Direction::Original, frame);
         if verdict.is_err() {
             self.remove_flow(id);
         }
         verdict
+    }
+
+    /// The port of `address` that a masqueraded flow is seen to come from.
+    fn external_port(
+        &mut self,
+        packet: &Packet<'_>,
+        original: Tuple,
+        address: Ipv4Addr,
+    ) -> Result<u16, DropReason> {
+        let (table, client) = (packet.table, Socket::client_of(original));
+        // A service's port is never lent out: its clients' packets would go to a server's own
+        // connection.
+        let is_service = |port| match packet.headers.transport {
+            Transport::Tcp(_) => table.service(Proto::Tcp, address, port).is_some(),
+            Transport::Udp(_) => table.service(Proto::Udp, address, port).is_some(),
+            Transport::Icmp(_) | Transport::Other => false,
+        };
+        let port = self.masquerade.map(client, address, is_service);
+        let port = port.ok_or(DropReason::PortsExhausted)?;
+        let answer = Tuple { destination: address, destination_port: port, ..original.reversed() };
+        if self.flows.is_taken(answer) {
+            self.masquerade.unmap(client);
+            return Err(DropReason::PortsExhausted);
+        }
+        Ok(port)
     }
 
     /// Routes a packet without remembering it.

@@ -5,7 +5,9 @@ use std::net::Ipv4Addr;
 use super::flow::{Direction, Event as TcpEvent, State, Tuple, View};
 use super::outbox::Waiting;
 use super::{Dataplane, DropReason, Verdict, is_host};
-use crate::frame::{ETHERNET, Ethernet, Frame, Icmp, Ipv4, Transport, echo_reply, translate};
+use crate::frame::{
+    ETHERNET, Ethernet, Frame, Icmp, Ipv4, Transport, clamp_mss, echo_reply, translate,
+};
 use crate::table::{Local, Network, Table};
 use crate::time::Instant;
 
@@ -19,11 +21,14 @@ pub(super) struct Packet<'t> {
 }
 
 impl Packet<'_> {
-    /// What its flow would be found by; `None` for what carries no ports.
+    /// What its flow would be found by; `None` for what carries no ports. An echo's identifier stands
+    /// in for the port of the host that asks.
     pub(super) const fn tuple(&self) -> Option<Tuple> {
         let (source_port, destination_port) = match self.headers.transport {
             Transport::Tcp(tcp) => (tcp.source, tcp.destination),
             Transport::Udp(udp) => (udp.source, udp.destination),
+            Transport::Icmp(Icmp { kind: Icmp::ECHO_REQUEST, identifier, .. }) => (identifier, 0),
+            Transport::Icmp(Icmp { kind: Icmp::ECHO_REPLY, identifier, .. }) => (0, identifier),
             Transport::Icmp(_) | Transport::Other => return None,
         };
         Some(Tuple {
@@ -125,6 +130,15 @@ impl Dataplane {
                 egress.own_address().unwrap_or(router)
             }
         };
+        if let Transport::Tcp(segment) = headers.transport
+            && segment.syn
+        {
+            let egress = table.network(self.neighbours.get(neighbour).network);
+            let clamps = [network.mss_clamp, egress.mss_clamp].into_iter().flatten();
+            if let Some(most) = clamps.min() {
+                clamp_mss(frame.bytes_mut(), &headers, &segment, most);
+            }
+        }
         let waiting = Waiting::Flow(self.flows.reference(id));
         self.leave(packet, neighbour, recorded, frame, waiting)
     }
@@ -255,6 +269,10 @@ fn is_broadcast(table: &Table, address: Ipv4Addr) -> bool {
 impl State {
     /// The state of a flow that has not seen a packet.
     pub(super) const fn initial(protocol: u8) -> Self {
-        if protocol == crate::frame::TCP { Self::None } else { Self::Udp }
+        match protocol {
+            crate::frame::TCP => Self::None,
+            crate::frame::UDP => Self::Udp,
+            _ => Self::Icmp,
+        }
     }
 }

@@ -15,6 +15,7 @@ mod fragments;
 mod icmp;
 mod ip;
 mod limit;
+mod masquerade;
 mod neighbour;
 mod originate;
 mod outbox;
@@ -47,6 +48,7 @@ use event::Events;
 use flow::FlowTable;
 use fragments::Fragments;
 use limit::TokenBucket;
+use masquerade::Masquerade;
 use neighbour::Neighbours;
 use outbox::Outbox;
 use schedule::Cursors;
@@ -56,6 +58,8 @@ use swap::Retiring;
 const EXPIRIES: u32 = 512;
 /// Neighbour timers handled per turn.
 const QUESTIONS: u32 = 64;
+/// Masqueraded internal ports, at most: the ports of one external address and protocol.
+const MAPPINGS: usize = 65_536;
 /// ICMP errors and resets: a second, and at once.
 const ANSWER_RATE: (u64, u64) = (1_000, 200);
 
@@ -73,6 +77,7 @@ pub struct Dataplane {
     neighbours: Neighbours,
     outbox: Outbox,
     fragments: Fragments,
+    masquerade: Masquerade,
     announcer: Announcer,
     cursors: Cursors,
     figures: Figures,
@@ -95,6 +100,7 @@ impl Dataplane {
             neighbours: Neighbours::new(0, &seed, now),
             outbox: Outbox::new(),
             fragments: Fragments::new(&seed),
+            masquerade: Masquerade::new(max_flows.min(MAPPINGS), &seed),
             announcer: Announcer::default(),
             cursors: Cursors::default(),
             figures: Figures::default(),

@@ -2,6 +2,7 @@
 
 use super::flow::{Direction, Flow, State, Tuple};
 use super::ip::Packet;
+use super::masquerade::Socket;
 use super::{Dataplane, DropReason, Event, Verdict};
 use crate::addr::{NetworkId, Proto};
 use crate::frame::{Frame, IcmpError, TCP, Tcp, Transport};
@@ -70,9 +71,18 @@ impl Dataplane {
     ) -> Result<u32, DropReason> {
         let table = packet.table;
         let hop = table.next_hop(server.address).ok_or(DropReason::NoRoute)?;
+        // A server that called would be answered by its neighbour directly, in the wrong words.
+        let hairpin = hop.network == packet.network.id
+            && packet.network.joins(original.source, server.address);
+        let caller = if hairpin {
+            let address = table.hairpin_address(packet.network, server.address);
+            address.ok_or(DropReason::NoRoute)?
+        } else {
+            original.source
+        };
         let answer = Tuple {
             source: server.address,
-            destination: original.source,
+            destination: caller,
             source_port: server.port,
             destination_port: original.source_port,
             protocol: original.protocol,
@@ -94,6 +104,9 @@ impl Dataplane {
     pub(super) fn remove_flow(&mut self, id: u32) {
         let flow = self.flows.get(id);
         let (owner, state) = (flow.owner, flow.state);
+        if flow.masqueraded {
+            self.masquerade.unmap(Socket::client_of(flow.original));
+        }
         self.flows.remove(id);
         for figure in self.figures.both(owner) {
             figure.load.leave(state);

@@ -145,6 +145,8 @@ pub struct Icmp {
     pub kind: u8,
     /// Code.
     pub code: u8,
+    /// A query's identifier; bytes of something else in other messages.
+    pub identifier: u16,
 }
 
 impl Icmp {
@@ -247,12 +249,15 @@ impl Transport {
                 }))
             }
             ICMP => {
-                let [kind, code, ..] = *payload else { return Err(Malformed::Icmp) };
+                let [kind, code, _, _, id0, id1, _, _, ..] = *payload else {
+                    return Err(Malformed::Icmp);
+                };
                 // RFC 5508 REQ-3: a message with a wrong checksum goes no further.
-                if payload.len() < 8 || (!cut && !checksum::is_valid(payload)) {
+                if !cut && !checksum::is_valid(payload) {
                     return Err(Malformed::Icmp);
                 }
-                Ok(Self::Icmp(Icmp { kind, code }))
+                let identifier = u16::from_be_bytes([id0, id1]);
+                Ok(Self::Icmp(Icmp { kind, code, identifier }))
             }
             _ => Ok(Self::Other),
         }

@@ -21,7 +21,7 @@ pub use headers::{
 };
 pub use quote::{Quote, QuotedAs};
 pub use rewrite::{
-    Rewrite, decrement_ttl, echo_reply, record_route, set_addresses, set_macs, translate,
+    Rewrite, clamp_mss, decrement_ttl, echo_reply, record_route, set_addresses, set_macs, translate,
 };
 
 /// Room before the Ethernet bytes, for headers that a link or a later method puts in front.

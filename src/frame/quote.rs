@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 
 use super::checksum::{self, Delta};
-use super::headers::{IP, Ipv4, TCP, UDP};
+use super::headers::{ICMP, IP, Icmp, Ipv4, TCP, UDP};
 use super::rewrite::set_address;
 
 /// ICMP header in front of the quoted packet.
@@ -23,11 +23,11 @@ pub struct Quote {
     pub source: Ipv4Addr,
     /// The quoted packet's destination address.
     pub destination: Ipv4Addr,
-    /// TCP or UDP.
+    /// TCP, UDP or ICMP.
     pub protocol: u8,
-    /// The quoted packet's source port.
+    /// The quoted packet's source port; an echo request's identifier.
     pub source_port: u16,
-    /// The quoted packet's destination port.
+    /// The quoted packet's destination port; an echo reply's identifier.
     pub destination_port: u16,
 }
 
@@ -45,8 +45,8 @@ pub struct QuotedAs {
 }
 
 impl Quote {
-    /// The packet quoted by the ICMP error whose outer headers were checked. `None`: not a TCP or UDP
-    /// packet's first fragment with its ports, or its header checksum is wrong. Options are skipped
+    /// The packet quoted by the ICMP error whose outer headers were checked. `None`: not the
+    /// first fragment of TCP, UDP or ICMP echo, or its header checksum is wrong. Options are skipped
     /// (RFC 5508 REQ-3 b), the transport checksum is not looked at (REQ-3 c).
     pub fn parse(frame: &[u8], outer: &Ipv4) -> Option<Self> {
         let at = outer.transport_at() + ICMP_HEADER;
@@ -55,7 +55,7 @@ impl Quote {
         let header_len = usize::from(header[0] & 0x0f) * 4;
         let offset = u16::from_be_bytes([header[6], header[7]]) & 0x1fff;
         let protocol = header[9];
-        if header[0] >> 4 != 4 || offset != 0 || !matches!(protocol, TCP | UDP) {
+        if header[0] >> 4 != 4 || offset != 0 {
             return None;
         }
         let options_too = packet.get(..header_len).filter(|h| h.len() >= IP_HEADER)?;
@@ -64,15 +64,22 @@ impl Quote {
         if !checksum::is_valid(options_too) {
             return None;
         }
-        let [s0, s1, d0, d1, ..] = *packet.get(header_len..header_len + 8)? else { return None };
+        let start = packet.get(header_len..)?.first_chunk::<8>()?;
+        let word = |at: usize| u16::from_be_bytes([start[at], start[at + 1]]);
+        let (source_port, destination_port) = match (protocol, start[0]) {
+            (TCP | UDP, _) => (word(0), word(2)),
+            (ICMP, Icmp::ECHO_REQUEST) => (word(4), 0),
+            (ICMP, Icmp::ECHO_REPLY) => (0, word(4)),
+            _ => return None,
+        };
         Some(Self {
             at,
             transport_at: at + header_len,
             source: Ipv4Addr::new(header[12], header[13], header[14], header[15]),
             destination: Ipv4Addr::new(header[16], header[17], header[18], header[19]),
             protocol,
-            source_port: u16::from_be_bytes([s0, s1]),
-            destination_port: u16::from_be_bytes([d0, d1]),
+            source_port,
+            destination_port,
         })
     }
 

@@ -7,7 +7,7 @@ mod ids;
 mod route;
 mod service;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hasher;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -34,8 +34,10 @@ pub struct Table {
     local: HashMap<Ipv4Addr, Local>,
     routes: Routes,
     server_prefixes: Vec<Cidr>,
+    masquerades: Vec<Masquerade>,
     services: Vec<Arc<Service>>,
     by_key: HashMap<(Proto, Ipv4Addr, u16), usize>,
+    by_server: HashSet<(Proto, Ipv4Addr, u16)>,
     forward: Forward,
     unserved: Unserved,
     timeouts: Timeouts,
@@ -55,6 +57,8 @@ pub struct Network {
     pub addresses: Vec<Cidr>,
     /// Largest IP packet, in bytes.
     pub mtu: u16,
+    /// Largest TCP segment to be announced through it, in bytes.
+    pub mss_clamp: Option<u16>,
     /// The router's MAC.
     pub mac: MacAddr,
     /// The next hop of the default route, when it lies here.
@@ -72,6 +76,11 @@ impl Network {
         self.addresses.iter().any(|own| own.contains(address.into()))
     }
 
+    /// Whether both addresses lie in one prefix here: their hosts talk to each other directly.
+    pub fn joins(&self, a: Ipv4Addr, b: Ipv4Addr) -> bool {
+        self.addresses.iter().any(|own| own.contains(a.into()) && own.contains(b.into()))
+    }
+
     /// Whether `address` is a directed broadcast or network address here.
     pub fn is_broadcast(&self, address: Ipv4Addr) -> bool {
         self.addresses.iter().any(|own| {
@@ -84,6 +93,19 @@ impl Network {
     /// The link that frames to this network leave by.
     pub fn link(&self) -> LinkId {
         self.links.first().copied().unwrap_or_default()
+    }
+}
+
+/// A compiled `[[masquerade]]`.
+#[derive(Clone, Copy, Debug)]
+struct Masquerade {
+    from: Cidr,
+    to: Ipv4Addr,
+}
+
+impl Masquerade {
+    fn compile(rule: &config::Masquerade) -> Option<Self> {
+        Some(Self { from: rule.from, to: ipv4(rule.to)? })
     }
 }
 
@@ -125,6 +147,11 @@ impl Table {
             virtual_ips,
             routes,
             server_prefixes: server_prefixes(config),
+            masquerades: config.masquerades.iter().filter_map(Masquerade::compile).collect(),
+            by_server: services
+                .iter()
+                .flat_map(|s| s.servers.iter().map(|server| (s.proto, server.address, server.port)))
+                .collect(),
             services,
             by_key,
             forward: config.router.forward,
@@ -167,6 +194,26 @@ impl Table {
         self.local.get(&address).copied()
     }
 
+    /// The address that a packet from `source` to `destination` is seen to come from.
+    pub fn masquerade(&self, source: Ipv4Addr, destination: Ipv4Addr) -> Option<Ipv4Addr> {
+        let applies = |rule: &&Masquerade| {
+            rule.from.contains(source.into()) && !rule.from.contains(destination.into())
+        };
+        self.masquerades.iter().find(applies).map(|rule| rule.to)
+    }
+
+    /// The address that a server is called from on behalf of a neighbour of its, so that its answer
+    /// comes back: one that moves with the servers' gateway where there is one.
+    pub fn hairpin_address(&self, network: &Network, server: Ipv4Addr) -> Option<Ipv4Addr> {
+        let beside = |address: Ipv4Addr| {
+            let prefixes = network.addresses.iter();
+            prefixes.into_iter().any(|p| p.contains(address.into()) && p.contains(server.into()))
+        };
+        let floating = self.virtual_ips.iter().filter(|(_, on)| *on == network.id);
+        let own = network.addresses.iter().filter_map(|own| ipv4(own.address()));
+        floating.map(|(vip, _)| *vip).chain(own).find(|address| beside(*address))
+    }
+
     /// Whether `address` lies in a connected prefix that holds real servers.
     pub fn is_server_side(&self, address: Ipv4Addr) -> bool {
         self.server_prefixes.iter().any(|prefix| prefix.contains(address.into()))
@@ -196,6 +243,11 @@ impl Table {
     pub fn service(&self, proto: Proto, address: Ipv4Addr, port: u16) -> Option<&Service> {
         let position = *self.by_key.get(&(proto, address, port))?;
         self.services.get(position).map(Arc::as_ref)
+    }
+
+    /// Whether packets from `address` and `port` are some real server's answers.
+    pub fn is_server(&self, proto: Proto, address: Ipv4Addr, port: u16) -> bool {
+        self.by_server.contains(&(proto, address, port))
     }
 
     /// What is routed that is neither a service nor a reply.
@@ -240,6 +292,7 @@ fn compile_networks(config: &Config) -> Vec<Network> {
             links: links.by_ref().take(network.links.len()).collect(),
             addresses: network.addresses.clone(),
             mtu: network.mtu,
+            mss_clamp: network.mss_clamp,
             mac: network.mac.unwrap_or_else(|| derived_mac(&config.router.name, &network.name)),
             gateway: network.gateway.and_then(ipv4),
         })
