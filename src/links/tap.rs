@@ -1,7 +1,7 @@
 //! One TAP device: made or attached by name, plain Ethernet frames, never blocking.
 #![expect(unsafe_code, reason = "TUN ioctls and taking over tun-tap's fd have no safe wrapper")]
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, RawFd};
 
@@ -117,10 +117,17 @@ impl AsRawFd for Tap {
 /// Keeps the host's own IPv6 from speaking on the device, which must be down still.
 pub(super) fn silence(netlink: &Netlink, name: &str) -> Result<(), LinkError> {
     netlink.set_silent(name)?;
-    // A forwarding host joins the all-routers group on every device and reports that, even from
-    // the unspecified address. Where there is no IPv6, or no say over it, this is not there.
-    if let Err(error) = write_sysctl(&format!("net/ipv6/conf/{name}/forwarding"), "0") {
-        log::debug!("{name}: {error}");
+    // A forwarding host joins the all-routers groups on every device and reports even the leaving
+    // of them, from the unspecified address. Only a device without IPv6 keeps quiet then; one that
+    // somebody gave an address is left alone.
+    let sysctl = |key| format!("net/ipv6/conf/{name}/{key}");
+    let forwarding = fs::read_to_string(format!("/proc/sys/{}", sysctl("forwarding")));
+    let forwards = forwarding.is_ok_and(|value| value.trim() != "0");
+    if forwards
+        && !netlink.addresses(name)?.iter().any(|own| own.address().is_ipv6())
+        && let Err(error) = write_sysctl(&sysctl("disable_ipv6"), "1")
+    {
+        log::warn!("{name}: the host's IPv6 may be heard: {error}");
     }
     Ok(())
 }
