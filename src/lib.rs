@@ -8,5 +8,6 @@ pub mod addr;
 pub mod config;
 pub mod dataplane;
 pub mod frame;
+pub mod links;
 pub mod table;
 pub mod time;
