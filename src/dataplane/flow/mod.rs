@@ -381,7 +381,6 @@ impl FlowTable {
 
     fn millis(&self, at: Instant) -> u32 {
         #[expect(clippy::cast_possible_truncation, reason = "wraps after 49 days by design")]
-        #[expect(clippy::cast_sign_loss, reason = "time does not run before the start")]
         let millis = (at - self.start).total_millis() as u32;
         millis
     }
