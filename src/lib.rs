@@ -6,7 +6,9 @@
 
 pub mod addr;
 pub mod config;
+pub mod dataplane;
 pub mod frame;
 pub mod lab;
 pub mod links;
+pub mod table;
 pub mod time;
