@@ -8,4 +8,5 @@ pub mod addr;
 pub mod config;
 pub mod frame;
 pub mod host;
+pub mod table;
 pub mod time;

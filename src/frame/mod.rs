@@ -2,7 +2,21 @@
 //!
 //! Holds no state and no policy. etherparse is used here and nowhere else.
 
+mod arp;
+mod build;
+pub mod checksum;
+mod headers;
+mod rewrite;
+
 use std::fmt;
+
+pub use arp::{Arp, Operation};
+pub use build::{IcmpError, icmp_error, tcp_reset};
+pub use headers::{
+    ETHER_TYPE_ARP, ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, ETHERNET, Ethernet, ICMP, IP, Icmp, Ipv4,
+    Malformed, TCP, Tcp, Transport, UDP, Udp,
+};
+pub use rewrite::{Rewrite, decrement_ttl, echo_reply, set_macs, translate};
 
 /// Room before the Ethernet bytes, for headers that a link or a later method puts in front.
 const HEADROOM: usize = 64;
