@@ -6,6 +6,7 @@
 
 pub mod addr;
 pub mod config;
+pub mod dataplane;
 pub mod frame;
 pub mod host;
 pub mod table;

@@ -35,6 +35,11 @@ impl Frame {
         Self { buffer: vec![0; HEADROOM + CAPACITY].into_boxed_slice(), len: 0 }
     }
 
+    /// A frame without a buffer, to stand in for one that is moved out for a moment.
+    pub(crate) fn hollow() -> Self {
+        Self { buffer: Box::default(), len: 0 }
+    }
+
     /// A frame that holds `bytes`; what exceeds the largest frame is cut off.
     pub fn from_bytes(bytes: &[u8]) -> Self {
         let mut frame = Self::new();

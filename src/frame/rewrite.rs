@@ -29,6 +29,20 @@ pub struct Rewrite {
     pub transport: Delta,
 }
 
+impl Rewrite {
+    /// The same change for packets that go the other way: source and destination swapped.
+    #[must_use]
+    pub const fn turned_around(self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+            ..self
+        }
+    }
+}
+
 /// Sets destination and source MAC.
 ///
 /// # Panics

@@ -182,6 +182,11 @@ impl Table {
         self.routes.next_hop(destination)
     }
 
+    /// The next hops that routes name.
+    pub fn route_gateways(&self) -> impl Iterator<Item = Ipv4Addr> {
+        self.routes.gateways()
+    }
+
     /// All services, in file order.
     pub fn services(&self) -> &[Arc<Service>] {
         &self.services

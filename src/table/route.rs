@@ -52,6 +52,10 @@ impl Routes {
         let route = self.0.iter().find(|route| bits & route.mask == route.bits)?;
         Some(NextHop { network: route.network, address: route.via.unwrap_or(destination) })
     }
+
+    pub(super) fn gateways(&self) -> impl Iterator<Item = Ipv4Addr> {
+        self.0.iter().filter_map(|route| route.via)
+    }
 }
 
 impl Route {
