@@ -9,5 +9,6 @@ pub mod config;
 pub mod dataplane;
 pub mod frame;
 pub mod host;
+pub mod links;
 pub mod table;
 pub mod time;

@@ -1,1 +1,3 @@
 //! Kernel tests of tapvs: real network stacks in namespaces.
+
+pub mod checks;
