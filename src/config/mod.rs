@@ -4,6 +4,6 @@ mod model;
 mod words;
 
 pub use model::{
-    Attach, Config, Forward, Link, Method, Network, Route, Router, Scheduler, Server, Service,
-    Timeouts, Unserved, VirtualIp,
+    Attach, Config, Forward, Link, Masquerade, Method, Network, Route, Router, Scheduler, Server,
+    Service, Timeouts, Unserved, VirtualIp,
 };

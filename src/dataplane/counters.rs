@@ -5,7 +5,8 @@ use super::verdict::DropReason;
 use crate::addr::{ServerId, ServiceId};
 
 /// Frames through the dataplane. In and out balance:
-/// `received + originated = forwarded + replied + transmitted + to_host + consumed + drops + waiting`.
+/// `received + originated = forwarded + replied + split + transmitted + to_host + consumed +
+/// drops + waiting`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counters {
     /// Frames handed in.
@@ -16,6 +17,8 @@ pub struct Counters {
     pub forwarded: u64,
     /// Frames turned into an answer in place.
     pub replied: u64,
+    /// Frames cut into fragments, which count as originated.
+    pub split: u64,
     /// Frames handed out by `poll_transmit`.
     pub transmitted: u64,
     /// Frames for the router's own IP stack.
@@ -35,6 +38,7 @@ impl Default for Counters {
             originated: 0,
             forwarded: 0,
             replied: 0,
+            split: 0,
             transmitted: 0,
             to_host: 0,
             consumed: 0,
@@ -109,7 +113,14 @@ impl Figures {
         self.servers[id.index()] = Figure::default();
     }
 
-    pub(super) fn both(&mut self, service: ServiceId, server: ServerId) -> [&mut Figure; 2] {
-        [&mut self.services[service.index()], &mut self.servers[server.index()]]
+    /// The figures of a flow's service and server.
+    pub(super) fn both(
+        &mut self,
+        owner: Option<(ServiceId, ServerId)>,
+    ) -> impl Iterator<Item = &mut Figure> {
+        let pair = owner.map(|(service, server)| {
+            [&mut self.services[service.index()], &mut self.servers[server.index()]]
+        });
+        pair.into_iter().flatten()
     }
 }

@@ -3,7 +3,7 @@
 use super::neighbour::Reachability;
 use super::outbox::Waiting;
 use super::{Dataplane, DropReason, Verdict};
-use crate::frame::{Frame, set_macs};
+use crate::frame::{Fragments, Frame, Ipv4, set_macs};
 use crate::table::{NextHop, Table};
 use crate::time::Instant;
 
@@ -62,6 +62,36 @@ impl Dataplane {
         Ok(Verdict::Held)
     }
 
+    /// Sends the finished `frame` in fragments that fit the next network (RFC 1812 section 5.2.6).
+    pub(super) fn split(
+        &mut self,
+        table: &Table,
+        neighbour: u32,
+        frame: &Frame,
+        headers: &Ipv4,
+    ) -> Result<Verdict, DropReason> {
+        let entry = self.neighbours.get(neighbour);
+        let (network, mac) = (table.network(entry.network), entry.mac);
+        let mut fragments = Fragments::new(frame, headers, network.mtu);
+        // All or nothing: a datagram with a piece missing is of no use to anybody.
+        if !entry.is_usable() {
+            return Err(DropReason::HoldFull);
+        }
+        if fragments.left() > self.outbox.room() {
+            return Err(DropReason::OutboxFull);
+        }
+        while let Some(slot) = self.outbox.take() {
+            if !fragments.next_into(self.outbox.frame_mut(slot)) {
+                self.outbox.release(slot);
+                break;
+            }
+            set_macs(self.outbox.frame_mut(slot).bytes_mut(), mac, network.mac);
+            self.outbox.send(slot, network.link());
+            self.counters.originated += 1;
+        }
+        Ok(Verdict::Split)
+    }
+
     /// Routes and sends the router's own IPv4 packet in `slot`, which is given up.
     pub(super) fn send_slot(&mut self, table: &Table, slot: u16, now: Instant) {
         if let Err(reason) = self.try_send_slot(table, slot, now) {
@@ -72,7 +102,7 @@ impl Dataplane {
 
     fn try_send_slot(&mut self, table: &Table, slot: u16, now: Instant) -> Result<(), DropReason> {
         let bytes = self.outbox.frame_mut(slot).bytes();
-        let headers = crate::frame::Ipv4::parse(bytes)?;
+        let headers = Ipv4::parse(bytes)?;
         let hop = table.next_hop(headers.destination).ok_or(DropReason::NoRoute)?;
         let network = table.network(hop.network);
         if headers.total_len > usize::from(network.mtu) {

@@ -2,13 +2,11 @@
 
 use std::net::Ipv4Addr;
 
-use super::deliver::Way;
 use super::flow::{Direction, Event as TcpEvent, State, Tuple, View};
 use super::outbox::Waiting;
 use super::{Dataplane, DropReason, Verdict, is_host};
 use crate::frame::{
-    ETHERNET, Ethernet, Frame, Icmp, IcmpError, Ipv4, Transport, decrement_ttl, echo_reply,
-    translate,
+    ETHERNET, Ethernet, Frame, Icmp, Ipv4, Transport, clamp_mss, echo_reply, translate,
 };
 use crate::table::{Local, Network, Table};
 use crate::time::Instant;
@@ -23,11 +21,14 @@ pub(super) struct Packet<'t> {
 }
 
 impl Packet<'_> {
-    /// What its flow would be found by; `None` for what carries no ports.
+    /// What its flow would be found by; `None` for what carries no ports. An echo's identifier stands
+    /// in for the port of the host that asks.
     pub(super) const fn tuple(&self) -> Option<Tuple> {
         let (source_port, destination_port) = match self.headers.transport {
             Transport::Tcp(tcp) => (tcp.source, tcp.destination),
             Transport::Udp(udp) => (udp.source, udp.destination),
+            Transport::Icmp(Icmp { kind: Icmp::ECHO_REQUEST, identifier, .. }) => (identifier, 0),
+            Transport::Icmp(Icmp { kind: Icmp::ECHO_REPLY, identifier, .. }) => (0, identifier),
             Transport::Icmp(_) | Transport::Other => return None,
         };
         Some(Tuple {
@@ -56,25 +57,45 @@ impl Dataplane {
         check_addresses(network, ethernet, &headers)?;
         frame.set_len(ETHERNET + headers.total_len);
         let packet = Packet { table, network, headers, now };
-        // A fragment's ports are not looked at: it would reach the flow without its siblings.
-        if !headers.is_fragment()
-            && let Some(tuple) = packet.tuple()
+        if headers.is_fragment() {
+            return self.handle_fragment(&packet, frame);
+        }
+        self.whole_packet(&packet, frame)
+    }
+
+    /// A packet whose transport header is there: a whole one, or a first fragment.
+    pub(super) fn whole_packet(
+        &mut self,
+        packet: &Packet<'_>,
+        frame: &mut Frame,
+    ) -> Result<Verdict, DropReason> {
+        let Packet { table, network, headers, now } = *packet;
+        if let Some(tuple) = packet.tuple()
             && let Some((flow, direction)) = self.live_flow(tuple, now)
         {
             if direction == Direction::Original && self.starts_over(flow, &headers) {
                 self.remove_flow(flow);
             } else {
-                return self.flow_packet(&packet, flow, direction, frame);
+                return self.flow_packet(packet, flow, direction, frame);
             }
+        }
+        if let Some(about) = self.flow_of_error(frame, &headers, now) {
+            return self.error_packet(packet, about, frame);
         }
         if table.local(headers.source).is_some() {
             return Err(DropReason::MartianSource);
         }
+        // RFC 3704 section 2.2: an answer must leave by where the question came in.
+        if table.next_hop(headers.source).is_none_or(|back| back.network != network.id) {
+            return Err(DropReason::ReversePath);
+        }
         match table.local(headers.destination) {
+            // The host does not put fragments together, and nobody has a reason to send it any.
+            Some(Local::Own(_)) if headers.is_fragment() => Err(DropReason::Fragment),
             Some(Local::Own(_)) => Ok(Verdict::ToHost),
-            Some(Local::Virtual(_)) => self.virtual_ip_packet(&packet, frame),
+            Some(Local::Virtual(_)) => self.virtual_ip_packet(packet, frame),
             None if is_broadcast(table, headers.destination) => Err(DropReason::Broadcast),
-            None => Err(DropReason::NotForwarded),
+            None => self.route_packet(packet, frame),
         }
     }
 
@@ -91,43 +112,39 @@ impl Dataplane {
         if flow.networks[direction as usize] != network.id {
             return Err(DropReason::WrongNetwork);
         }
-        let visible = flow.original.destination;
-        if headers.ttl <= 1 {
-            let from = network.own_address().unwrap_or(visible);
-            let error = IcmpError::TimeExceeded;
-            self.report_error(table, error, from, frame, &headers, now);
-            return Err(DropReason::TtlExceeded);
-        }
+        let own = network.own_address().unwrap_or(headers.destination);
+        // A client is told of errors by the address it talks to, a server by its router.
+        let router = match (direction, flow.owner) {
+            (Direction::Original, Some(_)) => flow.original.destination,
+            (Direction::Original, None) | (Direction::Reply, _) => own,
+        };
+        self.check_ttl(packet, router, frame)?;
         let neighbour = self.flow_hop(table, id, direction, now)?;
-        let mtu = table.network(self.neighbours.get(neighbour).network).mtu;
-        if headers.total_len > usize::from(mtu) {
-            if headers.dont_fragment {
-                let error = IcmpError::FragmentationNeeded(mtu);
-                // A client is told by the address it talks to, a server by its router.
-                let from = match direction {
-                    Direction::Original => visible,
-                    Direction::Reply => network.own_address().unwrap_or(visible),
-                };
-                self.report_error(table, error, from, frame, &headers, now);
-            }
-            return Err(DropReason::TooBig);
-        }
-        if let Way::Closed(reason) = self.way(table, neighbour, now) {
-            if reason == DropReason::NeighbourFailed && direction == Direction::Original {
-                let error = IcmpError::HostUnreachable;
-                self.report_error(table, error, visible, frame, &headers, now);
-            }
-            return Err(reason);
-        }
+        self.check_way(packet, neighbour, router, frame)?;
         self.account(packet, id, direction);
         translate(frame.bytes_mut(), &headers, &self.flows.get(id).rewrite(direction));
-        decrement_ttl(frame.bytes_mut());
+        let recorded = match direction {
+            Direction::Original => router,
+            Direction::Reply => {
+                let egress = table.network(self.neighbours.get(neighbour).network);
+                egress.own_address().unwrap_or(router)
+            }
+        };
+        if let Transport::Tcp(segment) = headers.transport
+            && segment.syn
+        {
+            let egress = table.network(self.neighbours.get(neighbour).network);
+            let clamps = [network.mss_clamp, egress.mss_clamp].into_iter().flatten();
+            if let Some(most) = clamps.min() {
+                clamp_mss(frame.bytes_mut(), &headers, &segment, most);
+            }
+        }
         let waiting = Waiting::Flow(self.flows.reference(id));
-        self.deliver(table, neighbour, frame, waiting)
+        self.leave(packet, neighbour, recorded, frame, waiting)
     }
 
     /// The flow of `tuple`, if its deadline has not passed; one whose has is removed.
-    fn live_flow(&mut self, tuple: Tuple, now: Instant) -> Option<(u32, Direction)> {
+    pub(super) fn live_flow(&mut self, tuple: Tuple, now: Instant) -> Option<(u32, Direction)> {
         let found = self.flows.find(tuple)?;
         if self.flows.is_expired(found.0, now) {
             self.remove_flow(found.0);
@@ -143,7 +160,7 @@ impl Dataplane {
     }
 
     /// The neighbour that the flow's packets go to; looked up once per table generation.
-    fn flow_hop(
+    pub(super) fn flow_hop(
         &mut self,
         table: &Table,
         id: u32,
@@ -185,12 +202,12 @@ impl Dataplane {
             flow.assured = true;
         }
         let (state, assured) = (flow.state, flow.assured);
-        let (service, server) = (flow.service, flow.server);
+        let owner = flow.owner;
         if (state, assured) != before {
             self.flows.reclass(id);
         }
         self.flows.touch(id, now, state.timeout(table.timeouts()));
-        for figure in self.figures.both(service, server) {
+        for figure in self.figures.both(owner) {
             figure.traffic.count(direction, bytes);
             figure.load.move_between(before.0, state);
         }
@@ -203,15 +220,14 @@ impl Dataplane {
         frame: &mut Frame,
     ) -> Result<Verdict, DropReason> {
         let Packet { table, network, headers, now } = *packet;
-        if headers.is_fragment() {
-            return Err(DropReason::Fragment);
-        }
         match headers.transport {
+            Transport::Icmp(_) if headers.is_fragment() => Err(DropReason::Fragment),
             Transport::Icmp(icmp) if icmp.kind == Icmp::ECHO_REQUEST => {
                 echo_reply(frame.bytes_mut(), &headers, network.mac);
                 Ok(Verdict::Reply)
             }
-            Transport::Icmp(_) => Err(DropReason::IcmpUnhandled),
+            Transport::Icmp(icmp) if icmp.is_error() => Err(DropReason::IcmpUnknownFlow),
+            Transport::Icmp(_) => Err(DropReason::IcmpUnserved),
             Transport::Tcp(_) | Transport::Udp(_) => self.connect(packet, frame),
             Transport::Other => {
                 self.refuse(table, frame, &headers, now);
@@ -253,6 +269,10 @@ fn is_broadcast(table: &Table, address: Ipv4Addr) -> bool {
 impl State {
     /// The state of a flow that has not seen a packet.
     pub(super) const fn initial(protocol: u8) -> Self {
-        if protocol == crate::frame::TCP { Self::None } else { Self::Udp }
+        match protocol {
+            crate::frame::TCP => Self::None,
+            crate::frame::UDP => Self::Udp,
+            _ => Self::Icmp,
+        }
     }
 }

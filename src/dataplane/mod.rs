@@ -10,11 +10,16 @@ mod counters;
 mod deliver;
 mod event;
 mod flow;
+mod forward;
+mod fragments;
+mod icmp;
 mod ip;
 mod limit;
+mod masquerade;
 mod neighbour;
 mod originate;
 mod outbox;
+mod piece;
 mod report;
 mod schedule;
 mod service;
@@ -41,7 +46,9 @@ use announce::Announcer;
 use counters::Figures;
 use event::Events;
 use flow::FlowTable;
+use fragments::Fragments;
 use limit::TokenBucket;
+use masquerade::Masquerade;
 use neighbour::Neighbours;
 use outbox::Outbox;
 use schedule::Cursors;
@@ -51,6 +58,8 @@ use swap::Retiring;
 const EXPIRIES: u32 = 512;
 /// Neighbour timers handled per turn.
 const QUESTIONS: u32 = 64;
+/// Masqueraded internal ports, at most: the ports of one external address and protocol.
+const MAPPINGS: usize = 65_536;
 /// ICMP errors and resets: a second, and at once.
 const ANSWER_RATE: (u64, u64) = (1_000, 200);
 
@@ -67,6 +76,8 @@ pub struct Dataplane {
     flows: FlowTable,
     neighbours: Neighbours,
     outbox: Outbox,
+    fragments: Fragments,
+    masquerade: Masquerade,
     announcer: Announcer,
     cursors: Cursors,
     figures: Figures,
@@ -77,6 +88,8 @@ pub struct Dataplane {
     /// Last time a table-full event was raised.
     table_full_told: Option<Instant>,
     port_seed: u32,
+    /// Of the last ICMP error.
+    identification: u16,
 }
 
 impl Dataplane {
@@ -86,6 +99,8 @@ impl Dataplane {
             flows: FlowTable::new(max_flows, &seed, now),
             neighbours: Neighbours::new(0, &seed, now),
             outbox: Outbox::new(),
+            fragments: Fragments::new(&seed),
+            masquerade: Masquerade::new(max_flows.min(MAPPINGS), &seed),
             announcer: Announcer::default(),
             cursors: Cursors::default(),
             figures: Figures::default(),
@@ -95,6 +110,7 @@ impl Dataplane {
             answers: TokenBucket::new(ANSWER_RATE.0, ANSWER_RATE.1, now),
             table_full_told: None,
             port_seed: u32::from_le_bytes([seed[0], seed[5], seed[10], seed[15]]),
+            identification: u16::from_le_bytes([seed[3], seed[7]]),
         };
         dataplane.install(None, table, now);
         dataplane
@@ -116,6 +132,7 @@ impl Dataplane {
         };
         match verdict {
             Verdict::Forward(_) => self.counters.forwarded += 1,
+            Verdict::Split => self.counters.split += 1,
             Verdict::Reply => self.counters.replied += 1,
             Verdict::ToHost => self.counters.to_host += 1,
             Verdict::Consumed(_) => self.counters.consumed += 1,
@@ -138,6 +155,7 @@ impl Dataplane {
         while let Some(id) = self.flows.next_expired(now, &mut budget) {
             self.remove_flow(id);
         }
+        self.drop_stale_pieces(now);
         for _ in 0..QUESTIONS {
             let Some(due) = self.neighbours.next_due(now) else { break };
             self.neighbour_due(table, due, now);
@@ -150,6 +168,7 @@ impl Dataplane {
             self.flows.next_deadline(),
             self.neighbours.next_deadline(),
             self.announcer.next_deadline(),
+            self.fragments.next_deadline(),
         ];
         deadlines.into_iter().flatten().min()
     }

@@ -30,7 +30,10 @@ impl Dataplane {
             return;
         };
         let packet = frame.bytes().get(IP..IP + headers.total_len).unwrap_or_default();
-        icmp_error(error, source, packet, headers.source, self.outbox.frame_mut(slot));
+        // Never 0, which stands for none.
+        self.identification = self.identification.checked_add(1).unwrap_or(1);
+        let ends = (source, headers.source);
+        icmp_error(error, ends, self.identification, packet, self.outbox.frame_mut(slot));
         self.counters.originated += 1;
         self.send_slot(table, slot, now);
     }

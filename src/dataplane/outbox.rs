@@ -47,6 +47,11 @@ impl Outbox {
         self.free.pop()
     }
 
+    /// How many more places there are.
+    pub(super) const fn room(&self) -> usize {
+        self.free.len()
+    }
+
     pub(super) fn frame_mut(&mut self, slot: u16) -> &mut Frame {
         &mut self.frames[usize::from(slot)]
     }

@@ -67,10 +67,8 @@ pub struct FlowInfo {
     pub state: State,
     /// Whether both ends have shown that they are there.
     pub assured: bool,
-    /// Whose it is.
-    pub service: ServiceId,
-    /// Who serves it.
-    pub server: ServerId,
+    /// Whose it is and who serves it; `None` for what is merely routed.
+    pub owner: Option<(ServiceId, ServerId)>,
     /// Packets from and to the client.
     pub packets: [u32; 2],
     /// Bytes from and to the client.
@@ -98,7 +96,7 @@ impl Report {
         let c = &self.counters;
         // A refused write was counted as leaving before it turned into a drop.
         let drops = c.all_drops() - c.dropped(DropReason::WriteRefused);
-        let out = c.forwarded + c.replied + c.transmitted;
+        let out = c.forwarded + c.replied + c.split + c.transmitted;
         c.received + c.originated == out + c.to_host + c.consumed + drops + self.waiting
     }
 }
@@ -144,8 +142,7 @@ impl Dataplane {
             reply: flow.reply,
             state: flow.state,
             assured: flow.assured,
-            service: flow.service,
-            server: flow.server,
+            owner: flow.owner,
             packets: flow.packets,
             bytes: flow.bytes,
         })

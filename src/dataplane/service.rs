@@ -2,6 +2,7 @@
 
 use super::flow::{Direction, Flow, State, Tuple};
 use super::ip::Packet;
+use super::masquerade::Socket;
 use super::{Dataplane, DropReason, Event, Verdict};
 use crate::addr::{NetworkId, Proto};
 use crate::frame::{Frame, IcmpError, TCP, Tcp, Transport};
@@ -53,7 +54,7 @@ impl Dataplane {
             // Nothing stays of a flow whose first packet went nowhere.
             self.remove_flow(id);
         } else {
-            for figure in self.figures.both(service.id, server.id) {
+            for figure in self.figures.both(Some((service.id, server.id))) {
                 figure.traffic.flows += 1;
             }
         }
@@ -70,9 +71,18 @@ impl Dataplane {
     ) -> Result<u32, DropReason> {
         let table = packet.table;
         let hop = table.next_hop(server.address).ok_or(DropReason::NoRoute)?;
+        // A server that called would be answered by its neighbour directly, in the wrong words.
+        let hairpin = hop.network == packet.network.id
+            && packet.network.joins(original.source, server.address);
+        let caller = if hairpin {
+            let address = table.hairpin_address(packet.network, server.address);
+            address.ok_or(DropReason::NoRoute)?
+        } else {
+            original.source
+        };
         let answer = Tuple {
             source: server.address,
-            destination: original.source,
+            destination: caller,
             source_port: server.port,
             destination_port: original.source_port,
             protocol: original.protocol,
@@ -81,10 +91,10 @@ impl Dataplane {
         self.make_room(packet.now)?;
         let networks: [NetworkId; 2] = [packet.network.id, hop.network];
         let state = State::initial(original.protocol);
-        let ids = (service.id, server.id);
-        let flow = Flow::new(original, reply, state, ids, networks, table.generation());
+        let owner = Some((service.id, server.id));
+        let flow = Flow::new(original, reply, state, owner, networks, table.generation());
         let id = self.flows.insert(flow, packet.now, state.timeout(table.timeouts()));
-        for figure in self.figures.both(service.id, server.id) {
+        for figure in self.figures.both(Some((service.id, server.id))) {
             figure.load.inactive += 1;
         }
         Ok(id)
@@ -93,13 +103,17 @@ impl Dataplane {
     /// Takes a flow out and off its server's load.
     pub(super) fn remove_flow(&mut self, id: u32) {
         let flow = self.flows.get(id);
-        let (service, server, state) = (flow.service, flow.server, flow.state);
+        let (owner, state) = (flow.owner, flow.state);
+        if flow.masqueraded {
+            self.masquerade.unmap(Socket::client_of(flow.original));
+        }
         self.flows.remove(id);
-        let loads = self.figures.both(service, server).map(|figure| {
+        for figure in self.figures.both(owner) {
             figure.load.leave(state);
-            figure.load.active + figure.load.inactive
-        });
-        self.retiring.settle(service, server, loads);
+        }
+        if let Some((service, server)) = owner {
+            self.settle(service, server);
+        }
     }
 
     /// `answer`, with another port on the client's side where a flow's packets look like that
@@ -118,7 +132,7 @@ impl Dataplane {
     }
 
     /// Makes sure that one more flow fits.
-    fn make_room(&mut self, now: Instant) -> Result<(), DropReason> {
+    pub(super) fn make_room(&mut self, now: Instant) -> Result<(), DropReason> {
         if self.flows.len() < self.flows.capacity() {
             return Ok(());
         }

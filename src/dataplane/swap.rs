@@ -79,7 +79,7 @@ impl Dataplane {
     }
 
     /// Retires the ids at once where no flow is left.
-    fn settle(&mut self, service: ServiceId, server: ServerId) {
+    pub(super) fn settle(&mut self, service: ServiceId, server: ServerId) {
         let total = |load: super::Load| load.active + load.inactive;
         let left =
             [total(self.figures.service(service).load), total(self.figures.server(server).load)];

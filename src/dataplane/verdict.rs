@@ -5,11 +5,13 @@ use std::fmt;
 use crate::addr::LinkId;
 use crate::frame::Malformed;
 
-/// The decision about one frame. For the first two the frame was rewritten in place.
+/// The decision about one frame. For `Forward` and `Reply` it was rewritten in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Leaves by this link.
     Forward(LinkId),
+    /// Was cut into fragments, which leave by `poll_transmit`.
+    Split,
     /// Goes back out of the link it came from: an answer.
     Reply,
     /// For the router's own IP stack.
@@ -93,14 +95,19 @@ drop_reasons! {
     TcpMalformed, "tcp_malformed", "The TCP header is cut short or lies about its length.";
     UdpMalformed, "udp_malformed", "The UDP header is cut short or lies about its length.";
     IcmpMalformed, "icmp_malformed", "The ICMP message is cut short or its checksum is wrong.";
-    Fragment, "fragment", "An IP fragment, which is not forwarded yet.";
-    IcmpUnhandled, "icmp_unhandled", "An ICMP message to a virtual IP other than an echo request.";
+    Fragment, "fragment", "A fragment for the router itself, or of an ICMP message to a virtual IP.";
+    FragmentRefused, "fragment_refused", "A fragment that overlaps another, cannot be one, or follows one that was dropped.";
+    FragmentOrphan, "fragment_orphan", "A fragment whose first one never came, or whose flow is gone.";
+    FragmentsFull, "fragments_full", "Too many fragments wait for their first one.";
+    IcmpUnknownFlow, "icmp_unknown_flow", "An ICMP error about a packet of no known flow.";
+    IcmpUnserved, "icmp_unserved", "An ICMP message to a virtual IP that is neither echo request nor error.";
     ProtocolUnserved, "protocol_unserved", "Neither TCP, UDP nor ICMP to a virtual IP.";
     Unserved, "unserved", "No service at this port of a virtual IP.";
-    NoFlow, "no_flow", "A TCP segment for a service that belongs to no flow and opens none.";
+    NoFlow, "no_flow", "A packet that belongs to no flow and opens none: late, or out of the blue.";
     NoServer, "no_server", "The service has no server to give.";
     TableFull, "table_full", "No room for another flow, and none that may go.";
     PortsExhausted, "ports_exhausted", "No free port to tell this flow's answers from another's.";
+    ReversePath, "reverse_path", "The way back to the source leads through another network.";
     WrongNetwork, "wrong_network", "A flow's packet from a network where the flow does not run.";
     NotForwarded, "not_forwarded", "Neither for a service nor an answer, and not routed.";
     NoRoute, "no_route", "No route to the destination.";

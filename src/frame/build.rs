@@ -10,6 +10,9 @@ use super::headers::{ETHER_TYPE_IPV4, ETHERNET, ICMP, IP, Ipv4, TCP, Tcp};
 
 /// RFC 1812 section 4.3.2.3: as much of the packet as fits without the error exceeding 576 bytes.
 const LONGEST_ERROR: usize = 576;
+/// RFC 1812 section 4.3.2.5: errors have precedence 6, internetwork control.
+const ERROR_TOS: u8 = 0xc0;
+const DONT_FRAGMENT: u8 = 0x40;
 const TTL: u8 = 64;
 const IP_HEADER: usize = 20;
 const ICMP_HEADER: usize = 8;
@@ -42,18 +45,19 @@ impl IcmpError {
     }
 }
 
-/// Writes `error` about `packet` (IP header on) from `source` to the packet's sender.
+/// Writes `error` about `packet` (IP header on) from a source to the packet's sender.
 pub fn icmp_error(
     error: IcmpError,
-    source: Ipv4Addr,
+    (source, to): (Ipv4Addr, Ipv4Addr),
+    identification: u16,
     packet: &[u8],
-    to: Ipv4Addr,
     out: &mut Frame,
 ) {
     let (kind, code, mtu) = error.parts();
     let quoted = packet.len().min(LONGEST_ERROR - IP_HEADER - ICMP_HEADER);
     let message_len = ICMP_HEADER + quoted;
-    let message = start(source, to, ICMP, message_len, out);
+    let ip = IpStart { source, to, protocol: ICMP, tos: ERROR_TOS, identification };
+    let message = ip.write(message_len, out);
     message[..4].copy_from_slice(&[kind, code, 0, 0]);
     message[4..6].fill(0);
     message[6..8].copy_from_slice(&mtu.to_be_bytes());
@@ -65,7 +69,10 @@ pub fn icmp_error(
 /// Writes the reset that a host without such a connection answers `segment` with (RFC 9293
 /// section 3.10.7.1). The caller has checked that `segment` is not itself a reset.
 pub fn tcp_reset(headers: &Ipv4, segment: &Tcp, out: &mut Frame) {
-    let reset = start(headers.destination, headers.source, TCP, TCP_HEADER, out);
+    let (source, to) = (headers.destination, headers.source);
+    // An identification of 0 stands for none: the reset is an atomic datagram.
+    let ip = IpStart { source, to, protocol: TCP, tos: 0, identification: 0 };
+    let reset = ip.write(TCP_HEADER, out);
     let data = headers.total_len
         - headers.header_len
         - segment.header_len.min(headers.total_len - headers.header_len);
@@ -85,22 +92,35 @@ pub fn tcp_reset(headers: &Ipv4, segment: &Tcp, out: &mut Frame) {
     reset[16..18].copy_from_slice(&sum.to_be_bytes());
 }
 
-/// Writes a blank Ethernet header and an IPv4 header; the `len` bytes of payload are returned.
-fn start(source: Ipv4Addr, to: Ipv4Addr, protocol: u8, len: usize, out: &mut Frame) -> &mut [u8] {
-    out.set_len(ETHERNET + IP_HEADER + len);
-    let bytes = out.bytes_mut();
-    bytes[..12].fill(0);
-    bytes[12..14].copy_from_slice(&ETHER_TYPE_IPV4.to_be_bytes());
-    let total = u16::try_from(IP_HEADER + len).unwrap_or(u16::MAX);
-    let (header, payload) = bytes[IP..].split_at_mut(IP_HEADER);
-    header[..2].copy_from_slice(&[0x45, 0]);
-    header[2..4].copy_from_slice(&total.to_be_bytes());
-    // RFC 6864: an atomic datagram (DF set) needs no identification of its own.
-    header[4..8].copy_from_slice(&[0, 0, 0x40, 0]);
-    header[8..12].copy_from_slice(&[TTL, protocol, 0, 0]);
-    header[12..16].copy_from_slice(&source.octets());
-    header[16..20].copy_from_slice(&to.octets());
-    let sum = checksum::of(header);
-    header[10..12].copy_from_slice(&sum.to_be_bytes());
-    payload
+/// What an IPv4 header is made of.
+struct IpStart {
+    source: Ipv4Addr,
+    to: Ipv4Addr,
+    protocol: u8,
+    tos: u8,
+    /// 0: an atomic datagram, which needs none (RFC 6864).
+    identification: u16,
+}
+
+impl IpStart {
+    /// Writes a blank Ethernet header and the IPv4 header; the `len` bytes behind are returned.
+    fn write(self, len: usize, out: &mut Frame) -> &mut [u8] {
+        out.set_len(ETHERNET + IP_HEADER + len);
+        let bytes = out.bytes_mut();
+        bytes[..12].fill(0);
+        bytes[12..14].copy_from_slice(&ETHER_TYPE_IPV4.to_be_bytes());
+        let total = u16::try_from(IP_HEADER + len).unwrap_or(u16::MAX);
+        let (header, payload) = bytes[IP..].split_at_mut(IP_HEADER);
+        header[..2].copy_from_slice(&[0x45, self.tos]);
+        header[2..4].copy_from_slice(&total.to_be_bytes());
+        header[4..6].copy_from_slice(&self.identification.to_be_bytes());
+        let flags = if self.identification == 0 { DONT_FRAGMENT } else { 0 };
+        header[6..8].copy_from_slice(&[flags, 0]);
+        header[8..12].copy_from_slice(&[TTL, self.protocol, 0, 0]);
+        header[12..16].copy_from_slice(&self.source.octets());
+        header[16..20].copy_from_slice(&self.to.octets());
+        let sum = checksum::of(header);
+        header[10..12].copy_from_slice(&sum.to_be_bytes());
+        payload
+    }
 }

@@ -65,13 +65,17 @@ pub struct Ipv4 {
     pub header_len: usize,
     /// Packet length with header, in bytes.
     pub total_len: usize,
+    /// Tells the fragments of one datagram from another's.
+    pub identification: u16,
+    /// Where a fragment's payload starts in the datagram's, in bytes.
+    pub fragment_offset: usize,
     /// The don't-fragment bit.
     pub dont_fragment: bool,
     /// Whether it is a fragment, and not the first.
     pub later_fragment: bool,
     /// Whether more fragments follow.
     pub more_fragments: bool,
-    /// Whether it carries a source route option (LSRR, SSRR).
+    /// Whether it carries a source route option (LSRR, SSRR), or options that cannot be read.
     pub source_routed: bool,
     /// What it carries.
     pub transport: Transport,
@@ -141,6 +145,8 @@ pub struct Icmp {
     pub kind: u8,
     /// Code.
     pub code: u8,
+    /// A query's identifier; bytes of something else in other messages.
+    pub identifier: u16,
 }
 
 impl Icmp {
@@ -202,10 +208,12 @@ impl Ipv4 {
             ttl: header.ttl(),
             header_len,
             total_len,
+            identification: header.identification(),
+            fragment_offset: usize::from(header.fragments_offset().byte_offset()),
             dont_fragment: header.dont_fragment(),
             later_fragment,
             more_fragments,
-            source_routed: header_len > 20 && has_source_route(header.options()),
+            source_routed: header_len > 20 && has_bad_options(header.options()),
             transport,
         })
     }
@@ -241,25 +249,29 @@ impl Transport {
                 }))
             }
             ICMP => {
-                let [kind, code, ..] = *payload else { return Err(Malformed::Icmp) };
+                let [kind, code, _, _, id0, id1, _, _, ..] = *payload else {
+                    return Err(Malformed::Icmp);
+                };
                 // RFC 5508 REQ-3: a message with a wrong checksum goes no further.
-                if payload.len() < 8 || (!cut && !checksum::is_valid(payload)) {
+                if !cut && !checksum::is_valid(payload) {
                     return Err(Malformed::Icmp);
                 }
-                Ok(Self::Icmp(Icmp { kind, code }))
+                let identifier = u16::from_be_bytes([id0, id1]);
+                Ok(Self::Icmp(Icmp { kind, code, identifier }))
             }
             _ => Ok(Self::Other),
         }
     }
 }
 
-/// Loose (131) and strict (137) source route; options that do not parse count as one.
-fn has_source_route(mut options: &[u8]) -> bool {
+/// Loose (131) and strict (137) source route, and options whose lengths do not fit.
+fn has_bad_options(mut options: &[u8]) -> bool {
     while let [kind, rest @ ..] = options {
         match *kind {
             0 => return false,
             1 => options = rest,
             131 | 137 => return true,
+            7 if rest.first().is_some_and(|length| *length < 3) => return true,
             _ => {
                 let length = rest.first().map_or(0, |length| usize::from(*length));
                 match options.get(length..) {

@@ -5,18 +5,24 @@
 mod arp;
 mod build;
 pub mod checksum;
+mod fragment;
 mod headers;
+mod quote;
 mod rewrite;
 
 use std::fmt;
 
 pub use arp::{Arp, Operation};
 pub use build::{IcmpError, icmp_error, tcp_reset};
+pub use fragment::Fragments;
 pub use headers::{
     ETHER_TYPE_ARP, ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, ETHERNET, Ethernet, ICMP, IP, Icmp, Ipv4,
     Malformed, TCP, Tcp, Transport, UDP, Udp,
 };
-pub use rewrite::{Rewrite, decrement_ttl, echo_reply, set_macs, translate};
+pub use quote::{Quote, QuotedAs};
+pub use rewrite::{
+    Rewrite, clamp_mss, decrement_ttl, echo_reply, record_route, set_addresses, set_macs, translate,
+};
 
 /// Room before the Ethernet bytes, for headers that a link or a later method puts in front.
 const HEADROOM: usize = 64;

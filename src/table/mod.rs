@@ -7,7 +7,7 @@ mod ids;
 mod route;
 mod service;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hasher;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -33,8 +33,11 @@ pub struct Table {
     virtual_ips: Vec<(Ipv4Addr, NetworkId)>,
     local: HashMap<Ipv4Addr, Local>,
     routes: Routes,
+    server_prefixes: Vec<Cidr>,
+    masquerades: Vec<Masquerade>,
     services: Vec<Arc<Service>>,
     by_key: HashMap<(Proto, Ipv4Addr, u16), usize>,
+    by_server: HashSet<(Proto, Ipv4Addr, u16)>,
     forward: Forward,
     unserved: Unserved,
     timeouts: Timeouts,
@@ -54,12 +57,12 @@ pub struct Network {
     pub addresses: Vec<Cidr>,
     /// Largest IP packet, in bytes.
     pub mtu: u16,
+    /// Largest TCP segment to be announced through it, in bytes.
+    pub mss_clamp: Option<u16>,
     /// The router's MAC.
     pub mac: MacAddr,
     /// The next hop of the default route, when it lies here.
     pub gateway: Option<Ipv4Addr>,
-    /// Whether real servers are reached through it.
-    pub has_servers: bool,
 }
 
 impl Network {
@@ -71,6 +74,11 @@ impl Network {
     /// Whether `address` lies inside one of the prefixes here.
     pub fn contains(&self, address: Ipv4Addr) -> bool {
         self.addresses.iter().any(|own| own.contains(address.into()))
+    }
+
+    /// Whether both addresses lie in one prefix here: their hosts talk to each other directly.
+    pub fn joins(&self, a: Ipv4Addr, b: Ipv4Addr) -> bool {
+        self.addresses.iter().any(|own| own.contains(a.into()) && own.contains(b.into()))
     }
 
     /// Whether `address` is a directed broadcast or network address here.
@@ -85,6 +93,19 @@ impl Network {
     /// The link that frames to this network leave by.
     pub fn link(&self) -> LinkId {
         self.links.first().copied().unwrap_or_default()
+    }
+}
+
+/// A compiled `[[masquerade]]`.
+#[derive(Clone, Copy, Debug)]
+struct Masquerade {
+    from: Cidr,
+    to: Ipv4Addr,
+}
+
+impl Masquerade {
+    fn compile(rule: &config::Masquerade) -> Option<Self> {
+        Some(Self { from: rule.from, to: ipv4(rule.to)? })
     }
 }
 
@@ -109,7 +130,7 @@ impl Local {
 impl Table {
     /// Compiles `config`. What is the same as in `previous` keeps its ids.
     pub fn compile(config: &Config, previous: Option<&Self>, ids: &mut Ids) -> Self {
-        let mut networks = compile_networks(config);
+        let networks = compile_networks(config);
         let routes = Routes::compile(config);
         let services = service::compile(config, previous.map_or(&[], |p| &p.services), ids);
         let by_key = services
@@ -117,11 +138,6 @@ impl Table {
             .enumerate()
             .map(|(position, service)| ((service.proto, service.address, service.port), position))
             .collect();
-        for server in services.iter().flat_map(|service| &service.servers) {
-            if let Some(hop) = routes.next_hop(server.address) {
-                networks[hop.network.index()].has_servers = true;
-            }
-        }
         let virtual_ips = compile_virtual_ips(config);
         Self {
             generation: previous.map_or(1, |p| p.generation.wrapping_add(1)),
@@ -130,6 +146,12 @@ impl Table {
             networks,
             virtual_ips,
             routes,
+            server_prefixes: server_prefixes(config),
+            masquerades: config.masquerades.iter().filter_map(Masquerade::compile).collect(),
+            by_server: services
+                .iter()
+                .flat_map(|s| s.servers.iter().map(|server| (s.proto, server.address, server.port)))
+                .collect(),
             services,
             by_key,
             forward: config.router.forward,
@@ -172,6 +194,31 @@ impl Table {
         self.local.get(&address).copied()
     }
 
+    /// The address that a packet from `source` to `destination` is seen to come from.
+    pub fn masquerade(&self, source: Ipv4Addr, destination: Ipv4Addr) -> Option<Ipv4Addr> {
+        let applies = |rule: &&Masquerade| {
+            rule.from.contains(source.into()) && !rule.from.contains(destination.into())
+        };
+        self.masquerades.iter().find(applies).map(|rule| rule.to)
+    }
+
+    /// The address that a server is called from on behalf of a neighbour of its, so that its answer
+    /// comes back: one that moves with the servers' gateway where there is one.
+    pub fn hairpin_address(&self, network: &Network, server: Ipv4Addr) -> Option<Ipv4Addr> {
+        let beside = |address: Ipv4Addr| {
+            let prefixes = network.addresses.iter();
+            prefixes.into_iter().any(|p| p.contains(address.into()) && p.contains(server.into()))
+        };
+        let floating = self.virtual_ips.iter().filter(|(_, on)| *on == network.id);
+        let own = network.addresses.iter().filter_map(|own| ipv4(own.address()));
+        floating.map(|(vip, _)| *vip).chain(own).find(|address| beside(*address))
+    }
+
+    /// Whether `address` lies in a connected prefix that holds real servers.
+    pub fn is_server_side(&self, address: Ipv4Addr) -> bool {
+        self.server_prefixes.iter().any(|prefix| prefix.contains(address.into()))
+    }
+
     /// The virtual IPs and where they are answered for, in file order.
     pub fn virtual_ips(&self) -> &[(Ipv4Addr, NetworkId)] {
         &self.virtual_ips
@@ -196,6 +243,11 @@ impl Table {
     pub fn service(&self, proto: Proto, address: Ipv4Addr, port: u16) -> Option<&Service> {
         let position = *self.by_key.get(&(proto, address, port))?;
         self.services.get(position).map(Arc::as_ref)
+    }
+
+    /// Whether packets from `address` and `port` are some real server's answers.
+    pub fn is_server(&self, proto: Proto, address: Ipv4Addr, port: u16) -> bool {
+        self.by_server.contains(&(proto, address, port))
     }
 
     /// What is routed that is neither a service nor a reply.
@@ -240,9 +292,9 @@ fn compile_networks(config: &Config) -> Vec<Network> {
             links: links.by_ref().take(network.links.len()).collect(),
             addresses: network.addresses.clone(),
             mtu: network.mtu,
+            mss_clamp: network.mss_clamp,
             mac: network.mac.unwrap_or_else(|| derived_mac(&config.router.name, &network.name)),
             gateway: network.gateway.and_then(ipv4),
-            has_servers: false,
         })
         .collect()
 }
@@ -256,6 +308,14 @@ fn derived_mac(router: &str, network: &str) -> MacAddr {
     let mut mac = MacAddr::from_slice(&hasher.finish().to_be_bytes());
     mac.0[0] = mac.0[0] & 0xfc | 0x02;
     mac
+}
+
+/// The connected prefixes that some server lies in.
+fn server_prefixes(config: &Config) -> Vec<Cidr> {
+    let servers = || config.services.iter().flat_map(|service| &service.servers);
+    let connected = config.networks.iter().flat_map(|network| &network.addresses);
+    let holds_servers = |own: &&Cidr| servers().any(|s| own.contains(s.endpoint.address));
+    connected.filter(holds_servers).map(|own| own.network()).collect()
 }
 
 fn compile_virtual_ips(config: &Config) -> Vec<(Ipv4Addr, NetworkId)> {

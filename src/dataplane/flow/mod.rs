@@ -19,8 +19,8 @@ pub(super) use tcp::{Event, View};
 use super::neighbour::NeighbourRef;
 use super::wheel::Wheel;
 use crate::addr::{NetworkId, ServerId, ServiceId};
-use crate::frame::Rewrite;
 use crate::frame::checksum::Delta;
+use crate::frame::{ICMP, Rewrite};
 use crate::time::{Duration, Instant};
 use classes::{Class, Classes};
 
@@ -83,8 +83,8 @@ pub(super) struct Flow {
     /// Next hops towards the server and towards the client, valid for one table generation.
     pub(super) hops: [NeighbourRef; 2],
     pub(super) generation: u32,
-    pub(super) service: ServiceId,
-    pub(super) server: ServerId,
+    /// Whose flow it is; `None` for what is merely routed.
+    pub(super) owner: Option<(ServiceId, ServerId)>,
     /// Where the client's packets come in, and where the server's do.
     pub(super) networks: [NetworkId; 2],
     addresses: Delta,
@@ -101,6 +101,8 @@ pub(super) struct Flow {
     pub(super) state: State,
     class: Class,
     pub(super) assured: bool,
+    /// Its client's port is a mapping of the masquerade.
+    pub(super) masqueraded: bool,
     pub(super) server_syn_seen: bool,
 }
 
@@ -110,7 +112,7 @@ impl Flow {
         original: Tuple,
         reply: Tuple,
         state: State,
-        (service, server): (ServiceId, ServerId),
+        owner: Option<(ServiceId, ServerId)>,
         networks: [NetworkId; 2],
         generation: u32,
     ) -> Self {
@@ -121,8 +123,7 @@ impl Flow {
             reply,
             hops: [NeighbourRef::NONE; 2],
             generation,
-            service,
-            server,
+            owner,
             networks,
             addresses,
             transport,
@@ -136,6 +137,7 @@ impl Flow {
             state,
             class: Class::Protected,
             assured: false,
+            masqueraded: false,
             server_syn_seen: false,
         }
     }
@@ -177,7 +179,9 @@ fn deltas(from: Tuple, to: Tuple) -> (Delta, Delta) {
         .and(Delta::double(from.destination.to_bits(), to.destination.to_bits()));
     let ports = Delta::word(from.source_port, to.source_port)
         .and(Delta::word(from.destination_port, to.destination_port));
-    (addresses, addresses.and(ports))
+    // ICMP has no pseudo-header.
+    let transport = if from.protocol == ICMP { ports } else { addresses.and(ports) };
+    (addresses, transport)
 }
 
 /// All flows. Sized once; never grows and never pauses to.

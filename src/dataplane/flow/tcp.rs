@@ -5,7 +5,7 @@ use crate::config::Timeouts;
 use crate::frame::Tcp;
 use crate::time::Duration;
 
-/// The state of a flow; UDP flows have one of their own.
+/// The state of a flow; UDP flows and ICMP queries have one of their own each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "the names are the field's own")]
 pub enum State {
@@ -19,6 +19,7 @@ pub enum State {
     CloseWait,
     LastAck,
     Udp,
+    Icmp,
 }
 
 impl State {
@@ -35,6 +36,7 @@ impl State {
             Self::CloseWait => "CLOSE_WAIT",
             Self::LastAck => "LAST_ACK",
             Self::Udp => "UDP",
+            Self::Icmp => "ICMP",
         }
     }
 
@@ -66,6 +68,8 @@ impl State {
             Self::CloseWait => timeouts.close_wait,
             Self::LastAck => timeouts.last_ack,
             Self::Udp => timeouts.udp,
+            // RFC 5508 REQ-2.
+            Self::Icmp => Duration::from_secs(60),
         }
     }
 
