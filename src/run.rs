@@ -121,6 +121,8 @@ impl Router {
             }
             for _ in 0..self.ready.len() {
                 self.serve_link(now);
+                // At once, so that fragments and answers of one batch do not crowd out the next's.
+                self.transmit(now);
             }
             self.fire_timers(now);
             self.transmit(now);
@@ -179,7 +181,7 @@ impl Router {
                     }
                     None
                 }
-                Verdict::Held | Verdict::Consumed(_) | Verdict::Drop(_) => None,
+                Verdict::Split | Verdict::Held | Verdict::Consumed(_) | Verdict::Drop(_) => None,
             };
         }
         self.write(read.count);
@@ -201,7 +203,8 @@ impl Router {
         }
     }
 
-    /// Sends what the dataplane itself wants to say: announcements, questions, held frames.
+    /// Sends what the dataplane itself wants to say: announcements, questions, fragments, held
+    /// frames. Its outbox is bounded, and so is this.
     fn transmit(&mut self, now: Instant) {
         loop {
             let mut count = 0;

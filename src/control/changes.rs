@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use crate::config::{Config, Network, Route, Server, Service, Timeouts};
+use crate::addr::Cidr;
+use crate::config::{Config, Link, Network, Router, Server, Service, Timeouts};
+use crate::time::Duration;
 
 /// The difference between the running configuration and a new one.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -15,120 +17,110 @@ pub(super) struct Changes {
 }
 
 impl Changes {
+    // What is compared is taken apart by name, here and below: a new key cannot be forgotten.
     pub(super) fn between(old: &Config, new: &Config) -> Self {
         let mut changes = Self::default();
-        changes.router(old, new);
-        changes.networks(old, new);
-        changes.virtual_ips(old, new);
-        changes.routes(old, new);
-        changes.services(old, new);
+        let Config { router, networks, routes, virtual_ips, masquerades, services } = old;
+        changes.router(router, &new.router);
+        changes.networks(networks, &new.networks);
+        changes.set(virtual_ips, &new.virtual_ips, |vip| {
+            // Networks are compared above: the name is that of both.
+            let network = networks.get(vip.network).map_or("", |network| &network.name);
+            format!("virtual IP {} on {network}", vip.address)
+        });
+        changes
+            .set(routes, &new.routes, |route| format!("route to {} via {}", route.to, route.via));
+        changes.set(masquerades, &new.masquerades, |masquerade| {
+            format!("masquerade of {} as {}", masquerade.from, masquerade.to)
+        });
+        changes.services(services, &new.services);
         changes
     }
 
-    fn router(&mut self, old: &Config, new: &Config) {
-        let (old, new) = (&old.router, &new.router);
-        self.restart("[router] name", &old.name, &new.name);
-        let sockets = (old.control_socket.display(), new.control_socket.display());
+    fn router(&mut self, old: &Router, new: &Router) {
+        let Router { name, control_socket, max_flows, forward, unserved, timeouts } = old;
+        self.restart("[router] name", name, &new.name);
+        let sockets = (control_socket.display(), new.control_socket.display());
         self.restart("[router] control_socket", sockets.0, sockets.1);
         let flows =
             |max: Option<u32>| max.map_or_else(|| "by memory".to_owned(), |n| n.to_string());
-        self.restart("[router] max_flows", flows(old.max_flows), flows(new.max_flows));
-        self.field("[router] forward", old.forward, new.forward);
-        self.field("[router] unserved", old.unserved, new.unserved);
-        for ((name, was), (_, is)) in
-            timeouts(&old.timeouts).into_iter().zip(timeouts(&new.timeouts))
-        {
+        self.restart("[router] max_flows", flows(*max_flows), flows(new.max_flows));
+        self.field("[router] forward", *forward, new.forward);
+        self.field("[router] unserved", *unserved, new.unserved);
+        let pairs = named_timeouts(timeouts).into_iter().zip(named_timeouts(&new.timeouts));
+        for ((name, was), (_, is)) in pairs {
             self.field(&format!("[router] timeout {name}"), was, is);
         }
     }
 
     /// A network is its position: links and neighbours hang on it.
-    fn networks(&mut self, old: &Config, new: &Config) {
-        if old.networks.len() != new.networks.len() {
-            let (was, is) = (old.networks.len(), new.networks.len());
-            self.restart("the number of [[network]]", was, is);
+    fn networks(&mut self, old: &[Network], new: &[Network]) {
+        if old.len() != new.len() {
+            self.restart("the number of [[network]]", old.len(), new.len());
             return;
         }
-        for (old, new) in old.networks.iter().zip(&new.networks) {
-            let network = format!("network {}", old.name);
-            self.restart(&format!("{network}: name"), &old.name, &new.name);
-            self.restart(&format!("{network}: links"), links(old), links(new));
-            self.restart(&format!("{network}: addresses"), addresses(old), addresses(new));
-            self.restart(&format!("{network}: mtu"), old.mtu, new.mtu);
-            self.restart(&format!("{network}: mac"), optional(old.mac), optional(new.mac));
-            let gateways = (optional(old.gateway), optional(new.gateway));
-            self.field(&format!("{network}: gateway"), gateways.0, gateways.1);
+        for (old, new) in old.iter().zip(new) {
+            let Network { name, links, addresses, gateway, mtu, mss_clamp, mac } = old;
+            let key = |key| format!("network {name}: {key}");
+            self.restart(&key("name"), name, &new.name);
+            self.restart(&key("links"), list(links, link), list(&new.links, link));
+            let text = Cidr::to_string;
+            self.restart(&key("addresses"), list(addresses, text), list(&new.addresses, text));
+            self.restart(&key("mtu"), *mtu, new.mtu);
+            self.restart(&key("mac"), optional(*mac), optional(new.mac));
+            self.field(&key("gateway"), optional(*gateway), optional(new.gateway));
+            self.field(&key("mss_clamp"), optional(*mss_clamp), optional(new.mss_clamp));
         }
     }
 
-    fn virtual_ips(&mut self, old: &Config, new: &Config) {
-        let list = |config: &Config| -> Vec<String> {
-            let network = |at: usize| config.networks.get(at).map_or("", |n| n.name.as_str());
-            let vips = config.virtual_ips.iter();
-            vips.map(|vip| format!("virtual IP {} on {}", vip.address, network(vip.network)))
-                .collect()
-        };
-        self.set(&list(old), &list(new));
-    }
-
-    fn routes(&mut self, old: &Config, new: &Config) {
-        let line = |route: &Route| format!("route to {} via {}", route.to, route.via);
-        let list = |config: &Config| config.routes.iter().map(line).collect::<Vec<_>>();
-        self.set(&list(old), &list(new));
-    }
-
-    fn services(&mut self, old: &Config, new: &Config) {
+    fn services(&mut self, old: &[Service], new: &[Service]) {
         let key = |service: &Service| (service.protocol, service.address, service.port);
-        let old_by_key: HashMap<_, _> = old.services.iter().map(|s| (key(s), s)).collect();
-        let new_by_key: HashMap<_, _> = new.services.iter().map(|s| (key(s), s)).collect();
-        for service in old.services.iter().filter(|s| !new_by_key.contains_key(&key(s))) {
-            self.applied.push(format!("{} removed", named(service)));
+        let old_by_key: HashMap<_, _> = old.iter().map(|s| (key(s), s)).collect();
+        let new_by_key: HashMap<_, _> = new.iter().map(|s| (key(s), s)).collect();
+        for service in old.iter().filter(|s| !new_by_key.contains_key(&key(s))) {
+            self.applied.push(format!("service {} removed", service.name));
         }
-        for service in &new.services {
+        for service in new {
             match old_by_key.get(&key(service)) {
                 Some(before) => self.service(before, service),
                 None => {
-                    let servers = service.servers.len();
-                    let line = format!("{} added with {servers} servers", named(service));
-                    self.applied.push(line);
+                    let (name, servers) = (&service.name, service.servers.len());
+                    self.applied.push(format!("service {name} added with {servers} servers"));
                 }
             }
         }
     }
 
     fn service(&mut self, old: &Service, new: &Service) {
-        let service = named(new);
-        self.field(&format!("{service}: name"), &old.name, &new.name);
-        self.field(&format!("{service}: method"), old.method, new.method);
-        self.field(&format!("{service}: scheduler"), old.scheduler, new.scheduler);
-        let find = |servers: &[Server], server: &Server| {
-            servers.iter().position(|other| other.endpoint == server.endpoint)
-        };
-        for server in old.servers.iter().filter(|s| find(&new.servers, s).is_none()) {
-            self.applied.push(format!("{service}: {} removed", labelled(server)));
+        // The first three are what makes it the same service.
+        let Service { protocol: _, address: _, port: _, name, method, scheduler, servers } = old;
+        let key = |key: &str| format!("service {}: {key}", new.name);
+        self.field(&key("name"), name, &new.name);
+        self.field(&key("method"), *method, new.method);
+        self.field(&key("scheduler"), *scheduler, new.scheduler);
+        let new_by_endpoint: HashMap<_, _> = new.servers.iter().map(|s| (s.endpoint, s)).collect();
+        let old_by_endpoint: HashMap<_, _> = servers.iter().map(|s| (s.endpoint, s)).collect();
+        for server in servers.iter().filter(|s| !new_by_endpoint.contains_key(&s.endpoint)) {
+            self.applied.push(key(&format!("server {} removed", server.name)));
         }
         for server in &new.servers {
-            let label = labelled(server);
-            match find(&old.servers, server).map(|at| &old.servers[at]) {
-                Some(before) => {
-                    self.field(&format!("{service}: {label}: name"), &before.name, &server.name);
-                    let weights = (before.weight, server.weight);
-                    self.field(&format!("{service}: {label}: weight"), weights.0, weights.1);
-                }
-                None => {
-                    let line = format!("{service}: {label} added with weight {}", server.weight);
-                    self.applied.push(line);
-                }
-            }
+            let label = format!("server {}", server.name);
+            let Some(before) = old_by_endpoint.get(&server.endpoint) else {
+                self.applied.push(key(&format!("{label} added with weight {}", server.weight)));
+                continue;
+            };
+            let Server { endpoint: _, name, weight } = before;
+            self.field(&key(&format!("{label}: name")), name, &server.name);
+            self.field(&key(&format!("{label}: weight")), *weight, server.weight);
         }
     }
 
     /// Entries that have no fields of their own: there or not.
-    fn set(&mut self, old: &[String], new: &[String]) {
-        let removed = old.iter().filter(|line| !new.contains(line));
-        self.applied.extend(removed.map(|line| format!("{line} removed")));
-        let added = new.iter().filter(|line| !old.contains(line));
-        self.applied.extend(added.map(|line| format!("{line} added")));
+    fn set<T: PartialEq>(&mut self, old: &[T], new: &[T], line: impl Fn(&T) -> String) {
+        let removed = old.iter().filter(|entry| !new.contains(entry));
+        self.applied.extend(removed.map(|entry| format!("{} removed", line(entry))));
+        let added = new.iter().filter(|entry| !old.contains(entry));
+        self.applied.extend(added.map(|entry| format!("{} added", line(entry))));
     }
 
     fn field<T: fmt::Display>(&mut self, what: &str, was: T, is: T) {
@@ -147,8 +139,7 @@ impl Changes {
     }
 }
 
-const fn timeouts(all: &Timeouts) -> [(&'static str, crate::time::Duration); 9] {
-    // Taken apart, so that a new one cannot be forgotten here.
+const fn named_timeouts(all: &Timeouts) -> [(&'static str, Duration); 9] {
     let Timeouts {
         syn_sent,
         syn_recv,
@@ -173,31 +164,22 @@ const fn timeouts(all: &Timeouts) -> [(&'static str, crate::time::Duration); 9] 
     ]
 }
 
-fn links(network: &Network) -> String {
-    let link = |link: &crate::config::Link| match &link.attach {
+fn link(link: &Link) -> String {
+    match &link.attach {
         None => link.tap.clone(),
         Some(attach) => {
             let force = if attach.force { " (force)" } else { "" };
             format!("{} attached to {}{force}", link.tap, attach.nic)
         }
-    };
-    network.links.iter().map(link).collect::<Vec<_>>().join(", ")
+    }
 }
 
-fn addresses(network: &Network) -> String {
-    network.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+fn list<T>(entries: &[T], text: impl Fn(&T) -> String) -> String {
+    entries.iter().map(text).collect::<Vec<_>>().join(", ")
 }
 
 fn optional<T: fmt::Display>(value: Option<T>) -> String {
     value.map_or_else(|| "none".to_owned(), |value| value.to_string())
-}
-
-fn named(service: &Service) -> String {
-    format!("service {}", service.name)
-}
-
-fn labelled(server: &Server) -> String {
-    format!("server {}", server.name)
 }
 
 #[cfg(test)]
@@ -205,7 +187,6 @@ mod tests {
     use super::*;
     use crate::config::{Attach, Forward, Scheduler, VirtualIp};
     use crate::control::tests::config;
-    use crate::time::Duration;
 
     type Edit = fn(&mut Config);
 
@@ -216,13 +197,18 @@ mod tests {
 
     #[test]
     fn what_a_running_router_takes_over() {
-        let cases: [(Edit, &str); 15] = [
+        let cases: [(Edit, &str); 17] = [
             (|c| c.router.forward = Forward::All, "[router] forward: all, was servers-out"),
             (
                 |c| c.router.timeouts.udp = Duration::from_secs(30),
                 "[router] timeout udp: 30.000s, was 300.000s",
             ),
             (|c| c.networks[0].gateway = None, "network internet: gateway: none, was 203.0.113.1"),
+            (
+                |c| c.networks[1].mss_clamp = Some(1400),
+                "network servers: mss_clamp: 1400, was none",
+            ),
+            (|c| c.masquerades.clear(), "masquerade of 10.0.0.0/24 as 203.0.113.10 removed"),
             (|c| c.virtual_ips.clear(), "virtual IP 203.0.113.10 on internet removed"),
             (
                 |c| {

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::config::{
-    Config, Forward, Link, Method, Network, Route, Router, Scheduler, Server, Service, Timeouts,
-    Unserved, VirtualIp,
+    Config, Forward, Link, Masquerade, Method, Network, Route, Router, Scheduler, Server, Service,
+    Timeouts, Unserved, VirtualIp,
 };
 
 #[test]
@@ -56,6 +56,7 @@ pub(super) fn config() -> Config {
         addresses: vec![address.parse().unwrap()],
         gateway: None,
         mtu: 1500,
+        mss_clamp: None,
         mac: None,
     };
     let server = |name: &str, endpoint: &str| {
@@ -82,6 +83,7 @@ pub(super) fn config() -> Config {
             network: 1,
         }],
         virtual_ips: vec![VirtualIp { address: vip, network: 0 }],
+        masquerades: vec![Masquerade { from: "10.0.0.0/24".parse().unwrap(), to: vip }],
         services: vec![Service {
             name: "web".to_owned(),
             protocol: crate::addr::Proto::Tcp,

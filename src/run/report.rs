@@ -71,6 +71,7 @@ impl Report {
             originated: counters.originated,
             sent: self.links.iter().map(|(_, link)| link.frames_out).sum(),
             to_host: counters.to_host,
+            split: counters.split,
             consumed: counters.consumed,
             dropped: counters.all_drops(),
             held: self.dataplane.waiting,
@@ -86,6 +87,8 @@ struct Balance {
     originated: u64,
     sent: u64,
     to_host: u64,
+    /// Cut into fragments, which are originated.
+    split: u64,
     consumed: u64,
     dropped: u64,
     held: u64,
@@ -93,13 +96,14 @@ struct Balance {
 
 impl fmt::Display for Balance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { received, originated, sent, to_host, consumed, dropped, held } = self;
+        let Self { received, originated, sent, to_host, split, consumed, dropped, held } = self;
         write!(
             f,
             "balance: {received} in + {originated} originated = {sent} out + {to_host} to host + \
-             {consumed} consumed + {dropped} dropped + {held} held: "
+             {split} split + {consumed} consumed + {dropped} dropped + {held} held: "
         )?;
-        let (known, gone) = (received + originated, sent + to_host + consumed + dropped + held);
+        let known = received + originated;
+        let gone = sent + to_host + split + consumed + dropped + held;
         match known.abs_diff(gone) {
             0 => f.write_str("every frame is accounted for"),
             frames if known > gone => write!(f, "{frames} frames are missing"),
@@ -119,14 +123,15 @@ mod tests {
             originated: 2,
             sent: 5,
             to_host: 1,
-            consumed: 3,
+            split: 1,
+            consumed: 2,
             dropped: 2,
             held: 1,
         };
         assert_eq!(
             balance.to_string(),
-            "balance: 10 in + 2 originated = 5 out + 1 to host + 3 consumed + 2 dropped + 1 held: \
-             every frame is accounted for"
+            "balance: 10 in + 2 originated = 5 out + 1 to host + 1 split + 2 consumed + \
+             2 dropped + 1 held: every frame is accounted for"
         );
         balance.received = 13;
         assert!(balance.to_string().ends_with(": 3 frames are missing"));
