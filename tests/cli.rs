@@ -1,5 +1,7 @@
 //! The command line as a user meets it: what is printed where, and the exit codes.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
