@@ -96,28 +96,30 @@ fn request(target: SocketAddr) -> Outcome {
     }
 }
 
-/// One `GET /`: the name of the server that answered.
+/// One `GET /`: the name of the server that answered. Closes as soon as the answer is whole.
 fn fetch(target: SocketAddr) -> Result<String, (Failure, String)> {
     let deadline = Deadline::after(PATIENCE);
-    let answer = exchange(target, deadline).map_err(|error| sort(&error))?;
-    parse(&answer)
+    let stream = ask(target, deadline).map_err(|error| sort(&error))?;
+    let mut answer = Vec::new();
+    let mut part = [0; 4096];
+    loop {
+        let read = deadline.read(&stream, &mut part).map_err(|error| sort(&error))?;
+        answer.extend_from_slice(&part[..read]);
+        let more = read > 0 && answer.len() < LARGEST_ANSWER;
+        match parse(&answer) {
+            Err((Failure::CutShort, _)) if more => {}
+            parsed => return parsed,
+        }
+    }
 }
 
-fn exchange(target: SocketAddr, deadline: Deadline) -> io::Result<Vec<u8>> {
+fn ask(target: SocketAddr, deadline: Deadline) -> io::Result<TcpStream> {
     let mut stream = TcpStream::connect_timeout(&target, deadline.remaining()?)?;
     stream.set_nodelay(true)?;
     stream.set_write_timeout(Some(deadline.remaining()?))?;
     let request = format!("GET / HTTP/1.1\r\nHost: {target}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    let mut part = [0; 4096];
-    while answer.len() <= LARGEST_ANSWER {
-        match deadline.read(&stream, &mut part)? {
-            0 => break,
-            read => answer.extend_from_slice(&part[..read]),
-        }
-    }
-    Ok(answer)
+    Ok(stream)
 }
 
 fn sort(error: &io::Error) -> (Failure, String) {

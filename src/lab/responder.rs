@@ -3,7 +3,7 @@
 //! `GET /` answers the server's name, `GET /bytes/N` answers N bytes (byte `i` is `i mod 251`).
 
 use std::io::{self, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -17,8 +17,8 @@ const LARGEST_HEAD: usize = 8 * 1024;
 const LARGEST_BODY: u64 = 64 * 1024 * 1024;
 /// A client must have sent its request by then.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a closing connection may still send before it is reset.
-const LINGER: Duration = Duration::from_secs(1);
+/// How long a client that has its answer may take to close.
+const LINGER: Duration = Duration::from_millis(500);
 /// What `/bytes/N` repeats; prime, so that a shifted or repeated segment shows.
 const PATTERN: usize = 251;
 
@@ -72,8 +72,8 @@ impl Responder {
         let mut head = [0; LARGEST_HEAD];
         let Some(length) = read_head(stream, &mut head)? else { return Ok(()) };
         self.respond(stream, &request(&head[..length]))?;
-        stream.shutdown(Shutdown::Write)?;
-        // Closing with unread bytes would reset the connection and could cut the answer short.
+        // Whoever closes first remembers the connection for a minute (TIME_WAIT), and would answer for
+        // it even after this process has died: better the client. Unread bytes would reset it.
         let linger = Deadline::after(LINGER);
         while linger.read(stream, &mut head)? > 0 {}
         Ok(())
@@ -159,6 +159,7 @@ fn write_pattern(mut stream: &TcpStream, length: u64) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
+    use std::net::Shutdown;
 
     use super::*;
 
@@ -172,6 +173,7 @@ mod tests {
     fn ask(address: SocketAddr, request: &[u8]) -> Vec<u8> {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.write_all(request).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
         answer

@@ -20,6 +20,8 @@ use super::topology::{self, BRIDGE, SERVER_NIC, Topology};
 
 /// How long a child may take to say that it is up.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How many ports a stock client has, and so connections that it can close in a minute.
+const STOCK_PORTS: u32 = 28_232;
 
 /// One showing.
 #[derive(Debug)]
@@ -52,6 +54,7 @@ impl Story<'_> {
 
     fn acts(&self, topology: &Topology, crew: &mut Crew) -> Result<(), Stop> {
         self.build(topology, crew)?;
+        self.first_contact(crew)?;
 
         let requests = self.args.requests;
         self.screen.heading(format_args!(
@@ -104,6 +107,9 @@ impl Story<'_> {
             plan.router_outside, plan.router_inside, plan.service
         ));
 
+        if self.args.requests > STOCK_PORTS / 2 {
+            topology.widen_client_ports()?;
+        }
         let target = plan.service.to_string();
         let arguments = ["lab-client".to_owned(), "--target".to_owned(), target];
         crew.start(Who::Client, &topology.client, &arguments, Stdio::piped())?;
@@ -128,10 +134,24 @@ impl Story<'_> {
         Ok(())
     }
 
+    /// One round of the scheduler, one request at a time: nobody knows anybody's MAC address yet, and
+    /// what finding out costs would be lost in a crowd.
+    fn first_contact(&self, crew: &mut Crew) -> Result<(), Stop> {
+        let requests = u32::try_from(self.plan.round()).unwrap_or(u32::MAX);
+        let tally = self.send(Load { requests, concurrency: 1 }, crew)?;
+        no_complaint(complaints(self.plan, &tally, None))?;
+        self.screen.step(format_args!(
+            "first       {requests} requests, one by one, while ARP finds everybody: the slowest {}",
+            Millis(tally.answered().percentile(100))
+        ));
+        Ok(())
+    }
+
     /// Sends requests, prints what came of them and holds it against what must come.
     fn run(&self, requests: u32, down: Option<&RealServer>, crew: &mut Crew) -> Result<(), Stop> {
         let start = super::now();
-        let tally = self.send(requests, crew)?;
+        let load = Load { requests, concurrency: self.args.concurrency };
+        let tally = self.send(load, crew)?;
         let took = (super::now() - start).total_micros().max(1);
         let rate = u64::from(requests) * 1_000_000 / took;
 
@@ -147,10 +167,7 @@ impl Story<'_> {
             self.screen.lines([""]);
             self.screen.table(&failures_table(&tally));
         }
-        let complaints = complaints(self.plan, &tally, down);
-        if !complaints.is_empty() {
-            return Err(Stop::Failed(complaints.join("; ")));
-        }
+        no_complaint(complaints(self.plan, &tally, down))?;
         match down {
             None => self.screen.good("every request answered, shared out by weight"),
             Some(down) => self.screen.good(format_args!(
@@ -163,8 +180,8 @@ impl Story<'_> {
         Ok(())
     }
 
-    fn send(&self, requests: u32, crew: &mut Crew) -> Result<Tally, Stop> {
-        let load = Load { requests, concurrency: self.args.concurrency };
+    fn send(&self, load: Load, crew: &mut Crew) -> Result<Tally, Stop> {
+        let requests = load.requests;
         crew.tell(Who::Client, &serde_json::to_string(&load)?)?;
         let mut tally = Tally::default();
         while tally.ended() < requests as usize {
@@ -282,6 +299,10 @@ fn complaints(plan: &Plan, tally: &Tally, down: Option<&RealServer>) -> Vec<Stri
         complaints.push(format!("the first of them was {detail}"));
     }
     complaints
+}
+
+fn no_complaint(complaints: Vec<String>) -> Result<(), Stop> {
+    if complaints.is_empty() { Ok(()) } else { Err(Stop::Failed(complaints.join("; "))) }
 }
 
 fn failures_table(tally: &Tally) -> Vec<String> {

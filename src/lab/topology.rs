@@ -84,6 +84,12 @@ impl Topology {
         })
     }
 
+    /// Lets the client open more connections in a minute than a stock system has ports for.
+    pub(super) fn widen_client_ports(&self) -> io::Result<()> {
+        self.client.write_sysctl("net/ipv4/ip_local_port_range", "1024 65535")?;
+        self.client.write_sysctl("net/ipv4/tcp_tw_reuse", "1")
+    }
+
     /// How many namespaces there are.
     pub(super) fn count(&self) -> usize {
         2 + self.servers.len()
