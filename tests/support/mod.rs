@@ -10,5 +10,4 @@ pub mod router;
 
 pub use network::*;
 pub use packet::*;
-pub use random::Random;
-pub use router::{Router, Step};
+pub use router::Router;

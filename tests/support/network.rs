@@ -64,7 +64,7 @@ pub fn owner(link: LinkId, address: Ipv4Addr) -> Option<MacAddr> {
     match (link, address.octets()) {
         (OUT, [203, 0, 113, 1]) => Some(GATEWAY),
         (OUT, [203, 0, 113, 50]) => Some(NEAR),
-        (IN, [10, 0, 0, n @ 11..=99]) => Some(server_mac(n)),
+        (IN, [10, 0, 0, n @ 3..=99]) => Some(server_mac(n)),
         _ => None,
     }
 }
