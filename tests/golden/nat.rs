@@ -166,14 +166,14 @@ pub fn cases() -> Vec<Case> {
             OUT,
             udp(CLIENT, "203.0.113.10:54", b"who?"),
             "drop unserved
-             out: router.out > gateway 203.0.113.10 > 198.51.100.7 ttl 64 id 0 tos c0 df icmp 3/3 00000000 about [198.51.100.7 > 203.0.113.10 ttl 64 id 1 udp 40000 > 54 data 4]",
+             out: router.out > gateway 203.0.113.10 > 198.51.100.7 ttl 64 id - tos c0 icmp 3/3 00000000 about [198.51.100.7 > 203.0.113.10 ttl 64 id 1 udp 40000 > 54 data 4]",
         ),
         case(
             "unserved = icmp: SYN",
             OUT,
             tcp(CLIENT, "203.0.113.10:81", SYN, 1000, 0, b""),
             "drop unserved
-             out: router.out > gateway 203.0.113.10 > 198.51.100.7 ttl 64 id 0 tos c0 df icmp 3/3 00000000 about [198.51.100.7 > 203.0.113.10 ttl 64 id 1 tcp 40000 > 81 S seq 1000 ack 0 win 8192 data 0]",
+             out: router.out > gateway 203.0.113.10 > 198.51.100.7 ttl 64 id - tos c0 icmp 3/3 00000000 about [198.51.100.7 > 203.0.113.10 ttl 64 id 1 tcp 40000 > 81 S seq 1000 ack 0 win 8192 data 0]",
         )
         .configured(|config| config.router.unserved = Unserved::Icmp),
         case(
@@ -234,7 +234,7 @@ pub fn cases() -> Vec<Case> {
             OUT,
             syn(),
             "drop no_server
-             out: router.out > gateway 203.0.113.10 > 198.51.100.7 ttl 64 id 0 tos c0 df icmp 3/3 00000000 about [198.51.100.7 > 203.0.113.10 ttl 64 id 1 tcp 40000 > 80 S seq 1000 ack 0 win 8192 data 0]",
+             out: router.out > gateway 203.0.113.10 > 198.51.100.7 ttl 64 id - tos c0 icmp 3/3 00000000 about [198.51.100.7 > 203.0.113.10 ttl 64 id 1 tcp 40000 > 80 S seq 1000 ack 0 win 8192 data 0]",
         )
         .configured(|config| config.services[0].servers.clear()),
         case(
@@ -242,7 +242,7 @@ pub fn cases() -> Vec<Case> {
             OUT,
             query(),
             "drop no_server
-             out: router.out > gateway 203.0.113.10 > 198.51.100.7 ttl 64 id 0 tos c0 df icmp 3/3 00000000 about [198.51.100.7 > 203.0.113.10 ttl 64 id 1 udp 40000 > 53 data 4]",
+             out: router.out > gateway 203.0.113.10 > 198.51.100.7 ttl 64 id - tos c0 icmp 3/3 00000000 about [198.51.100.7 > 203.0.113.10 ttl 64 id 1 udp 40000 > 53 data 4]",
         )
         .configured(|config| {
             for server in &mut config.services[1].servers {

@@ -82,7 +82,7 @@ pub fn held_failed_and_told() -> Router {
     assert!((2..=3).contains(&asked), "{out:#?}");
     let told: Vec<_> = out.iter().filter(|text| text.contains("icmp 3/1")).collect();
     let head =
-        "router.out > gateway 203.0.113.10 > 198.51.100.7 ttl 64 id 0 tos c0 df icmp 3/1 00000000";
+        "router.out > gateway 203.0.113.10 > 198.51.100.7 ttl 64 id - tos c0 icmp 3/1 00000000";
     assert_eq!(
         told,
         [

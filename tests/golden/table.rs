@@ -85,7 +85,7 @@ fn a_syn_replaces_a_flow_that_is_over() {
         assert_eq!(after[0].state, State::SynRecv);
         assert_eq!(after[0].packets, [1, 0]);
         assert!(!after[0].assured);
-        assert_ne!(after[0].server, before.server);
+        assert_ne!(after[0].owner, before.owner);
     }
     for on in [State::Established, State::FinWait, State::CloseWait] {
         let mut router = Router::new(config());

@@ -86,6 +86,7 @@ pub fn config() -> Config {
             network("servers", "10.0.0.2/24", None, ROUTER_IN),
         ],
         routes: Vec::new(),
+        masquerades: Vec::new(),
         virtual_ips: vec![
             VirtualIp { address: VIP.into(), network: 0 },
             VirtualIp { address: INNER_VIP.into(), network: 1 },
@@ -104,6 +105,7 @@ pub fn network(name: &str, own: &str, gateway: Option<Ipv4Addr>, mac: MacAddr) -
         addresses: vec![own.parse().unwrap()],
         gateway: gateway.map(IpAddr::V4),
         mtu: 1500,
+        mss_clamp: None,
         mac: Some(mac),
     }
 }

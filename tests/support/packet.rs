@@ -371,7 +371,12 @@ pub fn ip_line(packet: &[u8]) -> String {
     let Some(ip) = Read::packet(packet) else { return format!("ip cut at {}", packet.len()) };
     let mut text = format!("{} > {} ttl {}", ip.source, ip.destination, ip.ttl);
     let id = u16::from_be_bytes([ip.header[4], ip.header[5]]);
-    let _ = write!(text, " id {id}");
+    // Errors are numbered one by one; the number says nothing.
+    if ip.protocol == 1 && ip.header[1] == 0xc0 && id != 0 {
+        text += " id -";
+    } else {
+        let _ = write!(text, " id {id}");
+    }
     if ip.header[1] != 0 {
         let _ = write!(text, " tos {:02x}", ip.header[1]);
     }

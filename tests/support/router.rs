@@ -52,6 +52,7 @@ pub fn verdict_name(verdict: Verdict) -> String {
         Verdict::Forward(link) => format!("forward {}", name(link)),
         Verdict::Reply => "reply".into(),
         Verdict::ToHost => "to host".into(),
+        Verdict::Split => "split".into(),
         Verdict::Held => "held".into(),
         Verdict::Consumed(Consumed::Neighbour) => "consumed neighbour".into(),
         Verdict::Drop(reason) => format!("drop {reason}"),
@@ -102,7 +103,7 @@ impl Router {
             Verdict::Forward(link) => step.out.push((link, self.frame.bytes().to_vec())),
             Verdict::Reply => step.out.push((link, self.frame.bytes().to_vec())),
             Verdict::ToHost => step.host = Some(self.frame.bytes().to_vec()),
-            Verdict::Held | Verdict::Consumed(_) | Verdict::Drop(_) => {}
+            Verdict::Split | Verdict::Held | Verdict::Consumed(_) | Verdict::Drop(_) => {}
         }
         step.out.extend(self.transmits());
         self.check();
@@ -223,13 +224,20 @@ impl Router {
         for (service, seen) in self.table.services().iter().zip(&report.services) {
             for (server, seen) in service.servers.iter().zip(&seen.servers) {
                 let of = |active| {
-                    let mine = self.dataplane.flows().filter(|flow| flow.server == server.id);
+                    let mine = self
+                        .dataplane
+                        .flows()
+                        .filter(|flow| flow.owner.is_some_and(|(_, id)| id == server.id));
                     mine.filter(|flow| flow.state.is_active() == active).count()
                 };
                 let live = (seen.load.active as usize, seen.load.inactive as usize);
                 assert_eq!(live, (of(true), of(false)), "live counts of {}", server.name);
             }
-            let of = self.dataplane.flows().filter(|flow| flow.service == service.id).count();
+            let of = self
+                .dataplane
+                .flows()
+                .filter(|flow| flow.owner.is_some_and(|(id, _)| id == service.id))
+                .count();
             assert_eq!((seen.load.active + seen.load.inactive) as usize, of);
         }
     }
