@@ -173,6 +173,24 @@ impl Flow {
     }
 }
 
+impl Flow {
+    /// Remembers who reset the flow, and takes it back when that side sends data after all: the
+    /// reset was forged (RFC 5961), for who has reset a connection says nothing more on it. Until
+    /// then the reset has only shortened the flow's life (RFC 7857 section 2.2).
+    pub(super) fn note_reset(&mut self, direction: Direction, segment: &Tcp, has_data: bool) {
+        if segment.rst {
+            if self.state == State::Established {
+                self.reset_by = Some(direction);
+            }
+        } else if segment.syn || segment.fin {
+            self.reset_by = None;
+        } else if has_data && self.state == State::Close && self.reset_by == Some(direction) {
+            self.state = State::Established;
+            self.reset_by = None;
+        }
+    }
+}
+
 impl super::Load {
     /// A flow's state changed.
     pub(super) const fn move_between(&mut self, before: State, after: State) {
