@@ -275,8 +275,12 @@ mod tests {
     fn mac_text_round_trips() {
         let mac: MacAddr = "02:00:5e:10:00:01".parse().unwrap();
         assert_eq!(mac.to_string(), "02:00:5e:10:00:01");
-        assert!(mac.is_unicast() && !MacAddr::BROADCAST.is_unicast() && !MacAddr::ZERO.is_unicast());
-        for bad in ["", "02:00:5e:10:00", "02:00:5e:10:00:01:02", "02:00:5e:10:00:+1", "0g:00:5e:10:00:01"] {
+        assert!(
+            mac.is_unicast() && !MacAddr::BROADCAST.is_unicast() && !MacAddr::ZERO.is_unicast()
+        );
+        for bad in
+            ["", "02:00:5e:10:00", "02:00:5e:10:00:01:02", "02:00:5e:10:00:+1", "0g:00:5e:10:00:01"]
+        {
             assert!(bad.parse::<MacAddr>().is_err(), "{bad}");
         }
     }
