@@ -7,4 +7,5 @@
 pub mod addr;
 pub mod config;
 pub mod frame;
+pub mod links;
 pub mod time;
