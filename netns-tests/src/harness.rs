@@ -44,6 +44,14 @@ pub fn trial(name: &'static str, run: fn() -> Outcome) -> Trial {
     })
 }
 
+/// A check of one room as a trial.
+pub fn check(name: &'static str, check: fn() -> Result<(), String>) -> Trial {
+    Trial::test(format!("links::{name}"), move || {
+        let _watched = Watchdog::start(name);
+        check().map_err(Failed::from)
+    })
+}
+
 /// A trial on a fresh [`Rig`] with these services. Afterwards the router is stopped, and its last
 /// report must account for every frame. A failure comes with the router's log.
 pub fn rig_trial(

@@ -5,6 +5,7 @@
 //! needs anything but Rust; everything is gone when the process is, however it ends.
 
 mod binary;
+pub mod checks;
 mod config;
 mod failure;
 pub mod harness;

@@ -86,6 +86,12 @@ impl Rig {
         self.router.reload()
     }
 
+    /// Makes a fresh TAP of the router the client's NIC, as at the start.
+    pub fn cable_client(&self) -> Outcome {
+        cable_client(&self.middle, &self.client)?;
+        Ok(())
+    }
+
     /// Overwrites the configuration, and no more.
     pub fn write_config(&self, text: &str) -> Outcome {
         fs::write(self.router.file(), text).context(self.router.file().display())
@@ -134,9 +140,13 @@ fn cable_router(middle: &Namespace, client: &Namespace) -> Result<(), LinkError>
     middle.run(|| {
         let netlink = Netlink::new()?;
         netlink.set_master(SERVERS_TAP, BRIDGE)?;
-        netlink.set_up(SERVERS_TAP)?;
-        netlink.move_to_namespace(CLIENT_TAP, client.fd())
+        netlink.set_up(SERVERS_TAP)
     })?;
+    cable_client(middle, client)
+}
+
+fn cable_client(middle: &Namespace, client: &Namespace) -> Result<(), LinkError> {
+    middle.run(|| Netlink::new()?.move_to_namespace(CLIENT_TAP, client.fd()))?;
     client.run(|| {
         let netlink = Netlink::new()?;
         netlink.set_up(CLIENT_TAP)?;

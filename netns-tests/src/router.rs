@@ -240,23 +240,54 @@ impl Report {
 }
 
 impl LinkFigures {
-    /// From `... N frames in (N bytes), N frames out (N bytes) ...`.
+    /// From `link NAME: in N frames N bytes, out N frames N bytes, ...`.
     fn parse(line: &str) -> Option<Self> {
-        let number_before = |text: &str, word: &str| {
-            let before = text.split(word).next()?.trim_end();
-            before.rsplit(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
-        };
-        let (incoming, outgoing) = line.split_once(" frames in")?;
-        let frames_in = number_before(&format!("{incoming} frames"), "frames")?;
-        let frames_out = number_before(outgoing, "frames out")?;
-        let bytes_in = number_before(outgoing, "bytes")?;
-        let bytes_out = number_before(outgoing.split_once("frames out")?.1, "bytes")?;
+        let (_, figures) = line.split_once(": in ")?;
+        let (incoming, rest) = figures.split_once(", out ")?;
+        let (frames_in, bytes_in) = frames_and_bytes(incoming)?;
+        let (frames_out, bytes_out) = frames_and_bytes(rest.split(',').next()?)?;
         Some(Self { frames_in, bytes_in, frames_out, bytes_out })
     }
+}
+
+/// From `N frames N bytes`.
+fn frames_and_bytes(text: &str) -> Option<(u64, u64)> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let [frames, "frames", bytes, "bytes"] = words[..] else { return None };
+    Some((frames.parse().ok()?, bytes.parse().ok()?))
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.lines.join("\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(text: &str) -> Report {
+        Report { lines: text.lines().map(str::to_owned).collect() }
+    }
+
+    #[test]
+    fn figures_are_those_of_the_last_report() {
+        let report = report(
+            "[INFO] link tapvs0: in 1 frames 60 bytes, out 0 frames 0 bytes, 0 failed reads\n\
+             dropped unserved   3  No service.\n\
+             dropped no_server  9  No server.\n\
+             balance: all: every frame is accounted for\n\
+             [INFO] link tapvs0: in 12 frames 3456 bytes, out 7 frames 890 bytes, 0 failed reads\n\
+             dropped unserved_not 8  Something else.\n\
+             dropped unserved   4  No service.\n\
+             balance: all: every frame is accounted for\n\
+             [INFO] bye",
+        );
+        assert_eq!(report.drops("unserved"), 4);
+        assert_eq!(report.drops("no_server"), 0, "that was in the report before");
+        let figures = LinkFigures { frames_in: 12, bytes_in: 3_456, frames_out: 7, bytes_out: 890 };
+        assert_eq!(report.link("tapvs0").ok(), Some(figures));
+        assert!(report.link("tapvs1").is_err());
     }
 }

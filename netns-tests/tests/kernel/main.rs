@@ -8,8 +8,23 @@ mod reload;
 
 use std::process::ExitCode;
 
+use libtest_mimic::Trial;
+use netns_tests::checks;
+use netns_tests::harness;
+
 fn main() -> ExitCode {
-    let rooms =
-        [nat::trials(), addresses::trials(), faults::trials(), reload::trials(), process::trials()];
-    netns_tests::harness::main(rooms.into_iter().flatten().collect())
+    let rooms = [
+        links(),
+        nat::trials(),
+        addresses::trials(),
+        faults::trials(),
+        reload::trials(),
+        process::trials(),
+    ];
+    harness::main(rooms.into_iter().flatten().collect())
+}
+
+/// The links room alone, without a router.
+fn links() -> Vec<Trial> {
+    checks::links::ALL.iter().map(|(name, check)| harness::check(name, *check)).collect()
 }

@@ -22,6 +22,8 @@ pub struct Link {
     pub name: String,
     /// What made it: `tun`, `bridge`, `veth`; empty for a physical NIC and for loopback.
     pub kind: String,
+    /// A free text that somebody attached to it; empty if nobody did.
+    pub alias: String,
     /// Its own Ethernet address; zero where it has none.
     pub mac: MacAddr,
     /// Largest IP packet in bytes.
@@ -73,12 +75,12 @@ impl Netlink {
 
     /// Administratively up.
     pub fn set_up(&self, name: &str) -> Result<(), LinkError> {
-        self.set_flag("bring up", name, true)
+        self.set_flag("bring up", name, LinkFlags::Up, true)
     }
 
     /// Administratively down.
     pub fn set_down(&self, name: &str) -> Result<(), LinkError> {
-        self.set_flag("take down", name, false)
+        self.set_flag("take down", name, LinkFlags::Up, false)
     }
 
     /// Sets the largest IP packet, in bytes.
@@ -107,6 +109,16 @@ impl Netlink {
             Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => Ok(()),
             result => result,
         }
+    }
+
+    /// Keeps the host from asking and answering ARP on the device.
+    pub fn set_no_arp(&self, name: &str) -> Result<(), LinkError> {
+        self.set_flag("turn off ARP on", name, LinkFlags::Noarp, true)
+    }
+
+    /// Attaches a free text to the device.
+    pub fn set_alias(&self, name: &str, text: &str) -> Result<(), LinkError> {
+        self.set("describe", name, LinkAttribute::IfAlias(text.to_owned()))
     }
 
     /// Makes the device a port of a bridge.
@@ -195,11 +207,17 @@ impl Netlink {
         self.request(operation, name, RouteNetlinkMessage::SetLink(message), 0).map(drop)
     }
 
-    fn set_flag(&self, operation: &str, name: &str, up: bool) -> Result<(), LinkError> {
+    fn set_flag(
+        &self,
+        operation: &str,
+        name: &str,
+        flag: LinkFlags,
+        on: bool,
+    ) -> Result<(), LinkError> {
         let mut message = LinkMessage::default();
         message.header.index = self.link(name)?.index;
-        message.header.change_mask = LinkFlags::Up;
-        message.header.flags = if up { LinkFlags::Up } else { LinkFlags::empty() };
+        message.header.change_mask = flag;
+        message.header.flags = if on { flag } else { LinkFlags::empty() };
         self.request(operation, name, RouteNetlinkMessage::SetLink(message), 0).map(drop)
     }
 }
@@ -211,6 +229,7 @@ fn as_link(message: RouteNetlinkMessage) -> Option<Link> {
         index: message.header.index,
         name: String::new(),
         kind: String::new(),
+        alias: String::new(),
         mac: MacAddr::ZERO,
         mtu: 0,
         txqlen: 0,
@@ -223,6 +242,7 @@ fn as_link(message: RouteNetlinkMessage) -> Option<Link> {
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::IfAlias(alias) => link.alias = alias,
             LinkAttribute::Address(mac) => link.mac = MacAddr::from_slice(&mac),
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::TxQueueLen(frames) => link.txqlen = frames,

@@ -1,0 +1,247 @@
+//! Joins a TAP with a NIC of this host in a kernel bridge, and undoes it.
+//!
+//! The bridge is named after the TAP and carries a mark, so that one left over from a run that was
+//! killed is told from one that belongs to somebody else.
+
+use std::hash::Hasher;
+use std::net::IpAddr;
+
+use siphasher::sip::SipHasher13;
+
+use super::error::LinkError;
+use super::netlink::{Link, Netlink};
+use super::tap::silence;
+use crate::addr::Cidr;
+use crate::config::Attach;
+
+/// An interface name's bytes, without the terminating zero.
+const NAME: usize = 15;
+const PREFIX: &str = "br-";
+/// A dash and four hexadecimal digits, where a TAP's name is too long to be kept whole.
+const SUFFIX: usize = 5;
+/// What the alias of our bridges begins with, and how it ends when the NIC was down before.
+const MARK: &str = "tapvs: joins ";
+const MARK_DOWN: &str = ", which was down";
+
+/// A TAP and a NIC joined in a bridge until this is dropped.
+#[derive(Debug)]
+pub struct Attachment {
+    netlink: Netlink,
+    bridge: String,
+    nic: Before,
+}
+
+/// The NIC as it was found.
+#[derive(Debug)]
+struct Before {
+    name: String,
+    up: bool,
+    mtu: u32,
+}
+
+impl Attachment {
+    /// Joins them, in the calling thread's namespace. The TAP must be open.
+    pub fn join(tap: &str, attach: &Attach, mtu: u16) -> Result<Self, LinkError> {
+        let netlink = Netlink::new()?;
+        if attach.nic == tap {
+            return Err(LinkError::refused(tap, "a TAP cannot be attached to itself"));
+        }
+        remove_left_over(&netlink, tap)?;
+        let nic = find_nic(&netlink, &attach.nic)?;
+        check_nic(&netlink, &nic, attach.force)?;
+        let bridge = bridge_name(tap);
+        netlink.create_bridge(&bridge)?;
+        // From here on dropping it undoes what has been done so far.
+        let before = Before { name: nic.name, up: nic.up, mtu: nic.mtu };
+        let attachment = Self { netlink, bridge, nic: before };
+        attachment.set_up(tap, mtu.into())?;
+        Ok(attachment)
+    }
+
+    /// Puts a TAP that has been made anew into the bridge.
+    pub fn rejoin(&self, tap: &str) -> Result<(), LinkError> {
+        self.netlink.set_master(tap, &self.bridge)
+    }
+
+    /// The bridge's name.
+    pub fn bridge(&self) -> &str {
+        &self.bridge
+    }
+
+    fn set_up(&self, tap: &str, mtu: u32) -> Result<(), LinkError> {
+        let Self { netlink, bridge, nic } = self;
+        netlink.set_alias(bridge, &mark(tap, &nic.name, nic.up))?;
+        silence(netlink, bridge)?;
+        // Else the host would answer for its other addresses here: on Linux they belong to the
+        // host, not to an interface.
+        netlink.set_no_arp(bridge)?;
+        // What the network's MTU promises must pass the NIC; a larger one may stay.
+        if nic.mtu < mtu {
+            netlink.set_mtu(&nic.name, mtu)?;
+        } else if nic.mtu > mtu {
+            log::warn!(
+                "{}: its MTU is {}, the network's {mtu}: larger packets from there are dropped",
+                nic.name,
+                nic.mtu
+            );
+        }
+        netlink.set_master(tap, bridge)?;
+        netlink.set_master(&nic.name, bridge)?;
+        netlink.set_mtu(bridge, mtu)?;
+        netlink.set_up(&nic.name)?;
+        netlink.set_up(bridge)?;
+        warn_of_packet_filter(bridge);
+        Ok(())
+    }
+
+    fn undo(&self) -> Result<(), LinkError> {
+        let Self { netlink, bridge, nic } = self;
+        match netlink.delete_link(bridge) {
+            Err(error) if !error.is_missing() => return Err(error),
+            _ => {}
+        }
+        let now = match netlink.link(&nic.name) {
+            Err(error) if error.is_missing() => return Ok(()),
+            found => found?,
+        };
+        if now.mtu != nic.mtu {
+            netlink.set_mtu(&nic.name, nic.mtu)?;
+        }
+        if nic.up { Ok(()) } else { netlink.set_down(&nic.name) }
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        if let Err(error) = self.undo() {
+            log::warn!("{}: not undone: {error}", self.bridge);
+        }
+    }
+}
+
+/// Removes the bridge that a killed run left behind for this TAP, if there is one, and takes its
+/// NIC down again if it was.
+pub fn remove_left_over(netlink: &Netlink, tap: &str) -> Result<(), LinkError> {
+    let name = bridge_name(tap);
+    let bridge = match netlink.link(&name) {
+        Err(error) if error.is_missing() => return Ok(()),
+        found => found?,
+    };
+    let ports: Vec<_> = netlink
+        .links()?
+        .into_iter()
+        .filter(|link| link.master == Some(bridge.index) && link.name != tap)
+        .collect();
+    // A run may have been killed before it could leave its mark: an empty bridge, still down.
+    let unmarked = bridge.alias.is_empty() && !bridge.up && ports.is_empty();
+    if bridge.kind != "bridge" || !(bridge.alias.starts_with(MARK) || unmarked) {
+        return Err(LinkError::refused(
+            name,
+            format!("it exists and is not tapvs's; {tap} needs a bridge of that name: rename one"),
+        ));
+    }
+    log::info!("{name}: left over from a run that was killed; removed");
+    netlink.delete_link(&name)?;
+    for port in ports {
+        if bridge.alias == mark(tap, &port.name, false) {
+            netlink.set_down(&port.name)?;
+        }
+    }
+    Ok(())
+}
+
+fn find_nic(netlink: &Netlink, name: &str) -> Result<Link, LinkError> {
+    match netlink.link(name) {
+        Err(error) if error.is_missing() => {
+            let links = netlink.links().unwrap_or_default();
+            let names: Vec<_> =
+                links.into_iter().filter(|l| l.kind.is_empty()).map(|l| l.name).collect();
+            Err(error.with_detail(format!("attach names a NIC; there are: {}", names.join(", "))))
+        }
+        found => found,
+    }
+}
+
+fn check_nic(netlink: &Netlink, nic: &Link, force: bool) -> Result<(), LinkError> {
+    if let Some(master) = nic.master {
+        let links = netlink.links()?;
+        let master = links.iter().find(|link| link.index == master);
+        let master = master.map_or("another device", |link| link.name.as_str());
+        let reason = format!("it already belongs to {master}; take it out of there first");
+        return Err(LinkError::refused(&nic.name, reason));
+    }
+    if force {
+        return Ok(());
+    }
+    let cut_off = "attaching it would cut the host off; choose another NIC, or set force = true";
+    let addresses = netlink.addresses(&nic.name)?;
+    if let Some(address) = addresses.into_iter().find(|address| is_hosts(*address)) {
+        let reason = format!("it carries the host's address {address}: {cut_off}");
+        return Err(LinkError::refused(&nic.name, reason));
+    }
+    if netlink.default_route_links()?.contains(&nic.name) {
+        let reason = format!("it carries the host's default route: {cut_off}");
+        return Err(LinkError::refused(&nic.name, reason));
+    }
+    Ok(())
+}
+
+/// Whether somebody gave the address on purpose; a link-local IPv6 one comes by itself.
+fn is_hosts(address: Cidr) -> bool {
+    match address.address() {
+        IpAddr::V4(_) => true,
+        IpAddr::V6(address) => !address.is_unicast_link_local(),
+    }
+}
+
+fn mark(tap: &str, nic: &str, nic_was_up: bool) -> String {
+    format!("{MARK}{tap} and {nic}{}", if nic_was_up { "" } else { MARK_DOWN })
+}
+
+/// `br-` and the TAP's name; a long one is cut and gets a digest, so that two stay two.
+fn bridge_name(tap: &str) -> String {
+    if PREFIX.len() + tap.len() <= NAME {
+        return format!("{PREFIX}{tap}");
+    }
+    let mut digest = SipHasher13::new();
+    digest.write(tap.as_bytes());
+    let kept = tap.floor_char_boundary(NAME - PREFIX.len() - SUFFIX);
+    format!("{PREFIX}{}-{:04x}", &tap[..kept], digest.finish() & 0xffff)
+}
+
+/// The sysctl outvotes the bridge's own setting, and others (container engines) rely on it.
+fn warn_of_packet_filter(bridge: &str) {
+    for family in ["iptables", "ip6tables", "arptables"] {
+        let sysctl = format!("/proc/sys/net/bridge/bridge-nf-call-{family}");
+        if std::fs::read_to_string(&sysctl).is_ok_and(|value| value.trim() == "1") {
+            log::warn!("{bridge}: {sysctl} is 1: what passes goes through the host's {family}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bridges_name_fits_and_tells_taps_apart() {
+        assert_eq!(bridge_name("tapvs0"), "br-tapvs0");
+        assert_eq!(bridge_name("twelve-bytes"), "br-twelve-bytes");
+        let (a, b) = (bridge_name("thirteen-byte"), bridge_name("thirteen-bytes!"));
+        assert_ne!(a, b);
+        for name in [a, b, bridge_name("äöüäöüä")] {
+            assert!(name.len() <= NAME && name.starts_with("br-"), "{name}");
+        }
+        assert_eq!(bridge_name("thirteen-byte"), bridge_name("thirteen-byte"));
+    }
+
+    #[test]
+    fn only_a_link_local_address_comes_by_itself() {
+        for (text, hosts) in
+            [("10.0.0.1/24", true), ("169.254.0.1/16", true), ("2001:db8::1/64", true)]
+        {
+            assert_eq!(is_hosts(text.parse().unwrap()), hosts, "{text}");
+        }
+        assert!(!is_hosts("fe80::1/64".parse().unwrap()));
+    }
+}

@@ -1,0 +1,131 @@
+//! What a link has carried and refused.
+
+use std::fmt;
+use std::io;
+
+/// Counters of one link. "In" is towards tapvs: the kernel's `tx`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Frames read.
+    pub frames_in: u64,
+    /// Their bytes, Ethernet header included.
+    pub bytes_in: u64,
+    /// Frames written.
+    pub frames_out: u64,
+    /// Their bytes, Ethernet header included.
+    pub bytes_out: u64,
+    /// Reads that brought an error or nothing at all.
+    pub read_errors: u64,
+    /// Frames that the device did not take.
+    pub refused: Refused,
+    /// How often the device was removed.
+    pub lost: u64,
+}
+
+/// Frames that a device did not take, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// It is down (EIO).
+    pub down: u64,
+    /// The kernel has no memory for them (ENOMEM, ENOBUFS).
+    pub no_memory: u64,
+    /// Not a frame, in the kernel's eyes (EINVAL).
+    pub invalid: u64,
+    /// It has been removed (EBADFD), or is about to be made again.
+    pub gone: u64,
+    /// Anything else.
+    pub other: u64,
+}
+
+impl Counters {
+    pub(super) fn count_in(&mut self, length: usize) {
+        self.frames_in += 1;
+        self.bytes_in += u64::try_from(length).unwrap_or(0);
+    }
+
+    pub(super) fn count_out(&mut self, length: usize) {
+        self.frames_out += 1;
+        self.bytes_out += u64::try_from(length).unwrap_or(0);
+    }
+}
+
+impl Refused {
+    /// All of them.
+    pub const fn total(&self) -> u64 {
+        self.down + self.no_memory + self.invalid + self.gone + self.other
+    }
+
+    /// Counts a failed write; `true` when it says that the device has been removed.
+    pub(super) fn count(&mut self, error: &io::Error) -> bool {
+        let reason = match error.raw_os_error() {
+            Some(libc::EIO) => &mut self.down,
+            Some(libc::ENOMEM | libc::ENOBUFS) => &mut self.no_memory,
+            Some(libc::EINVAL) => &mut self.invalid,
+            Some(libc::EBADFD) => &mut self.gone,
+            _ => &mut self.other,
+        };
+        *reason += 1;
+        error.raw_os_error() == Some(libc::EBADFD)
+    }
+}
+
+impl fmt::Display for Counters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "in {} frames {} bytes, out {} frames {} bytes, {} failed reads, removed {} times",
+            self.frames_in,
+            self.bytes_in,
+            self.frames_out,
+            self.bytes_out,
+            self.read_errors,
+            self.lost
+        )?;
+        let Refused { down, no_memory, invalid, gone, other } = self.refused;
+        write!(
+            f,
+            ", refused {} (down {down}, no memory {no_memory}, invalid {invalid}, gone {gone}, \
+             other {other})",
+            self.refused.total()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_is_counted_once_under_its_reason() {
+        let mut refused = Refused::default();
+        for (errno, gone) in [
+            (libc::EIO, false),
+            (libc::ENOMEM, false),
+            (libc::ENOBUFS, false),
+            (libc::EINVAL, false),
+            (libc::EBADFD, true),
+            (libc::EFAULT, false),
+        ] {
+            assert_eq!(refused.count(&io::Error::from_raw_os_error(errno)), gone, "{errno}");
+        }
+        assert_eq!(refused, Refused { down: 1, no_memory: 2, invalid: 1, gone: 1, other: 1 });
+        assert_eq!(refused.total(), 6);
+    }
+
+    #[test]
+    fn the_text_names_every_counter() {
+        let counters = Counters {
+            frames_in: 11,
+            bytes_in: 12,
+            frames_out: 13,
+            bytes_out: 14,
+            read_errors: 15,
+            refused: Refused { down: 16, no_memory: 17, invalid: 18, gone: 19, other: 20 },
+            lost: 21,
+        };
+        let text = counters.to_string();
+        for value in (11..=21).chain([90]) {
+            assert!(text.contains(&value.to_string()), "{value} in {text}");
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! How much memory there is to plan with.
+#![expect(unsafe_code, reason = "sysconf has no safe wrapper in std")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// Bytes of memory this process may use: the machine's, or its control group's limit if lower.
+pub fn total() -> u64 {
+    let text = |path: &Path| fs::read_to_string(path).ok();
+    installed().min(cgroup_limit(text).unwrap_or(u64::MAX))
+}
+
+fn installed() -> u64 {
+    // SAFETY: sysconf takes a number, returns a number and touches no memory of ours.
+    let (pages, size) =
+        unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
+    u64::try_from(pages).unwrap_or(0).saturating_mul(u64::try_from(size).unwrap_or(0))
+}
+
+/// The tightest limit from the process's group up to the root; version 2, else version 1.
+fn cgroup_limit(read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
+    let groups = read(Path::new("/proc/self/cgroup"))?;
+    let limits = groups.lines().filter_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, group) = (fields.next()?, fields.next()?);
+        let (root, file) = if controllers.is_empty() {
+            (PathBuf::from(CGROUPS), "memory.max")
+        } else if controllers.split(',').any(|name| name == "memory") {
+            (Path::new(CGROUPS).join("memory"), "memory.limit_in_bytes")
+        } else {
+            return None;
+        };
+        let group = root.join(group.trim_start_matches('/'));
+        // In a container the named group may lie outside what is mounted; the root still is.
+        let above = group.ancestors().take_while(|path| path.starts_with(&root));
+        // "max" is no limit and no number.
+        above.filter_map(|path| read(&path.join(file))?.trim().parse::<u64>().ok()).min()
+    });
+    limits.min()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn limit(files: &[(&str, &str)]) -> Option<u64> {
+        let files: BTreeMap<_, _> = files.iter().copied().collect();
+        cgroup_limit(|path| files.get(path.to_str()?).map(|text| (*text).to_owned()))
+    }
+
+    #[test]
+    fn the_machine_has_memory() {
+        assert!(total() > 16 << 20, "{}", total());
+    }
+
+    #[test]
+    fn the_tightest_group_counts() {
+        let group = ("/proc/self/cgroup", "0::/system.slice/tapvs.service\n");
+        let outer = ("/sys/fs/cgroup/system.slice/memory.max", "1000000\n");
+        let inner = |text| ("/sys/fs/cgroup/system.slice/tapvs.service/memory.max", text);
+        assert_eq!(limit(&[group, outer, inner("max\n")]), Some(1_000_000));
+        assert_eq!(limit(&[group, outer, inner("4096\n")]), Some(4_096));
+        assert_eq!(limit(&[group]), None);
+        assert_eq!(limit(&[]), None);
+    }
+
+    #[test]
+    fn version_one_and_a_container_root_are_understood() {
+        let groups = ("/proc/self/cgroup", "12:cpu,cpuacct:/docker/x\n4:memory:/docker/x\n");
+        let root = ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "536870912\n");
+        assert_eq!(limit(&[groups, root]), Some(512 << 20));
+    }
+}

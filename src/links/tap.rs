@@ -1,0 +1,147 @@
+//! One TAP device: made or attached by name, plain Ethernet frames, never blocking.
+#![expect(unsafe_code, reason = "TUN ioctls and taking over tun-tap's fd have no safe wrapper")]
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, RawFd};
+
+use tun_tap::{Iface, Mode};
+
+use super::error::LinkError;
+use super::namespace::write_sysctl;
+use super::netlink::Netlink;
+use super::privilege;
+
+/// The kernel drops what does not fit the transmit queue; its default of 1,000 frames is short.
+const TXQLEN: u32 = 4_096;
+
+/// An open TAP. The kernel removes the device with it, unless somebody made the device persistent.
+#[derive(Debug)]
+pub struct Tap {
+    file: File,
+    name: String,
+}
+
+impl Tap {
+    /// Makes the device, or attaches to a persistent one, in the calling thread's namespace, and
+    /// brings it up.
+    pub fn open(name: &str, mtu: u16) -> Result<Self, LinkError> {
+        // tun-tap opens this too, but its error would not say which step failed.
+        privilege::check_tun()?;
+        let netlink = Netlink::new()?;
+        let interface =
+            Iface::without_packet_info(name, Mode::Tap).map_err(|e| refused(name, e))?;
+        if interface.name() != name {
+            return Err(LinkError::refused(
+                name,
+                format!("the kernel would call it {}; a name of 1 to 15 bytes", interface.name()),
+            ));
+        }
+        let failed = |operation| move |error| LinkError::kernel(operation, name, error);
+        interface.set_non_blocking().map_err(failed("make non-blocking the TAP"))?;
+        // SAFETY: into_raw_fd gives up ownership of an open fd, which the file takes over.
+        let file = unsafe { File::from_raw_fd(interface.into_raw_fd()) };
+        let tap = Self { file, name: name.to_owned() };
+        // The mask outlives whoever set it on a persistent TAP, and would let oversized frames with
+        // partial checksums through to a reader without vnet_hdr.
+        tap.ioctl(libc::TUNSETOFFLOAD, 0).map_err(failed("turn off the offloads of the TAP"))?;
+        let flags = tap.flags().map_err(failed("read the flags of the TAP"))?;
+        if flags & (libc::IFF_VNET_HDR | libc::IFF_NO_PI) != libc::IFF_NO_PI {
+            return Err(LinkError::refused(
+                name,
+                format!("it does not carry plain Ethernet frames (flags {flags:#x})"),
+            ));
+        }
+        tap.configure(&netlink, mtu)?;
+        Ok(tap)
+    }
+
+    /// Its name when it was opened.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// One frame from the device into `buffer`; what does not fit is lost.
+    pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&self.file).read(buffer)
+    }
+
+    /// One frame to the device. The receiver's work is done before this returns.
+    pub fn write(&self, frame: &[u8]) -> io::Result<usize> {
+        (&self.file).write(frame)
+    }
+
+    /// Whether the device behind the fd has been removed.
+    pub fn is_gone(&self) -> bool {
+        self.flags().is_err_and(|error| error.raw_os_error() == Some(libc::EBADFD))
+    }
+
+    fn configure(&self, netlink: &Netlink, mtu: u16) -> Result<(), LinkError> {
+        netlink.set_mtu(&self.name, mtu.into())?;
+        if netlink.link(&self.name)?.txqlen < TXQLEN {
+            netlink.set_txqlen(&self.name, TXQLEN)?;
+        }
+        silence(netlink, &self.name)?;
+        netlink.set_up(&self.name)
+    }
+
+    fn flags(&self) -> io::Result<libc::c_int> {
+        // SAFETY: an ifreq is plain bytes; all zeroes is a valid one.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        // SAFETY: TUNGETIFF fills one ifreq, which `request` is and which outlives the call.
+        let result =
+            unsafe { libc::ioctl(self.file.as_raw_fd(), libc::TUNGETIFF, &raw mut request) };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: TUNGETIFF has just set this member of the union.
+        Ok(unsafe { request.ifr_ifru.ifru_flags }.into())
+    }
+
+    /// An ioctl that takes its argument by value.
+    fn ioctl(&self, request: libc::Ioctl, value: libc::c_ulong) -> io::Result<()> {
+        // SAFETY: the fd is open; the argument is a number, not a pointer.
+        if unsafe { libc::ioctl(self.file.as_raw_fd(), request, value) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+}
+
+impl AsRawFd for Tap {
+    fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+}
+
+/// Keeps the host's own IPv6 from speaking on the device, which must be down still.
+pub(super) fn silence(netlink: &Netlink, name: &str) -> Result<(), LinkError> {
+    netlink.set_silent(name)?;
+    // A forwarding host joins the all-routers groups on every device and reports even the leaving
+    // of them, from the unspecified address. Only a device without IPv6 keeps quiet then; one that
+    // somebody gave an address is left alone.
+    let sysctl = |key| format!("net/ipv6/conf/{name}/{key}");
+    let forwarding = fs::read_to_string(format!("/proc/sys/{}", sysctl("forwarding")));
+    let forwards = forwarding.is_ok_and(|value| value.trim() != "0");
+    if forwards
+        && !netlink.addresses(name)?.iter().any(|own| own.address().is_ipv6())
+        && let Err(error) = write_sysctl(&sysctl("disable_ipv6"), "1")
+    {
+        log::warn!("{name}: the host's IPv6 may be heard: {error}");
+    }
+    Ok(())
+}
+
+fn refused(name: &str, error: io::Error) -> LinkError {
+    let advice = match error.raw_os_error() {
+        Some(libc::EBUSY) => "another program has it open",
+        Some(libc::EPERM) => {
+            "this takes CAP_NET_ADMIN, or a persistent TAP that is owned by the user"
+        }
+        Some(libc::EINVAL) => {
+            "the name is taken by a device that is not a TAP, or by a multi-queue TAP"
+        }
+        _ => "",
+    };
+    LinkError::kernel("open the TAP", name, error).with_detail(advice)
+}
