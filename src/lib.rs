@@ -6,6 +6,8 @@
 
 pub mod addr;
 pub mod config;
+pub mod dataplane;
 pub mod frame;
 pub mod links;
+pub mod table;
 pub mod time;

@@ -3,6 +3,6 @@
 mod model;
 
 pub use model::{
-    Attach, Config, Forward, Link, Method, Network, Route, Router, Scheduler, Server, Service,
-    Timeouts, Unserved, VirtualIp,
+    Attach, Config, Forward, Link, Masquerade, Method, Network, Route, Router, Scheduler, Server,
+    Service, Timeouts, Unserved, VirtualIp,
 };

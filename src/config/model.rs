@@ -17,6 +17,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// `[[virtual_ip]]`.
     pub virtual_ips: Vec<VirtualIp>,
+    /// `[[masquerade]]`, in file order; the first that fits is used.
+    pub masquerades: Vec<Masquerade>,
     /// `[[service]]`, in file order.
     pub services: Vec<Service>,
 }
@@ -125,6 +127,8 @@ pub struct Network {
     pub gateway: Option<IpAddr>,
     /// Largest IP packet, in bytes: 576 to 9,000.
     pub mtu: u16,
+    /// Largest TCP segment to be announced through this network, in bytes; `None`: as it is.
+    pub mss_clamp: Option<u16>,
     /// The router's MAC in this network; `None`: derived from router and network name.
     pub mac: Option<MacAddr>,
 }
@@ -165,6 +169,15 @@ pub struct VirtualIp {
     pub address: IpAddr,
     /// Position of the network where it is answered for.
     pub network: usize,
+}
+
+/// `[[masquerade]]`: connections that the real servers open themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Masquerade {
+    /// Whose connections, host bits cleared.
+    pub from: Cidr,
+    /// The address they are seen to come from: a virtual IP or the router's own.
+    pub to: IpAddr,
 }
 
 /// `[[service]]`. Unique by protocol, address and port.

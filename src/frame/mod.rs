@@ -2,7 +2,27 @@
 //!
 //! Holds no state and no policy. etherparse is used here and nowhere else.
 
+mod arp;
+mod build;
+pub mod checksum;
+mod fragment;
+mod headers;
+mod quote;
+mod rewrite;
+
 use std::fmt;
+
+pub use arp::{Arp, Operation};
+pub use build::{IcmpError, icmp_error, tcp_reset};
+pub use fragment::Fragments;
+pub use headers::{
+    ETHER_TYPE_ARP, ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, ETHERNET, Ethernet, ICMP, IP, Icmp, Ipv4,
+    Malformed, TCP, Tcp, Transport, UDP, Udp,
+};
+pub use quote::{Quote, QuotedAs};
+pub use rewrite::{
+    Rewrite, clamp_mss, decrement_ttl, echo_reply, record_route, set_addresses, set_macs, translate,
+};
 
 /// Room before the Ethernet bytes, for headers that a link or a later method puts in front.
 const HEADROOM: usize = 64;
@@ -19,6 +39,11 @@ impl Frame {
     /// An empty frame with room for the largest one.
     pub fn new() -> Self {
         Self { buffer: vec![0; HEADROOM + CAPACITY].into_boxed_slice(), len: 0 }
+    }
+
+    /// A frame without a buffer, to stand in for one that is moved out for a moment.
+    pub(crate) fn hollow() -> Self {
+        Self { buffer: Box::default(), len: 0 }
     }
 
     /// A frame that holds `bytes`; what exceeds the largest frame is cut off.

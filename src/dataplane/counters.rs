@@ -1,0 +1,126 @@
+//! What has happened, counted where it happens.
+
+use super::schedule::Load;
+use super::verdict::DropReason;
+use crate::addr::{ServerId, ServiceId};
+
+/// Frames through the dataplane. In and out balance:
+/// `received + originated = forwarded + replied + split + transmitted + to_host + consumed +
+/// drops + waiting`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counters {
+    /// Frames handed in.
+    pub received: u64,
+    /// Frames that the router made itself.
+    pub originated: u64,
+    /// Frames that leave as the verdict says.
+    pub forwarded: u64,
+    /// Frames turned into an answer in place.
+    pub replied: u64,
+    /// Frames cut into fragments, which count as originated.
+    pub split: u64,
+    /// Frames handed out by `poll_transmit`.
+    pub transmitted: u64,
+    /// Frames for the router's own IP stack.
+    pub to_host: u64,
+    /// Frames understood and done with.
+    pub consumed: u64,
+    /// Frames dropped, by reason.
+    pub drops: [u64; DropReason::COUNT],
+    /// Answers (ICMP errors, resets) that were not made because there were too many.
+    pub suppressed: u64,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            received: 0,
+            originated: 0,
+            forwarded: 0,
+            replied: 0,
+            split: 0,
+            transmitted: 0,
+            to_host: 0,
+            consumed: 0,
+            drops: [0; DropReason::COUNT],
+            suppressed: 0,
+        }
+    }
+}
+
+impl Counters {
+    /// Frames dropped for `reason`.
+    pub const fn dropped(&self, reason: DropReason) -> u64 {
+        self.drops[reason.index()]
+    }
+
+    /// Frames dropped for any reason.
+    pub fn all_drops(&self) -> u64 {
+        self.drops.iter().sum()
+    }
+}
+
+/// What a service or server has carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Flows opened.
+    pub flows: u64,
+    /// Packets from clients.
+    pub packets_in: u64,
+    /// Their bytes, IP header on.
+    pub bytes_in: u64,
+    /// Packets to clients.
+    pub packets_out: u64,
+    /// Their bytes, IP header on.
+    pub bytes_out: u64,
+}
+
+/// Per service and per server figures: plain arrays by id, untouched by a reload.
+#[derive(Debug, Default)]
+pub(super) struct Figures {
+    services: Vec<Figure>,
+    servers: Vec<Figure>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Figure {
+    pub(super) traffic: Traffic,
+    pub(super) load: Load,
+}
+
+impl Figures {
+    /// Makes room for service and server ids below the limits.
+    pub(super) fn reserve(&mut self, (services, servers): (usize, usize)) {
+        self.services.resize(services.max(self.services.len()), Figure::default());
+        self.servers.resize(servers.max(self.servers.len()), Figure::default());
+    }
+
+    pub(super) fn service(&self, id: ServiceId) -> Figure {
+        self.services.get(id.index()).copied().unwrap_or_default()
+    }
+
+    pub(super) fn server(&self, id: ServerId) -> Figure {
+        self.servers.get(id.index()).copied().unwrap_or_default()
+    }
+
+    /// The id starts over with another service.
+    pub(super) fn reset_service(&mut self, id: ServiceId) {
+        self.services[id.index()] = Figure::default();
+    }
+
+    /// The id starts over with another server.
+    pub(super) fn reset_server(&mut self, id: ServerId) {
+        self.servers[id.index()] = Figure::default();
+    }
+
+    /// The figures of a flow's service and server.
+    pub(super) fn both(
+        &mut self,
+        owner: Option<(ServiceId, ServerId)>,
+    ) -> impl Iterator<Item = &mut Figure> {
+        let pair = owner.map(|(service, server)| {
+            [&mut self.services[service.index()], &mut self.servers[server.index()]]
+        });
+        pair.into_iter().flatten()
+    }
+}

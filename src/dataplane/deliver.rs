@@ -1,0 +1,128 @@
+//! The last step of every packet: next hop, MAC, and waiting for a MAC that is not known yet.
+
+use super::neighbour::Reachability;
+use super::outbox::Waiting;
+use super::{Dataplane, DropReason, Verdict};
+use crate::frame::{Fragments, Frame, Ipv4, set_macs};
+use crate::table::{NextHop, Table};
+use crate::time::Instant;
+
+/// What may be done with a frame for a neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Its MAC is known.
+    Open,
+    /// It is being asked for, and one more frame may wait.
+    Wait,
+    /// The frame cannot go there.
+    Closed(DropReason),
+}
+
+impl Dataplane {
+    /// The neighbour that packets by `hop` go to.
+    pub(super) fn neighbour(&mut self, hop: NextHop, now: Instant) -> Result<u32, DropReason> {
+        let found = self.neighbours.find_or_add(hop.network, hop.address, now);
+        found.ok_or(DropReason::NeighbourTableFull)
+    }
+
+    /// Whether a frame can go to `neighbour`, without doing anything to the frame.
+    pub(super) fn way(&mut self, table: &Table, neighbour: u32, now: Instant) -> Way {
+        self.neighbours.mark_used(neighbour, now);
+        match self.neighbours.get(neighbour).state {
+            Reachability::Reachable | Reachability::Probing => Way::Open,
+            Reachability::Failed => Way::Closed(DropReason::NeighbourFailed),
+            Reachability::Incomplete => {
+                if self.neighbours.ask_now(neighbour, now) {
+                    self.ask(table, neighbour, None, now);
+                }
+                let entry = self.neighbours.get(neighbour);
+                let room = entry.held.iter().any(Option::is_none) && self.outbox.may_hold();
+                if room { Way::Wait } else { Way::Closed(DropReason::HoldFull) }
+            }
+        }
+    }
+
+    /// Sends the finished `frame` to `neighbour`, whose way was found open or worth waiting for.
+    pub(super) fn deliver(
+        &mut self,
+        table: &Table,
+        neighbour: u32,
+        frame: &mut Frame,
+        waiting: Waiting,
+    ) -> Result<Verdict, DropReason> {
+        let entry = self.neighbours.get_mut(neighbour);
+        let network = table.network(entry.network);
+        if entry.is_usable() {
+            set_macs(frame.bytes_mut(), entry.mac, network.mac);
+            return Ok(Verdict::Forward(network.link()));
+        }
+        let place = entry.held.iter_mut().find(|place| place.is_none());
+        let place = place.ok_or(DropReason::HoldFull)?;
+        *place = Some(self.outbox.hold(frame, waiting).ok_or(DropReason::HoldFull)?);
+        Ok(Verdict::Held)
+    }
+
+    /// Sends the finished `frame` in fragments that fit the next network (RFC 1812 section 5.2.6).
+    pub(super) fn split(
+        &mut self,
+        table: &Table,
+        neighbour: u32,
+        frame: &Frame,
+        headers: &Ipv4,
+    ) -> Result<Verdict, DropReason> {
+        let entry = self.neighbours.get(neighbour);
+        let (network, mac) = (table.network(entry.network), entry.mac);
+        let mut fragments = Fragments::new(frame, headers, network.mtu);
+        // All or nothing: a datagram with a piece missing is of no use to anybody.
+        if !entry.is_usable() {
+            return Err(DropReason::HoldFull);
+        }
+        if fragments.left() > self.outbox.room() {
+            return Err(DropReason::OutboxFull);
+        }
+        while let Some(slot) = self.outbox.take() {
+            if !fragments.next_into(self.outbox.frame_mut(slot)) {
+                self.outbox.release(slot);
+                break;
+            }
+            set_macs(self.outbox.frame_mut(slot).bytes_mut(), mac, network.mac);
+            self.outbox.send(slot, network.link());
+            self.counters.originated += 1;
+        }
+        Ok(Verdict::Split)
+    }
+
+    /// Routes and sends the router's own IPv4 packet in `slot`, which is given up.
+    pub(super) fn send_slot(&mut self, table: &Table, slot: u16, now: Instant) {
+        if let Err(reason) = self.try_send_slot(table, slot, now) {
+            self.outbox.release(slot);
+            self.count_drop(reason);
+        }
+    }
+
+    fn try_send_slot(&mut self, table: &Table, slot: u16, now: Instant) -> Result<(), DropReason> {
+        let bytes = self.outbox.frame_mut(slot).bytes();
+        let headers = Ipv4::parse(bytes)?;
+        let hop = table.next_hop(headers.destination).ok_or(DropReason::NoRoute)?;
+        let network = table.network(hop.network);
+        if headers.total_len > usize::from(network.mtu) {
+            return Err(DropReason::TooBig);
+        }
+        let neighbour = self.neighbour(hop, now)?;
+        match self.way(table, neighbour, now) {
+            Way::Open => {
+                let mac = self.neighbours.get(neighbour).mac;
+                set_macs(self.outbox.frame_mut(slot).bytes_mut(), mac, network.mac);
+                self.outbox.send(slot, network.link());
+            }
+            Way::Wait => {
+                let entry = self.neighbours.get_mut(neighbour);
+                let place = entry.held.iter_mut().find(|place| place.is_none());
+                *place.ok_or(DropReason::HoldFull)? = Some(slot);
+                self.outbox.hold_slot(slot, Waiting::Own);
+            }
+            Way::Closed(reason) => return Err(reason),
+        }
+        Ok(())
+    }
+}

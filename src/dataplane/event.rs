@@ -1,0 +1,118 @@
+//! What the dataplane tells the rest of the router: rare, bounded, worth a log line.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use crate::addr::{MacAddr, NetworkId, ServerId, ServiceId};
+
+/// Unread events beyond this many are counted and dropped.
+const MOST: usize = 256;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Another station claims one of the router's addresses.
+    AddressConflict {
+        /// Where.
+        network: NetworkId,
+        /// Which address.
+        address: Ipv4Addr,
+        /// Who claims it.
+        mac: MacAddr,
+    },
+    /// A neighbour answers from another MAC than before.
+    NeighbourMoved {
+        /// Where.
+        network: NetworkId,
+        /// Which neighbour.
+        address: Ipv4Addr,
+        /// Its new MAC.
+        mac: MacAddr,
+    },
+    /// A configured neighbour does not answer ARP.
+    NeighbourFailed {
+        /// Where.
+        network: NetworkId,
+        /// Which neighbour.
+        address: Ipv4Addr,
+    },
+    /// A configured neighbour that had failed answers.
+    NeighbourBack {
+        /// Where.
+        network: NetworkId,
+        /// Which neighbour.
+        address: Ipv4Addr,
+    },
+    /// New flows are refused: the table holds only flows that must not go.
+    TableFull,
+    /// The last flow of a removed server is gone; its id may be used again.
+    ServerRetired(ServerId),
+    /// The last flow of a removed service is gone; its id may be used again.
+    ServiceRetired(ServiceId),
+}
+
+impl Event {
+    /// `Warn` when somebody should look.
+    pub const fn level(&self) -> log::Level {
+        match self {
+            Self::AddressConflict { .. } | Self::NeighbourFailed { .. } | Self::TableFull => {
+                log::Level::Warn
+            }
+            Self::NeighbourMoved { .. } | Self::NeighbourBack { .. } => log::Level::Info,
+            Self::ServerRetired(_) | Self::ServiceRetired(_) => log::Level::Debug,
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddressConflict { network, address, mac } => write!(
+                f,
+                "address conflict: {mac} claims {address}, which is this router's, on network {network}"
+            ),
+            Self::NeighbourMoved { network, address, mac } => {
+                write!(f, "neighbour {address} on network {network} moved to {mac}")
+            }
+            Self::NeighbourFailed { network, address } => write!(
+                f,
+                "neighbour {address} on network {network} does not answer ARP; its flows wait or fail"
+            ),
+            Self::NeighbourBack { network, address } => {
+                write!(f, "neighbour {address} on network {network} answers again")
+            }
+            Self::TableFull => {
+                f.write_str("flow table full: new flows are refused; raise max_flows")
+            }
+            Self::ServerRetired(id) => write!(f, "last flow of removed server {id} is gone"),
+            Self::ServiceRetired(id) => write!(f, "last flow of removed service {id} is gone"),
+        }
+    }
+}
+
+/// Events not read yet.
+#[derive(Debug)]
+pub(super) struct Events {
+    queue: VecDeque<Event>,
+    pub(super) lost: u64,
+}
+
+impl Events {
+    pub(super) fn new() -> Self {
+        Self { queue: VecDeque::with_capacity(MOST), lost: 0 }
+    }
+
+    pub(super) fn push(&mut self, event: Event) {
+        // An id that is lost is never used again, which wastes eight bytes.
+        if self.queue.len() < MOST {
+            self.queue.push_back(event);
+        } else {
+            self.lost += 1;
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Event> {
+        self.queue.pop_front()
+    }
+}

@@ -1,0 +1,404 @@
+//! The flow table: one record per connection, found by either of its two tuples.
+//!
+//! Owns storage, look-up, deadlines and eviction. What a flow means to servers and counters is the
+//! business of the rest of the dataplane.
+
+mod classes;
+mod index;
+mod tcp;
+
+use std::hash::Hasher;
+use std::net::Ipv4Addr;
+
+use siphasher::sip::SipHasher13;
+
+pub(super) use index::Index;
+pub use tcp::State;
+pub(super) use tcp::{Event, View};
+
+use super::neighbour::NeighbourRef;
+use super::wheel::Wheel;
+use crate::addr::{NetworkId, ServerId, ServiceId};
+use crate::frame::checksum::Delta;
+use crate::frame::{ICMP, Rewrite};
+use crate::time::{Duration, Instant};
+use classes::{Class, Classes};
+
+/// Expiry is a lazy sweep; a look-up tests the exact deadline anyway.
+const TICK: Duration = Duration::from_secs(1);
+const FREE: u32 = u32::MAX;
+
+/// One direction of a connection as its packets show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tuple {
+    /// Source address.
+    pub source: Ipv4Addr,
+    /// Destination address.
+    pub destination: Ipv4Addr,
+    /// Source port.
+    pub source_port: u16,
+    /// Destination port.
+    pub destination_port: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+}
+
+impl Tuple {
+    /// The tuple of packets in the other direction.
+    #[must_use]
+    pub const fn reversed(self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+            protocol: self.protocol,
+        }
+    }
+}
+
+/// Which way a packet of a flow goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the client.
+    Original,
+    /// From the server.
+    Reply,
+}
+
+/// A flow's place in the table. Stale once the flow is gone: `epoch` tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FlowRef {
+    pub(super) id: u32,
+    epoch: u32,
+}
+
+/// One tracked connection.
+#[derive(Clone, Debug)]
+pub(super) struct Flow {
+    /// As the client's packets arrive.
+    pub(super) original: Tuple,
+    /// As the server's packets arrive.
+    pub(super) reply: Tuple,
+    /// Next hops towards the server and towards the client, valid for one table generation.
+    pub(super) hops: [NeighbourRef; 2],
+    pub(super) generation: u32,
+    /// Whose flow it is; `None` for what is merely routed.
+    pub(super) owner: Option<(ServiceId, ServerId)>,
+    /// Where the client's packets come in, and where the server's do.
+    pub(super) networks: [NetworkId; 2],
+    addresses: Delta,
+    transport: Delta,
+    reverse_addresses: Delta,
+    reverse_transport: Delta,
+    /// Milliseconds since the table was made; wraps, compared by difference.
+    expires: u32,
+    epoch: u32,
+    /// The sequence number of the server's SYN, until the client has acknowledged it.
+    pub(super) server_syn: u32,
+    pub(super) packets: [u32; 2],
+    pub(super) bytes: [u64; 2],
+    pub(super) state: State,
+    class: Class,
+    pub(super) assured: bool,
+    /// Its client's port is a mapping of the masquerade.
+    pub(super) masqueraded: bool,
+    pub(super) server_syn_seen: bool,
+}
+
+impl Flow {
+    /// A new flow in state NONE (TCP) or UDP, without a packet yet.
+    pub(super) fn new(
+        original: Tuple,
+        reply: Tuple,
+        state: State,
+        owner: Option<(ServiceId, ServerId)>,
+        networks: [NetworkId; 2],
+        generation: u32,
+    ) -> Self {
+        let (addresses, transport) = deltas(original, reply.reversed());
+        let (reverse_addresses, reverse_transport) = deltas(reply, original.reversed());
+        Self {
+            original,
+            reply,
+            hops: [NeighbourRef::NONE; 2],
+            generation,
+            owner,
+            networks,
+            addresses,
+            transport,
+            reverse_addresses,
+            reverse_transport,
+            expires: 0,
+            epoch: 0,
+            server_syn: 0,
+            packets: [0; 2],
+            bytes: [0; 2],
+            state,
+            class: Class::Protected,
+            assured: false,
+            masqueraded: false,
+            server_syn_seen: false,
+        }
+    }
+
+    /// What packets in `direction` are turned into.
+    pub(super) const fn rewrite(&self, direction: Direction) -> Rewrite {
+        let (to, addresses, transport) = match direction {
+            Direction::Original => (self.reply.reversed(), self.addresses, self.transport),
+            Direction::Reply => {
+                (self.original.reversed(), self.reverse_addresses, self.reverse_transport)
+            }
+        };
+        Rewrite {
+            source: to.source,
+            destination: to.destination,
+            source_port: to.source_port,
+            destination_port: to.destination_port,
+            addresses,
+            transport,
+        }
+    }
+
+    /// When to take it off, in the order CLOSE and TIME_WAIT, other closing states, not assured.
+    fn class_now(&self) -> Class {
+        if self.state.is_reusable() {
+            Class::Closed
+        } else if self.state.is_closing() {
+            Class::Closing
+        } else if self.assured {
+            Class::Protected
+        } else {
+            Class::Unassured
+        }
+    }
+}
+
+fn deltas(from: Tuple, to: Tuple) -> (Delta, Delta) {
+    let addresses = Delta::double(from.source.to_bits(), to.source.to_bits())
+        .and(Delta::double(from.destination.to_bits(), to.destination.to_bits()));
+    let ports = Delta::word(from.source_port, to.source_port)
+        .and(Delta::word(from.destination_port, to.destination_port));
+    // ICMP has no pseudo-header.
+    let transport = if from.protocol == ICMP { ports } else { addresses.and(ports) };
+    (addresses, transport)
+}
+
+/// All flows. Sized once; never grows and never pauses to.
+#[derive(Debug)]
+pub(super) struct FlowTable {
+    flows: Vec<Flow>,
+    /// Heads of free places; chained through `epoch`-stamped records by `next_free`.
+    next_free: Vec<u32>,
+    capacity: usize,
+    len: usize,
+    index: Index,
+    hasher: SipHasher13,
+    wheel: Wheel,
+    classes: Classes,
+    start: Instant,
+    last: Option<(Tuple, u32, Direction)>,
+}
+
+impl FlowTable {
+    pub(super) fn new(max_flows: usize, seed: &[u8; 16], now: Instant) -> Self {
+        // Entries are flow id and direction in 32 bits.
+        let capacity = max_flows.clamp(1, 1 << 30);
+        let mut wheel = Wheel::new(TICK, now);
+        wheel.reserve(capacity);
+        Self {
+            flows: Vec::with_capacity(capacity),
+            next_free: Vec::with_capacity(capacity),
+            capacity,
+            len: 0,
+            index: Index::new(capacity * 2),
+            hasher: SipHasher13::new_with_key(seed),
+            wheel,
+            classes: Classes::new(capacity),
+            start: now,
+            last: None,
+        }
+    }
+
+    /// How many flows there are.
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// How many there can be.
+    pub(super) const fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    pub(super) fn get(&self, id: u32) -> &Flow {
+        &self.flows[id as usize]
+    }
+
+    pub(super) fn get_mut(&mut self, id: u32) -> &mut Flow {
+        &mut self.flows[id as usize]
+    }
+
+    /// A reference that can outlive the flow.
+    pub(super) fn reference(&self, id: u32) -> FlowRef {
+        FlowRef { id, epoch: self.get(id).epoch }
+    }
+
+    /// The flow behind a reference, if it still is that flow.
+    pub(super) fn resolve(&self, reference: FlowRef) -> Option<u32> {
+        let flow = self.flows.get(reference.id as usize)?;
+        (flow.epoch == reference.epoch && flow.class != Class::Free).then_some(reference.id)
+    }
+
+    /// The flow whose packets in one direction look like `tuple`. May be past its deadline.
+    pub(super) fn find(&mut self, tuple: Tuple) -> Option<(u32, Direction)> {
+        if let Some((last, id, direction)) = self.last
+            && last == tuple
+        {
+            return Some((id, direction));
+        }
+        let found = self.look_up(tuple)?;
+        self.last = Some((tuple, found.0, found.1));
+        Some(found)
+    }
+
+    /// Whether packets in some direction of some flow look like `tuple`.
+    pub(super) fn is_taken(&self, tuple: Tuple) -> bool {
+        self.look_up(tuple).is_some()
+    }
+
+    /// Stores `flow` until `timeout` from now. The caller has checked that both tuples are free and
+    /// that there is room.
+    pub(super) fn insert(&mut self, mut flow: Flow, now: Instant, timeout: Duration) -> u32 {
+        let (original, reply) = (flow.original, flow.reply);
+        let id = match self.next_free.pop() {
+            Some(id) => {
+                flow.epoch = self.get(id).epoch.wrapping_add(1);
+                *self.get_mut(id) = flow;
+                id
+            }
+            None => {
+                self.flows.push(flow);
+                u32::try_from(self.flows.len() - 1).unwrap_or(FREE)
+            }
+        };
+        self.index.insert(self.hash(original), entry(id, Direction::Original));
+        self.index.insert(self.hash(reply), entry(id, Direction::Reply));
+        self.len += 1;
+        self.get_mut(id).class = Class::Free;
+        self.reclass(id);
+        self.touch(id, now, timeout);
+        self.wheel.schedule(id, now + timeout);
+        id
+    }
+
+    /// Takes a flow out.
+    pub(super) fn remove(&mut self, id: u32) {
+        let flow = self.get(id);
+        let (original, reply, class) = (flow.original, flow.reply, flow.class);
+        self.index.remove(self.hash(original), entry(id, Direction::Original));
+        self.index.remove(self.hash(reply), entry(id, Direction::Reply));
+        self.wheel.cancel(id);
+        self.classes.unlink(class, id);
+        self.get_mut(id).class = Class::Free;
+        self.next_free.push(id);
+        self.len -= 1;
+        self.last = None;
+    }
+
+    /// The flow lives for `timeout` from now. Only a deadline that comes earlier costs more.
+    pub(super) fn touch(&mut self, id: u32, now: Instant, timeout: Duration) {
+        let expires = self.millis(now + timeout);
+        let flow = self.get_mut(id);
+        let shorter = is_before(expires, flow.expires);
+        flow.expires = expires;
+        if shorter {
+            self.wheel.hasten(id, now + timeout);
+        }
+    }
+
+    /// Files the flow anew after its state or assurance changed.
+    pub(super) fn reclass(&mut self, id: u32) {
+        let flow = self.get(id);
+        let (before, after) = (flow.class, flow.class_now());
+        if before != after {
+            self.classes.unlink(before, id);
+            self.classes.push(after, id);
+            self.get_mut(id).class = after;
+        }
+    }
+
+    /// Whether the flow's deadline has passed.
+    pub(super) fn is_expired(&self, id: u32, now: Instant) -> bool {
+        !is_before(self.millis(now), self.get(id).expires)
+    }
+
+    /// The next flow past its deadline; the caller removes it. At most `budget` are looked at.
+    pub(super) fn next_expired(&mut self, now: Instant, budget: &mut u32) -> Option<u32> {
+        while *budget > 0 {
+            let id = self.wheel.pop(now)?;
+            *budget -= 1;
+            if self.is_expired(id, now) {
+                return Some(id);
+            }
+            let left = self.get(id).expires.wrapping_sub(self.millis(now));
+            self.wheel.schedule(id, now + Duration::from_millis(u64::from(left)));
+        }
+        None
+    }
+
+    /// When to look for expired flows next.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.wheel.next_deadline()
+    }
+
+    /// Whom a new flow may replace in a full table: the oldest of the most expendable class.
+    pub(super) fn victim(&self) -> Option<u32> {
+        self.classes.oldest()
+    }
+
+    /// All flows, in no meaningful order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Flow> {
+        self.flows.iter().filter(|flow| flow.class != Class::Free)
+    }
+
+    fn look_up(&self, tuple: Tuple) -> Option<(u32, Direction)> {
+        let is_it = |entry| {
+            let (id, direction) = flow_of(entry);
+            let flow = self.get(id);
+            tuple == if direction == Direction::Original { flow.original } else { flow.reply }
+        };
+        self.index.find(self.hash(tuple), is_it).map(flow_of)
+    }
+
+    fn hash(&self, tuple: Tuple) -> u64 {
+        let mut hasher = self.hasher;
+        let ports = u32::from(tuple.source_port) << 16 | u32::from(tuple.destination_port);
+        let (source, destination) = (tuple.source.to_bits(), tuple.destination.to_bits());
+        hasher.write_u64(u64::from(source) << 32 | u64::from(destination));
+        hasher.write_u64(u64::from(ports) << 8 | u64::from(tuple.protocol));
+        hasher.finish()
+    }
+
+    fn millis(&self, at: Instant) -> u32 {
+        #[expect(clippy::cast_possible_truncation, reason = "wraps after 49 days by design")]
+        #[expect(clippy::cast_sign_loss, reason = "time does not run before the start")]
+        let millis = (at - self.start).total_millis() as u32;
+        millis
+    }
+}
+
+const fn is_before(a: u32, b: u32) -> bool {
+    a.wrapping_sub(b) >= 1 << 31
+}
+
+const fn entry(id: u32, direction: Direction) -> u32 {
+    match direction {
+        Direction::Original => id << 1,
+        Direction::Reply => id << 1 | 1,
+    }
+}
+
+const fn flow_of(entry: u32) -> (u32, Direction) {
+    let direction = if entry & 1 == 0 { Direction::Original } else { Direction::Reply };
+    (entry >> 1, direction)
+}

@@ -1,0 +1,278 @@
+//! One IPv4 packet's way: its own sanity, then flow, virtual IP, own address, or nothing.
+
+use std::net::Ipv4Addr;
+
+use super::flow::{Direction, Event as TcpEvent, State, Tuple, View};
+use super::outbox::Waiting;
+use super::{Dataplane, DropReason, Verdict, is_host};
+use crate::frame::{
+    ETHERNET, Ethernet, Frame, Icmp, Ipv4, Transport, clamp_mss, echo_reply, translate,
+};
+use crate::table::{Local, Network, Table};
+use crate::time::Instant;
+
+/// One packet, checked, with where it came from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Packet<'t> {
+    pub(super) table: &'t Table,
+    pub(super) network: &'t Network,
+    pub(super) headers: Ipv4,
+    pub(super) now: Instant,
+}
+
+impl Packet<'_> {
+    /// What its flow would be found by; `None` for what carries no ports. An echo's identifier stands
+    /// in for the port of the host that asks.
+    pub(super) const fn tuple(&self) -> Option<Tuple> {
+        let (source_port, destination_port) = match self.headers.transport {
+            Transport::Tcp(tcp) => (tcp.source, tcp.destination),
+            Transport::Udp(udp) => (udp.source, udp.destination),
+            Transport::Icmp(Icmp { kind: Icmp::ECHO_REQUEST, identifier, .. }) => (identifier, 0),
+            Transport::Icmp(Icmp { kind: Icmp::ECHO_REPLY, identifier, .. }) => (0, identifier),
+            Transport::Icmp(_) | Transport::Other => return None,
+        };
+        Some(Tuple {
+            source: self.headers.source,
+            destination: self.headers.destination,
+            source_port,
+            destination_port,
+            protocol: self.headers.protocol,
+        })
+    }
+}
+
+impl Dataplane {
+    pub(super) fn handle_ipv4(
+        &mut self,
+        table: &Table,
+        network: &Network,
+        ethernet: &Ethernet,
+        frame: &mut Frame,
+        now: Instant,
+    ) -> Result<Verdict, DropReason> {
+        let headers = Ipv4::parse(frame.bytes())?;
+        if headers.total_len > usize::from(network.mtu) {
+            return Err(DropReason::Oversize);
+        }
+        check_addresses(network, ethernet, &headers)?;
+        frame.set_len(ETHERNET + headers.total_len);
+        let packet = Packet { table, network, headers, now };
+        if headers.is_fragment() {
+            return self.handle_fragment(&packet, frame);
+        }
+        self.whole_packet(&packet, frame)
+    }
+
+    /// A packet whose transport header is there: a whole one, or a first fragment.
+    pub(super) fn whole_packet(
+        &mut self,
+        packet: &Packet<'_>,
+        frame: &mut Frame,
+    ) -> Result<Verdict, DropReason> {
+        let Packet { table, network, headers, now } = *packet;
+        if let Some(tuple) = packet.tuple()
+            && let Some((flow, direction)) = self.live_flow(tuple, now)
+        {
+            if direction == Direction::Original && self.starts_over(flow, &headers) {
+                self.remove_flow(flow);
+            } else {
+                return self.flow_packet(packet, flow, direction, frame);
+            }
+        }
+        if let Some(about) = self.flow_of_error(frame, &headers, now) {
+            return self.error_packet(packet, about, frame);
+        }
+        if table.local(headers.source).is_some() {
+            return Err(DropReason::MartianSource);
+        }
+        // RFC 3704 section 2.2: an answer must leave by where the question came in.
+        if table.next_hop(headers.source).is_none_or(|back| back.network != network.id) {
+            return Err(DropReason::ReversePath);
+        }
+        match table.local(headers.destination) {
+            // The host does not put fragments together, and nobody has a reason to send it any.
+            Some(Local::Own(_)) if headers.is_fragment() => Err(DropReason::Fragment),
+            Some(Local::Own(_)) => Ok(Verdict::ToHost),
+            Some(Local::Virtual(_)) => self.virtual_ip_packet(packet, frame),
+            None if is_broadcast(table, headers.destination) => Err(DropReason::Broadcast),
+            None => self.route_packet(packet, frame),
+        }
+    }
+
+    /// A packet of a known flow: translated, counted, sent on.
+    pub(super) fn flow_packet(
+        &mut self,
+        packet: &Packet<'_>,
+        id: u32,
+        direction: Direction,
+        frame: &mut Frame,
+    ) -> Result<Verdict, DropReason> {
+        let Packet { table, network, headers, now } = *packet;
+        let flow = self.flows.get(id);
+        if flow.networks[direction as usize] != network.id {
+            return Err(DropReason::WrongNetwork);
+        }
+        let own = network.own_address().unwrap_or(headers.destination);
+        // A client is told of errors by the address it talks to, a server by its router.
+        let router = match (direction, flow.owner) {
+            (Direction::Original, Some(_)) => flow.original.destination,
+            (Direction::Original, None) | (Direction::Reply, _) => own,
+        };
+        self.check_ttl(packet, router, frame)?;
+        let neighbour = self.flow_hop(table, id, direction, now)?;
+        self.check_way(packet, neighbour, router, frame)?;
+        self.account(packet, id, direction);
+        translate(frame.bytes_mut(), &headers, &self.flows.get(id).rewrite(direction));
+        let recorded = match direction {
+            Direction::Original => router,
+            Direction::Reply => {
+                let egress = table.network(self.neighbours.get(neighbour).network);
+                egress.own_address().unwrap_or(router)
+            }
+        };
+        if let Transport::Tcp(segment) = headers.transport
+            && segment.syn
+        {
+            let egress = table.network(self.neighbours.get(neighbour).network);
+            let clamps = [network.mss_clamp, egress.mss_clamp].into_iter().flatten();
+            if let Some(most) = clamps.min() {
+                clamp_mss(frame.bytes_mut(), &headers, &segment, most);
+            }
+        }
+        let waiting = Waiting::Flow(self.flows.reference(id));
+        self.leave(packet, neighbour, recorded, frame, waiting)
+    }
+
+    /// The flow of `tuple`, if its deadline has not passed; one whose has is removed.
+    pub(super) fn live_flow(&mut self, tuple: Tuple, now: Instant) -> Option<(u32, Direction)> {
+        let found = self.flows.find(tuple)?;
+        if self.flows.is_expired(found.0, now) {
+            self.remove_flow(found.0);
+            return None;
+        }
+        Some(found)
+    }
+
+    /// A new SYN on a flow that is over: scheduled anew, never dropped.
+    fn starts_over(&self, id: u32, headers: &Ipv4) -> bool {
+        let syn = matches!(headers.transport, Transport::Tcp(tcp) if tcp.syn && !tcp.rst);
+        syn && self.flows.get(id).state.is_reusable()
+    }
+
+    /// The neighbour that the flow's packets go to; looked up once per table generation.
+    pub(super) fn flow_hop(
+        &mut self,
+        table: &Table,
+        id: u32,
+        direction: Direction,
+        now: Instant,
+    ) -> Result<u32, DropReason> {
+        let flow = self.flows.get(id);
+        if flow.generation == table.generation()
+            && let Some(neighbour) = self.neighbours.resolve(flow.hops[direction as usize])
+        {
+            return Ok(neighbour);
+        }
+        let destination = flow.rewrite(direction).destination;
+        let hop = table.next_hop(destination).ok_or(DropReason::NoRoute)?;
+        let neighbour = self.neighbour(hop, now)?;
+        let reference = self.neighbours.reference(neighbour);
+        let flow = self.flows.get_mut(id);
+        if flow.generation != table.generation() {
+            flow.generation = table.generation();
+            flow.hops = [super::neighbour::NeighbourRef::NONE; 2];
+        }
+        flow.hops[direction as usize] = reference;
+        Ok(neighbour)
+    }
+
+    /// Counts the packet and moves the flow's state on.
+    fn account(&mut self, packet: &Packet<'_>, id: u32, direction: Direction) {
+        let Packet { table, headers, now, .. } = *packet;
+        let flow = self.flows.get_mut(id);
+        let bytes = headers.total_len as u64;
+        flow.packets[direction as usize] = flow.packets[direction as usize].saturating_add(1);
+        flow.bytes[direction as usize] += bytes;
+        let before = (flow.state, flow.assured);
+        if let Transport::Tcp(segment) = headers.transport {
+            let view = if direction == Direction::Original { View::Input } else { View::Output };
+            flow.state = flow.state.next(view, TcpEvent::of(&segment));
+            flow.note_handshake(direction, &segment);
+        } else if flow.packets[0] >= 2 && flow.packets[1] >= 1 {
+            flow.assured = true;
+        }
+        let (state, assured) = (flow.state, flow.assured);
+        let owner = flow.owner;
+        if (state, assured) != before {
+            self.flows.reclass(id);
+        }
+        self.flows.touch(id, now, state.timeout(table.timeouts()));
+        for figure in self.figures.both(owner) {
+            figure.traffic.count(direction, bytes);
+            figure.load.move_between(before.0, state);
+        }
+    }
+
+    /// A packet to a virtual IP that is of no flow yet.
+    fn virtual_ip_packet(
+        &mut self,
+        packet: &Packet<'_>,
+        frame: &mut Frame,
+    ) -> Result<Verdict, DropReason> {
+        let Packet { table, network, headers, now } = *packet;
+        match headers.transport {
+            Transport::Icmp(_) if headers.is_fragment() => Err(DropReason::Fragment),
+            Transport::Icmp(icmp) if icmp.kind == Icmp::ECHO_REQUEST => {
+                echo_reply(frame.bytes_mut(), &headers, network.mac);
+                Ok(Verdict::Reply)
+            }
+            Transport::Icmp(icmp) if icmp.is_error() => Err(DropReason::IcmpUnknownFlow),
+            Transport::Icmp(_) => Err(DropReason::IcmpUnserved),
+            Transport::Tcp(_) | Transport::Udp(_) => self.connect(packet, frame),
+            Transport::Other => {
+                self.refuse(table, frame, &headers, now);
+                Err(DropReason::ProtocolUnserved)
+            }
+        }
+    }
+}
+
+/// RFC 1812 sections 5.3.4 and 5.3.7: what no router passes on.
+fn check_addresses(
+    network: &Network,
+    ethernet: &Ethernet,
+    headers: &Ipv4,
+) -> Result<(), DropReason> {
+    let Ipv4 { source, destination, .. } = *headers;
+    if headers.source_routed {
+        return Err(DropReason::IpSourceRoute);
+    }
+    if !is_host(source) || network.is_broadcast(source) {
+        return Err(DropReason::MartianSource);
+    }
+    if destination.is_multicast() || destination.is_broadcast() {
+        return Err(DropReason::Broadcast);
+    }
+    if !is_host(destination) {
+        return Err(DropReason::MartianDestination);
+    }
+    if ethernet.destination.is_multicast() {
+        return Err(DropReason::LinkBroadcast);
+    }
+    Ok(())
+}
+
+fn is_broadcast(table: &Table, address: Ipv4Addr) -> bool {
+    table.networks().iter().any(|network| network.is_broadcast(address))
+}
+
+impl State {
+    /// The state of a flow that has not seen a packet.
+    pub(super) const fn initial(protocol: u8) -> Self {
+        match protocol {
+            crate::frame::TCP => Self::None,
+            crate::frame::UDP => Self::Udp,
+            _ => Self::Icmp,
+        }
+    }
+}

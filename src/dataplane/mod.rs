@@ -1,0 +1,288 @@
+//! What happens to each frame: ARP for the virtual IPs, flows, NAT, neighbours, counters.
+//!
+//! Owns everything that has happened since the start. Has no clock, no descriptors, no randomness of
+//! its own: time, bytes and the seed are arguments, decisions are return values. What is configured
+//! is the [`Table`]'s.
+
+mod announce;
+mod arp;
+mod counters;
+mod deliver;
+mod event;
+mod flow;
+mod forward;
+mod fragments;
+mod icmp;
+mod ip;
+mod limit;
+mod masquerade;
+mod neighbour;
+mod originate;
+mod outbox;
+mod piece;
+mod report;
+mod schedule;
+mod service;
+mod swap;
+mod verdict;
+mod wheel;
+
+use std::net::Ipv4Addr;
+
+use crate::addr::{LinkId, MacAddr};
+use crate::frame::{ETHER_TYPE_ARP, ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, ETHERNET, Ethernet, Frame};
+use crate::table::{Network, Table};
+use crate::time::Instant;
+
+pub use counters::{Counters, Traffic};
+pub use event::Event;
+pub use flow::{Direction, State, Tuple};
+pub use neighbour::Reachability;
+pub use report::{FlowInfo, NeighbourInfo, Report, ServerReport, ServiceReport};
+pub use schedule::Load;
+pub use verdict::{Consumed, DropReason, Verdict};
+
+use announce::Announcer;
+use counters::Figures;
+use event::Events;
+use flow::FlowTable;
+use fragments::Fragments;
+use limit::TokenBucket;
+use masquerade::Masquerade;
+use neighbour::Neighbours;
+use outbox::Outbox;
+use schedule::Cursors;
+use swap::Retiring;
+
+/// Expired flows looked at per turn.
+const EXPIRIES: u32 = 512;
+/// Neighbour timers handled per turn.
+const QUESTIONS: u32 = 64;
+/// Masqueraded internal ports, at most: the ports of one external address and protocol.
+const MAPPINGS: usize = 65_536;
+/// ICMP errors and resets: a second, and at once.
+const ANSWER_RATE: (u64, u64) = (1_000, 200);
+
+/// Who asks [`Dataplane::send_packet`] to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The router's own IP stack.
+    Host,
+}
+
+/// The forwarding engine. See the module's description.
+#[derive(Debug)]
+pub struct Dataplane {
+    flows: FlowTable,
+    neighbours: Neighbours,
+    outbox: Outbox,
+    fragments: Fragments,
+    masquerade: Masquerade,
+    announcer: Announcer,
+    cursors: Cursors,
+    figures: Figures,
+    counters: Counters,
+    events: Events,
+    retiring: Retiring,
+    answers: TokenBucket,
+    /// Last time a table-full event was raised.
+    table_full_told: Option<Instant>,
+    port_seed: u32,
+    /// Of the last ICMP error.
+    identification: u16,
+}
+
+impl Dataplane {
+    /// An engine for at most `max_flows` flows; `seed` keys its hash tables and must be secret.
+    pub fn new(table: &Table, seed: [u8; 16], max_flows: usize, now: Instant) -> Self {
+        let mut dataplane = Self {
+            flows: FlowTable::new(max_flows, &seed, now),
+            neighbours: Neighbours::new(0, &seed, now),
+            outbox: Outbox::new(),
+            fragments: Fragments::new(&seed),
+            masquerade: Masquerade::new(max_flows.min(MAPPINGS), &seed),
+            announcer: Announcer::default(),
+            cursors: Cursors::default(),
+            figures: Figures::default(),
+            counters: Counters::default(),
+            events: Events::new(),
+            retiring: Retiring::default(),
+            answers: TokenBucket::new(ANSWER_RATE.0, ANSWER_RATE.1, now),
+            table_full_told: None,
+            port_seed: u32::from_le_bytes([seed[0], seed[5], seed[10], seed[15]]),
+            identification: u16::from_le_bytes([seed[3], seed[7]]),
+        };
+        dataplane.install(None, table, now);
+        dataplane
+    }
+
+    /// Decides about one frame that came in by `ingress`. For `Forward` and `Reply` the frame is what
+    /// must leave; for `ToHost` it is the IP packet behind its Ethernet header, padding removed.
+    pub fn handle_frame(
+        &mut self,
+        table: &Table,
+        ingress: LinkId,
+        frame: &mut Frame,
+        now: Instant,
+    ) -> Verdict {
+        self.counters.received += 1;
+        let verdict = match self.classify(table, ingress, frame, now) {
+            Ok(verdict) => verdict,
+            Err(reason) => Verdict::Drop(reason),
+        };
+        match verdict {
+            Verdict::Forward(_) => self.counters.forwarded += 1,
+            Verdict::Split => self.counters.split += 1,
+            Verdict::Reply => self.counters.replied += 1,
+            Verdict::ToHost => self.counters.to_host += 1,
+            Verdict::Consumed(_) => self.counters.consumed += 1,
+            Verdict::Drop(reason) => self.counters.drops[reason.index()] += 1,
+            Verdict::Held => {}
+        }
+        log::trace!("link {ingress}: {verdict:?}");
+        verdict
+    }
+
+    /// Replaces the table: what is the same keeps flows, counters and scheduler position.
+    pub fn handle_table(&mut self, old: &Table, new: &Table, now: Instant) {
+        self.install(Some(old), new, now);
+    }
+
+    /// Does what is due: expires flows, asks for neighbours. Bounded; call again while
+    /// [`Dataplane::poll_timeout`] is not in the future.
+    pub fn handle_timeout(&mut self, table: &Table, now: Instant) {
+        let mut budget = EXPIRIES;
+        while let Some(id) = self.flows.next_expired(now, &mut budget) {
+            self.remove_flow(id);
+        }
+        self.drop_stale_pieces(now);
+        for _ in 0..QUESTIONS {
+            let Some(due) = self.neighbours.next_due(now) else { break };
+            self.neighbour_due(table, due, now);
+        }
+    }
+
+    /// When [`Dataplane::handle_timeout`] wants to be called; `None`: not before the next frame.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let deadlines = [
+            self.flows.next_deadline(),
+            self.neighbours.next_deadline(),
+            self.announcer.next_deadline(),
+            self.fragments.next_deadline(),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// The next thing that somebody should know.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.retiring.pop().or_else(|| self.events.pop())
+    }
+
+    /// The next frame that leaves without being the answer to the one handed in: announcements,
+    /// questions, ICMP errors, frames that waited. Swapped into `out`.
+    pub fn poll_transmit(
+        &mut self,
+        table: &Table,
+        out: &mut Frame,
+        now: Instant,
+    ) -> Option<LinkId> {
+        let link = match self.outbox.pop(out) {
+            Some(link) => link,
+            None => {
+                let link = self.announcer.next(table, out, now)?;
+                self.counters.originated += 1;
+                link
+            }
+        };
+        self.counters.transmitted += 1;
+        Some(link)
+    }
+
+    /// Sends an IPv4 packet of the router's own: routed and resolved like any other.
+    pub fn send_packet(&mut self, table: &Table, packet: &[u8], origin: Origin, now: Instant) {
+        let Origin::Host = origin;
+        self.counters.originated += 1;
+        let Some(slot) = self.outbox.take() else {
+            self.count_drop(DropReason::OutboxFull);
+            return;
+        };
+        let frame = self.outbox.frame_mut(slot);
+        frame.set_len(ETHERNET + packet.len());
+        if frame.len() != ETHERNET + packet.len() || packet.len() < 20 {
+            self.outbox.release(slot);
+            self.count_drop(DropReason::IpMalformed);
+            return;
+        }
+        let (header, body) = frame.bytes_mut().split_at_mut(ETHERNET);
+        header[12..].copy_from_slice(&ETHER_TYPE_IPV4.to_be_bytes());
+        body.copy_from_slice(packet);
+        self.send_slot(table, slot, now);
+    }
+
+    /// A frame that the dataplane let pass and a later room could not take is a drop after all.
+    pub fn count_refused(&mut self, reason: DropReason, frames: u64) {
+        self.counters.drops[reason.index()] += frames;
+        if reason == DropReason::HostQueueFull {
+            self.counters.to_host = self.counters.to_host.saturating_sub(frames);
+        }
+    }
+
+    /// The frame counters.
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// How many flows are tracked.
+    pub const fn flow_count(&self) -> usize {
+        self.flows.len()
+    }
+
+    fn classify(
+        &mut self,
+        table: &Table,
+        ingress: LinkId,
+        frame: &mut Frame,
+        now: Instant,
+    ) -> Result<Verdict, DropReason> {
+        let network = table.network_of(ingress).ok_or(DropReason::UnknownLink)?;
+        let ethernet = Ethernet::parse(frame.bytes()).ok_or(DropReason::Runt)?;
+        check_ethernet(network, &ethernet)?;
+        match ethernet.ether_type {
+            ETHER_TYPE_IPV4 => self.handle_ipv4(table, network, &ethernet, frame, now),
+            ETHER_TYPE_ARP => self.handle_arp(table, network, frame, now),
+            ETHER_TYPE_IPV6 => Err(DropReason::Ipv6),
+            0x8100 | 0x88a8 | 0x9100 => Err(DropReason::Vlan),
+            0x8808 => Err(DropReason::PauseFrame),
+            0..0x0600 => Err(DropReason::Llc),
+            _ => Err(DropReason::UnknownEtherType),
+        }
+    }
+
+    fn count_drop(&mut self, reason: DropReason) {
+        self.counters.drops[reason.index()] += 1;
+    }
+}
+
+/// Is this frame from a station, and for this one?
+fn check_ethernet(network: &Network, ethernet: &Ethernet) -> Result<(), DropReason> {
+    if !ethernet.source.is_unicast() {
+        Err(DropReason::BadSourceMac)
+    } else if ethernet.source == network.mac {
+        Err(DropReason::OwnSourceMac)
+    } else if ethernet.destination != network.mac && !ethernet.destination.is_multicast() {
+        Err(DropReason::OtherDestinationMac)
+    } else {
+        Ok(())
+    }
+}
+
+/// An address that a packet may come from (RFC 1122 section 3.2.1.3, RFC 1812 section 5.3.7).
+const fn is_host(address: Ipv4Addr) -> bool {
+    let [first, ..] = address.octets();
+    !matches!(first, 0 | 127 | 224..=255)
+}
+
+/// A sender that ARP may be believed about.
+const fn is_station(mac: MacAddr) -> bool {
+    !mac.is_multicast() && !matches!(mac.0, [0, 0, 0, 0, 0, 0])
+}

@@ -1,0 +1,410 @@
+//! Neighbours: next hops' MACs, learned only by asking (RFC 826, RFC 1122 section 2.3.2).
+//!
+//! Owns the cache and its timers; the dataplane builds and reads the ARP messages.
+
+use std::hash::Hasher;
+use std::net::Ipv4Addr;
+
+use siphasher::sip::SipHasher13;
+
+use super::flow::Index;
+use super::wheel::Wheel;
+use crate::addr::{MacAddr, NetworkId};
+use crate::time::{Duration, Instant};
+
+const TICK: Duration = Duration::from_millis(100);
+/// One question a second (RFC 1122 section 2.3.2.1), this many times.
+const INTERVAL: Duration = Duration::from_secs(1);
+const TRIES: u8 = 3;
+/// How long an answer is believed before the neighbour is asked again.
+const FRESH: Duration = Duration::from_secs(30);
+/// How long a failed neighbour is not asked for again, unless it is pinned.
+const PENALTY: Duration = Duration::from_secs(3);
+/// Neighbours that nobody configured.
+const CAPACITY: usize = 8_192;
+/// How many places a full cache looks at for one to reuse.
+const SWEEP: usize = 16;
+/// How many frames wait for one neighbour.
+pub(super) const HOLD: usize = 3;
+
+/// A neighbour's place in the cache. Stale once it is another's: `epoch` tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NeighbourRef {
+    id: u32,
+    epoch: u32,
+}
+
+impl NeighbourRef {
+    pub(super) const NONE: Self = Self { id: u32::MAX, epoch: 0 };
+}
+
+/// What is known of a neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reachability {
+    /// Asked for, never answered yet.
+    Incomplete,
+    /// Answered lately.
+    Reachable,
+    /// Answered a while ago, asked again.
+    Probing,
+    /// Does not answer.
+    Failed,
+}
+
+impl Reachability {
+    /// The word for it in output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Incomplete => "incomplete",
+            Self::Reachable => "reachable",
+            Self::Probing => "probing",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// One cache entry.
+#[derive(Clone, Debug)]
+pub(super) struct Neighbour {
+    pub(super) network: NetworkId,
+    pub(super) address: Ipv4Addr,
+    pub(super) mac: MacAddr,
+    pub(super) state: Reachability,
+    /// Configured (a server, a gateway): resolved before it is needed and kept fresh.
+    pub(super) pinned: bool,
+    /// It did not answer last time, which was told.
+    pub(super) failed_before: bool,
+    /// Waiting frames: places in the dataplane's store, oldest first.
+    pub(super) held: [Option<u16>; HOLD],
+    /// When it was last asked.
+    asked: Option<Instant>,
+    tries: u8,
+    used: bool,
+    /// Somebody else claims the address: everybody is asked, not only the MAC that is known.
+    doubted: bool,
+    epoch: u32,
+    live: bool,
+}
+
+impl Neighbour {
+    /// Whether frames can be sent to it now.
+    pub(super) fn is_usable(&self) -> bool {
+        matches!(self.state, Reachability::Reachable | Reachability::Probing)
+    }
+}
+
+/// What a neighbour's timer asks the dataplane to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Ask for it; to this MAC when one is known, else everybody.
+    Ask(u32, Option<MacAddr>),
+    /// It does not answer: its waiting frames go nowhere.
+    Failed(u32),
+}
+
+/// What an answer meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// Nobody asked.
+    Unsolicited,
+    /// The MAC is known now; `moved` from another one.
+    Resolved { id: u32, moved: bool },
+}
+
+#[derive(Debug)]
+pub(super) struct Neighbours {
+    entries: Vec<Neighbour>,
+    index: Index,
+    hasher: SipHasher13,
+    wheel: Wheel,
+    sweep: usize,
+    capacity: usize,
+}
+
+impl Neighbours {
+    pub(super) fn new(pinned: usize, seed: &[u8; 16], now: Instant) -> Self {
+        let capacity = CAPACITY + pinned;
+        let mut wheel = Wheel::new(TICK, now);
+        wheel.reserve(capacity);
+        Self {
+            entries: Vec::with_capacity(capacity),
+            index: Index::new(capacity),
+            hasher: SipHasher13::new_with_key(seed),
+            wheel,
+            sweep: 0,
+            capacity,
+        }
+    }
+
+    pub(super) fn get(&self, id: u32) -> &Neighbour {
+        &self.entries[id as usize]
+    }
+
+    pub(super) fn get_mut(&mut self, id: u32) -> &mut Neighbour {
+        &mut self.entries[id as usize]
+    }
+
+    pub(super) fn reference(&self, id: u32) -> NeighbourRef {
+        NeighbourRef { id, epoch: self.get(id).epoch }
+    }
+
+    /// The neighbour behind a reference, if it still is that neighbour.
+    pub(super) fn resolve(&self, reference: NeighbourRef) -> Option<u32> {
+        let neighbour = self.entries.get(reference.id as usize)?;
+        (neighbour.live && neighbour.epoch == reference.epoch).then_some(reference.id)
+    }
+
+    /// The neighbour at `address`, if it is known.
+    pub(super) fn find(&self, network: NetworkId, address: Ipv4Addr) -> Option<u32> {
+        self.index.find(self.hash(network, address), |id| {
+            let neighbour = self.get(id);
+            neighbour.address == address && neighbour.network == network
+        })
+    }
+
+    /// The neighbour at `address`, new if need be. `None` when the cache is full of others in use.
+    pub(super) fn find_or_add(
+        &mut self,
+        network: NetworkId,
+        address: Ipv4Addr,
+        now: Instant,
+    ) -> Option<u32> {
+        self.find(network, address).or_else(|| self.add(network, address, false, now))
+    }
+
+    /// Makes `address` a neighbour that is resolved at once and kept fresh.
+    pub(super) fn pin(&mut self, network: NetworkId, address: Ipv4Addr, now: Instant) {
+        match self.find(network, address) {
+            Some(id) => self.get_mut(id).pinned = true,
+            None => {
+                self.add(network, address, true, now);
+            }
+        }
+    }
+
+    /// Makes room for `pinned` configured neighbours. A set-up step: it may allocate.
+    pub(super) fn reserve(&mut self, pinned: usize) {
+        let capacity = CAPACITY + pinned;
+        if capacity <= self.capacity {
+            return;
+        }
+        self.capacity = capacity;
+        self.entries.reserve_exact(capacity - self.entries.len());
+        self.wheel.reserve(capacity);
+        self.index = Index::new(capacity);
+        for (id, neighbour) in (0..).zip(&self.entries).filter(|(_, n)| n.live) {
+            self.index.insert(self.hash(neighbour.network, neighbour.address), id);
+        }
+    }
+
+    /// No neighbour is pinned any more.
+    pub(super) fn unpin_all(&mut self) {
+        for neighbour in &mut self.entries {
+            neighbour.pinned = false;
+        }
+    }
+
+    /// Frames go to it: it is worth keeping fresh. A failed one is asked for again.
+    pub(super) fn mark_used(&mut self, id: u32, now: Instant) {
+        let neighbour = self.get_mut(id);
+        neighbour.used = true;
+        let penalty_over = neighbour.asked.is_none_or(|asked| now >= asked + PENALTY);
+        if neighbour.state == Reachability::Failed && penalty_over {
+            neighbour.state = Reachability::Incomplete;
+            neighbour.tries = 0;
+            self.wheel.schedule(id, now);
+        }
+    }
+
+    /// An incomplete neighbour that was never asked for: ask now rather than at the next tick.
+    pub(super) fn ask_now(&mut self, id: u32, now: Instant) -> bool {
+        let neighbour = self.get_mut(id);
+        if neighbour.state != Reachability::Incomplete || neighbour.tries > 0 {
+            return false;
+        }
+        neighbour.tries = 1;
+        neighbour.asked = Some(now);
+        self.wheel.schedule(id, now + INTERVAL);
+        true
+    }
+
+    /// An ARP message says that `address` is at `mac`. `solicited`: it is a reply addressed to the
+    /// router. Only what was asked for is believed; a MAC that changes makes the router ask first.
+    pub(super) fn heard(
+        &mut self,
+        network: NetworkId,
+        address: Ipv4Addr,
+        mac: MacAddr,
+        solicited: bool,
+        now: Instant,
+    ) -> Answer {
+        let Some(id) = self.find(network, address) else { return Answer::Unsolicited };
+        let neighbour = self.get_mut(id);
+        let asked = neighbour.tries > 0;
+        let same = neighbour.is_usable() && neighbour.mac == mac;
+        if !(same || solicited && asked) {
+            if neighbour.is_usable() || neighbour.pinned {
+                self.doubt(id, now);
+            }
+            return Answer::Unsolicited;
+        }
+        let moved = neighbour.is_usable() && !same;
+        neighbour.mac = mac;
+        neighbour.state = Reachability::Reachable;
+        neighbour.tries = 0;
+        neighbour.doubted = false;
+        self.wheel.schedule(id, now + FRESH);
+        Answer::Resolved { id, moved }
+    }
+
+    /// The next thing a neighbour's timer wants done.
+    pub(super) fn next_due(&mut self, now: Instant) -> Option<Due> {
+        loop {
+            let id = self.wheel.pop(now)?;
+            let neighbour = &mut self.entries[id as usize];
+            match neighbour.state {
+                Reachability::Reachable if neighbour.used || neighbour.pinned => {
+                    neighbour.used = false;
+                    neighbour.state = Reachability::Probing;
+                    return Some(self.ask(id, now));
+                }
+                Reachability::Reachable => self.forget(id),
+                Reachability::Incomplete | Reachability::Probing if neighbour.tries < TRIES => {
+                    return Some(self.ask(id, now));
+                }
+                Reachability::Probing => {
+                    // The known MAC is silent: somebody else may have taken the address.
+                    neighbour.state = Reachability::Incomplete;
+                    neighbour.tries = 0;
+                    return Some(self.ask(id, now));
+                }
+                Reachability::Incomplete => {
+                    neighbour.state = Reachability::Failed;
+                    neighbour.tries = 0;
+                    self.wheel.schedule(id, now + PENALTY);
+                    return Some(Due::Failed(id));
+                }
+                Reachability::Failed if neighbour.pinned => {
+                    neighbour.state = Reachability::Incomplete;
+                    return Some(self.ask(id, now));
+                }
+                Reachability::Failed => self.forget(id),
+            }
+        }
+    }
+
+    /// When [`Neighbours::next_due`] will next have something.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.wheel.next_deadline()
+    }
+
+    /// Postpones a question that could not be sent.
+    pub(super) fn postpone(&mut self, id: u32, now: Instant) {
+        let neighbour = self.get_mut(id);
+        neighbour.tries = neighbour.tries.saturating_sub(1);
+        self.wheel.schedule(id, now + TICK);
+    }
+
+    /// All neighbours.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Neighbour> {
+        self.entries.iter().filter(|neighbour| neighbour.live)
+    }
+
+    fn ask(&mut self, id: u32, now: Instant) -> Due {
+        let neighbour = &mut self.entries[id as usize];
+        neighbour.tries += 1;
+        neighbour.asked = Some(now);
+        let known = neighbour.state == Reachability::Probing && !neighbour.doubted;
+        let to = known.then_some(neighbour.mac);
+        self.wheel.schedule(id, now + INTERVAL);
+        Due::Ask(id, to)
+    }
+
+    /// Somebody claims another MAC for it: ask everybody, at most once a second. Until the answer
+    /// the known MAC stays in use, so that a forger interrupts nothing.
+    fn doubt(&mut self, id: u32, now: Instant) {
+        let neighbour = &mut self.entries[id as usize];
+        if neighbour.asked.is_some_and(|asked| now < asked + INTERVAL) {
+            return;
+        }
+        neighbour.state = match neighbour.state {
+            Reachability::Reachable | Reachability::Probing => Reachability::Probing,
+            Reachability::Failed | Reachability::Incomplete => Reachability::Incomplete,
+        };
+        neighbour.doubted = true;
+        neighbour.tries = 0;
+        self.wheel.schedule(id, now);
+    }
+
+    fn add(
+        &mut self,
+        network: NetworkId,
+        address: Ipv4Addr,
+        pinned: bool,
+        now: Instant,
+    ) -> Option<u32> {
+        let mut neighbour = Neighbour {
+            network,
+            address,
+            mac: MacAddr::ZERO,
+            state: Reachability::Incomplete,
+            pinned,
+            failed_before: false,
+            held: [None; HOLD],
+            asked: None,
+            tries: 0,
+            used: false,
+            doubted: false,
+            epoch: 0,
+            live: true,
+        };
+        let id = match self.vacancy() {
+            Some(id) => {
+                neighbour.epoch = self.get(id).epoch.wrapping_add(1);
+                *self.get_mut(id) = neighbour;
+                id
+            }
+            None if self.entries.len() < self.capacity => {
+                self.entries.push(neighbour);
+                u32::try_from(self.entries.len() - 1).ok()?
+            }
+            None => return None,
+        };
+        self.index.insert(self.hash(network, address), id);
+        self.wheel.schedule(id, now);
+        Some(id)
+    }
+
+    /// A free place, or that of somebody idle; looks at a bounded number of places.
+    fn vacancy(&mut self) -> Option<u32> {
+        for _ in 0..SWEEP.min(self.entries.len()) {
+            self.sweep = (self.sweep + 1) % self.entries.len();
+            let id = u32::try_from(self.sweep).ok()?;
+            let neighbour = self.get_mut(id);
+            if !neighbour.live {
+                return Some(id);
+            }
+            let full = self.entries.len() >= self.capacity;
+            let neighbour = self.get_mut(id);
+            let busy = neighbour.pinned || neighbour.held[0].is_some();
+            if full && !busy && !std::mem::take(&mut neighbour.used) {
+                self.forget(id);
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    fn forget(&mut self, id: u32) {
+        let neighbour = self.get(id);
+        self.index.remove(self.hash(neighbour.network, neighbour.address), id);
+        self.wheel.cancel(id);
+        self.get_mut(id).live = false;
+    }
+
+    fn hash(&self, network: NetworkId, address: Ipv4Addr) -> u64 {
+        let mut hasher = self.hasher;
+        hasher.write_u64(u64::from(network.0) << 32 | u64::from(address.to_bits()));
+        hasher.finish()
+    }
+}

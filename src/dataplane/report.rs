@@ -1,0 +1,226 @@
+//! Snapshots for people: who carries what, what was dropped and why.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use super::{Counters, Dataplane, DropReason, Load, Reachability, State, Traffic, Tuple};
+use crate::addr::{Endpoint, MacAddr, NetworkId, Proto, ServerId, ServiceId};
+use crate::table::Table;
+
+/// What the dataplane has done so far. Owned, so that another thread can print it.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Frame counters.
+    pub counters: Counters,
+    /// Frames that wait for a neighbour or to be sent.
+    pub waiting: u64,
+    /// Flows tracked.
+    pub flows: usize,
+    /// Flows that fit.
+    pub max_flows: usize,
+    /// The table in use.
+    pub generation: u32,
+    /// Services in file order.
+    pub services: Vec<ServiceReport>,
+}
+
+/// One service's figures.
+#[derive(Clone, Debug)]
+pub struct ServiceReport {
+    /// Its label.
+    pub name: String,
+    /// What it balances.
+    pub proto: Proto,
+    /// Where clients find it.
+    pub endpoint: Endpoint,
+    /// What it carried.
+    pub traffic: Traffic,
+    /// Its flows.
+    pub load: Load,
+    /// Its servers in file order.
+    pub servers: Vec<ServerReport>,
+}
+
+/// One server's figures.
+#[derive(Clone, Debug)]
+pub struct ServerReport {
+    /// Its label.
+    pub name: String,
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// Its share.
+    pub weight: u32,
+    /// What it carried.
+    pub traffic: Traffic,
+    /// Its flows.
+    pub load: Load,
+}
+
+/// One flow, for listings and tests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowInfo {
+    /// As the client's packets arrive.
+    pub original: Tuple,
+    /// As the server's packets arrive.
+    pub reply: Tuple,
+    /// Its TCP state.
+    pub state: State,
+    /// Whether both ends have shown that they are there.
+    pub assured: bool,
+    /// Whose it is and who serves it; `None` for what is merely routed.
+    pub owner: Option<(ServiceId, ServerId)>,
+    /// Packets from and to the client.
+    pub packets: [u32; 2],
+    /// Bytes from and to the client.
+    pub bytes: [u64; 2],
+}
+
+/// One neighbour, for listings and tests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NeighbourInfo {
+    /// Where.
+    pub network: NetworkId,
+    /// Who.
+    pub address: Ipv4Addr,
+    /// Its MAC, zero while not known.
+    pub mac: MacAddr,
+    /// Whether it answers.
+    pub state: Reachability,
+    /// Whether the configuration names it.
+    pub configured: bool,
+}
+
+impl Report {
+    /// Whether every frame is accounted for (see [`Counters`]).
+    pub fn balances(&self) -> bool {
+        let c = &self.counters;
+        // A refused write was counted as leaving before it turned into a drop.
+        let drops = c.all_drops() - c.dropped(DropReason::WriteRefused);
+        let out = c.forwarded + c.replied + c.split + c.transmitted;
+        c.received + c.originated == out + c.to_host + c.consumed + drops + self.waiting
+    }
+}
+
+impl Dataplane {
+    /// A snapshot for people.
+    pub fn report(&self, table: &Table) -> Report {
+        let services = table.services().iter().map(|service| {
+            let figure = self.figures.service(service.id);
+            let servers = service.servers.iter().map(|server| {
+                let figure = self.figures.server(server.id);
+                ServerReport {
+                    name: server.name.clone(),
+                    endpoint: Endpoint { address: server.address.into(), port: server.port },
+                    weight: server.weight,
+                    traffic: figure.traffic,
+                    load: figure.load,
+                }
+            });
+            ServiceReport {
+                name: service.name.clone(),
+                proto: service.proto,
+                endpoint: Endpoint { address: service.address.into(), port: service.port },
+                traffic: figure.traffic,
+                load: figure.load,
+                servers: servers.collect(),
+            }
+        });
+        Report {
+            counters: self.counters.clone(),
+            waiting: (self.outbox.held() + self.outbox.queued()) as u64,
+            flows: self.flows.len(),
+            max_flows: self.flows.capacity(),
+            generation: table.generation(),
+            services: services.collect(),
+        }
+    }
+
+    /// All flows, in no meaningful order.
+    pub fn flows(&self) -> impl Iterator<Item = FlowInfo> {
+        self.flows.iter().map(|flow| FlowInfo {
+            original: flow.original,
+            reply: flow.reply,
+            state: flow.state,
+            assured: flow.assured,
+            owner: flow.owner,
+            packets: flow.packets,
+            bytes: flow.bytes,
+        })
+    }
+
+    /// All neighbours, in no meaningful order.
+    pub fn neighbours(&self) -> impl Iterator<Item = NeighbourInfo> {
+        self.neighbours.iter().map(|neighbour| NeighbourInfo {
+            network: neighbour.network,
+            address: neighbour.address,
+            mac: neighbour.mac,
+            state: neighbour.state,
+            configured: neighbour.pinned,
+        })
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (flows, most) = (self.flows, self.max_flows);
+        writeln!(f, "table generation {}, {flows} of {most} flows", self.generation)?;
+        writeln!(
+            f,
+            "{:<32} {:>7} {:>8} {:>8} {:>10} {:>12} {:>14} {:>12} {:>14}",
+            "service / server",
+            "weight",
+            "active",
+            "inactive",
+            "flows",
+            "packets in",
+            "bytes in",
+            "packets out",
+            "bytes out"
+        )?;
+        for service in &self.services {
+            let label = format!("{} {} {}", service.proto, service.endpoint, service.name);
+            write_row(f, &label, "", service.load, &service.traffic)?;
+            for server in &service.servers {
+                let label = if server.name == server.endpoint.to_string() {
+                    format!("  -> {}", server.endpoint)
+                } else {
+                    format!("  -> {} {}", server.endpoint, server.name)
+                };
+                write_row(f, &label, &server.weight.to_string(), server.load, &server.traffic)?;
+            }
+        }
+        let reasons = DropReason::ALL.iter().map(|reason| (reason, self.counters.dropped(*reason)));
+        for (reason, count) in reasons.filter(|(_, count)| *count > 0) {
+            writeln!(f, "dropped {:<22} {count:>12}  {}", reason.name(), reason.help())?;
+        }
+        if self.counters.suppressed > 0 {
+            let count = self.counters.suppressed;
+            writeln!(
+                f,
+                "answers not made {:<13} {count:>12}  Too many ICMP errors and resets.",
+                ""
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn write_row(
+    f: &mut fmt::Formatter<'_>,
+    label: &str,
+    weight: &str,
+    load: Load,
+    traffic: &Traffic,
+) -> fmt::Result {
+    writeln!(
+        f,
+        "{label:<32} {weight:>7} {:>8} {:>8} {:>10} {:>12} {:>14} {:>12} {:>14}",
+        load.active,
+        load.inactive,
+        traffic.flows,
+        traffic.packets_in,
+        traffic.bytes_in,
+        traffic.packets_out,
+        traffic.bytes_out
+    )
+}

@@ -1,0 +1,228 @@
+//! Which server a new flow gets, exactly as Linux IPVS chooses (`ip_vs_rr.c`, `ip_vs_wrr.c`,
+//! `ip_vs_lc.c`, `ip_vs_wlc.c`). "First" is first in the file; ties go to the first.
+
+use crate::addr::ServerId;
+use crate::table::{Scheduler, Server, Service};
+
+/// A server's connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Flows in an active state.
+    pub active: u32,
+    /// All other flows.
+    pub inactive: u32,
+}
+
+impl Load {
+    /// An active connection weighs as much as 256 inactive ones.
+    const fn overhead(self) -> u64 {
+        self.active as u64 * 256 + self.inactive as u64
+    }
+}
+
+/// Where a service's walk over its servers stands.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cursor {
+    /// Where the walk goes on.
+    next: usize,
+    /// wrr: servers of at least this weight are taken in this round.
+    level: u32,
+}
+
+/// All services' cursors, by service id.
+#[derive(Debug, Default)]
+pub(super) struct Cursors(Vec<Cursor>);
+
+impl Cursors {
+    /// Makes room for service ids below `limit`.
+    pub(super) fn reserve(&mut self, limit: usize) {
+        if self.0.len() < limit {
+            self.0.resize(limit, Cursor::default());
+        }
+    }
+
+    /// A service that was not there before.
+    pub(super) fn start(&mut self, service: &Service) {
+        // Servers join an IPVS service one at a time, which leaves the level at 1.
+        self.0[service.id.index()] = Cursor { next: 0, level: 1 };
+    }
+
+    /// A service whose servers changed.
+    pub(super) fn change(&mut self, old: &Service, new: &Service) {
+        let cursor = &mut self.0[new.id.index()];
+        match new.scheduler {
+            Scheduler::WeightedRoundRobin => {
+                let (step, top) = (new.weight_gcd, top_level(new));
+                cursor.next = 0;
+                if cursor.level > top || cursor.level == 0 {
+                    cursor.level = top;
+                } else if step > 1 {
+                    cursor.level = cursor.level / step * step + 1;
+                }
+            }
+            Scheduler::RoundRobin
+            | Scheduler::LeastConnection
+            | Scheduler::WeightedLeastConnection => {
+                // After the last one chosen, or after its nearest predecessor that is still there.
+                let before = old.servers.get(..cursor.next).unwrap_or_default();
+                let position = |id: ServerId| new.servers.iter().position(|s| s.id == id);
+                let last = before.iter().rev().find_map(|server| position(server.id));
+                cursor.next = last.map_or(0, |last| last + 1);
+            }
+        }
+    }
+
+    /// The server for a new flow; `None` when no server may take one.
+    pub(super) fn choose<'t>(
+        &mut self,
+        service: &'t Service,
+        load: impl Fn(ServerId) -> Load,
+    ) -> Option<&'t Server> {
+        let cursor = &mut self.0[service.id.index()];
+        match service.scheduler {
+            Scheduler::RoundRobin => cursor.round_robin(service),
+            Scheduler::WeightedRoundRobin => cursor.weighted_round_robin(service),
+            Scheduler::LeastConnection => least(service, |server| (load(server.id).overhead(), 1)),
+            Scheduler::WeightedLeastConnection => {
+                least(service, |server| (load(server.id).overhead(), u64::from(server.weight)))
+            }
+        }
+    }
+}
+
+impl Cursor {
+    fn round_robin<'t>(&mut self, service: &'t Service) -> Option<&'t Server> {
+        let servers = &service.servers;
+        let (behind, ahead) = servers.split_at(self.next.min(servers.len()));
+        let order = ahead.iter().chain(behind).enumerate();
+        let (steps, server) = order.into_iter().find(|(_, server)| server.weight > 0)?;
+        self.next = (self.next.min(servers.len()) + steps) % servers.len() + 1;
+        Some(server)
+    }
+
+    fn weighted_round_robin<'t>(&mut self, service: &'t Service) -> Option<&'t Server> {
+        let servers = &service.servers;
+        let (step, top) = (service.weight_gcd, top_level(service));
+        if service.weight_max == 0 {
+            return None;
+        }
+        // The heaviest server is at or above every level, so the second round ends the search.
+        for _ in 0..2 {
+            let ahead = servers.iter().enumerate().skip(self.next);
+            if let Some((at, server)) = ahead.into_iter().find(|(_, s)| s.weight >= self.level) {
+                self.next = at + 1;
+                return Some(server);
+            }
+            self.next = 0;
+            self.level = self.level.saturating_sub(step);
+            if self.level == 0 {
+                self.level = top;
+            }
+        }
+        None
+    }
+}
+
+const fn top_level(service: &Service) -> u32 {
+    service.weight_max.saturating_sub(service.weight_gcd - 1)
+}
+
+/// The least of `overhead / weight`, compared by cross-multiplication.
+fn least(service: &Service, cost: impl Fn(&Server) -> (u64, u64)) -> Option<&Server> {
+    let mut best: Option<(&Server, u64, u64)> = None;
+    for server in service.servers.iter().filter(|server| server.weight > 0) {
+        let (overhead, weight) = cost(server);
+        let better = best.is_none_or(|(_, least, of)| least * weight > overhead * of);
+        if better {
+            best = Some((server, overhead, weight));
+        }
+    }
+    best.map(|(server, ..)| server)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::addr::{Proto, ServiceId};
+
+    fn service(scheduler: Scheduler, weights: &[u32]) -> Service {
+        let server = |(id, weight): (u32, &u32)| Server {
+            id: ServerId(id),
+            name: id.to_string(),
+            address: Ipv4Addr::LOCALHOST,
+            port: 80,
+            weight: *weight,
+        };
+        let gcd =
+            |a: u32, b: &u32| (1..=a.max(*b)).rfind(|d| a % d == 0 && b % d == 0).unwrap_or(0);
+        Service {
+            id: ServiceId(0),
+            name: String::new(),
+            proto: Proto::Tcp,
+            address: Ipv4Addr::LOCALHOST,
+            port: 80,
+            scheduler,
+            servers: (0..).zip(weights).map(server).collect(),
+            weight_gcd: weights.iter().filter(|w| **w > 0).fold(0, gcd).max(1),
+            weight_max: weights.iter().copied().max().unwrap_or(0),
+        }
+    }
+
+    fn picks(service: &Service, count: usize) -> Vec<u32> {
+        let mut cursors = Cursors::default();
+        cursors.reserve(1);
+        cursors.start(service);
+        (0..count)
+            .filter_map(|_| cursors.choose(service, |_| Load::default()))
+            .map(|s| s.id.0)
+            .collect()
+    }
+
+    #[test]
+    fn wrr_first_walk_then_the_known_cycles() {
+        for (weights, cycle) in [
+            (&[4, 3, 2][..], &[0, 0, 1, 0, 1, 2, 0, 1, 2][..]),
+            (&[6, 4, 2], &[0, 0, 1, 0, 1, 2]),
+            (&[4, 2], &[0, 0, 1]),
+            (&[3, 0, 1], &[0, 0, 0, 2]),
+        ] {
+            let first = weights.iter().filter(|w| **w > 0).count();
+            let picked =
+                picks(&service(Scheduler::WeightedRoundRobin, weights), first + 2 * cycle.len());
+            let (_, steady) = picked.split_at(first);
+            assert_eq!(steady, [cycle, cycle].concat(), "{weights:?}");
+        }
+    }
+
+    #[test]
+    fn zero_weights_take_nothing() {
+        for scheduler in [
+            Scheduler::RoundRobin,
+            Scheduler::WeightedRoundRobin,
+            Scheduler::LeastConnection,
+            Scheduler::WeightedLeastConnection,
+        ] {
+            assert_eq!(picks(&service(scheduler, &[0, 0]), 3), Vec::<u32>::new(), "{scheduler:?}");
+            assert_eq!(picks(&service(scheduler, &[]), 3), Vec::<u32>::new(), "{scheduler:?}");
+            assert!(picks(&service(scheduler, &[0, 1]), 3).iter().all(|id| *id == 1));
+        }
+    }
+
+    #[test]
+    fn rr_goes_on_after_the_predecessor_of_a_deleted_server() {
+        let old = service(Scheduler::RoundRobin, &[1, 1, 1]);
+        let mut new = old.clone();
+        new.servers.remove(1);
+        let mut cursors = Cursors::default();
+        cursors.reserve(1);
+        cursors.start(&old);
+        for expected in [0, 1] {
+            assert_eq!(cursors.choose(&old, |_| Load::default()).unwrap().id.0, expected);
+        }
+        cursors.change(&old, &new);
+        assert_eq!(cursors.choose(&new, |_| Load::default()).unwrap().id.0, 2);
+        assert_eq!(cursors.choose(&new, |_| Load::default()).unwrap().id.0, 0);
+    }
+}

@@ -1,0 +1,212 @@
+//! New flows: which service, which server, which reply tuple, and whether there is room.
+
+use super::flow::{Direction, Flow, State, Tuple};
+use super::ip::Packet;
+use super::masquerade::Socket;
+use super::{Dataplane, DropReason, Event, Verdict};
+use crate::addr::{NetworkId, Proto};
+use crate::frame::{Frame, IcmpError, TCP, Tcp, Transport};
+use crate::table::{Server, Service};
+use crate::time::{Duration, Instant};
+
+/// Ports tried for a flow whose own would mix its answers with another flow's.
+const PORT_TRIES: u32 = 64;
+/// The first port that is handed out instead of a client's own.
+const FIRST_PORT: u16 = 1024;
+/// Active FTP's data port: IPVS never schedules what comes from it (`ip_vs_core.c`).
+const FTP_DATA: u16 = 20;
+/// How often a full table is told about.
+const TOLD_INTERVAL: Duration = Duration::from_secs(10);
+/// How far beyond the server's SYN a first acknowledgement may reach: no window scaling applies to
+/// what was sent before it (RFC 7323 section 2.2).
+const FIRST_WINDOW: u32 = 65_536;
+
+impl Dataplane {
+    /// A TCP or UDP packet to a virtual IP that belongs to no flow.
+    pub(super) fn connect(
+        &mut self,
+        packet: &Packet<'_>,
+        frame: &mut Frame,
+    ) -> Result<Verdict, DropReason> {
+        let (table, headers, now) = (packet.table, &packet.headers, packet.now);
+        let original = packet.tuple().ok_or(DropReason::ProtocolUnserved)?;
+        let proto = if original.protocol == TCP { Proto::Tcp } else { Proto::Udp };
+        let service = table.service(proto, original.destination, original.destination_port);
+        let Some(service) = service.filter(|_| original.source_port != FTP_DATA) else {
+            self.refuse(table, frame, headers, now);
+            return Err(DropReason::Unserved);
+        };
+        if let Transport::Tcp(segment) = headers.transport
+            && (!segment.syn || segment.rst)
+        {
+            self.refuse(table, frame, headers, now);
+            return Err(DropReason::NoFlow);
+        }
+        let figures = &self.figures;
+        let Some(server) = self.cursors.choose(service, |id| figures.server(id).load) else {
+            let error = IcmpError::PortUnreachable;
+            self.report_error(table, error, original.destination, frame, headers, now);
+            return Err(DropReason::NoServer);
+        };
+        let id = self.open(packet, original, service, server)?;
+        let verdict = self.flow_packet(packet, id, Direction::Original, frame);
+        if verdict.is_err() {
+            // Nothing stays of a flow whose first packet went nowhere.
+            self.remove_flow(id);
+        } else {
+            for figure in self.figures.both(Some((service.id, server.id))) {
+                figure.traffic.flows += 1;
+            }
+        }
+        verdict
+    }
+
+    /// Stores a new flow, without a packet counted yet.
+    fn open(
+        &mut self,
+        packet: &Packet<'_>,
+        original: Tuple,
+        service: &Service,
+        server: &Server,
+    ) -> Result<u32, DropReason> {
+        let table = packet.table;
+        let hop = table.next_hop(server.address).ok_or(DropReason::NoRoute)?;
+        // A server that called would be answered by its neighbour directly, in the wrong words.
+        let hairpin = hop.network == packet.network.id
+            && packet.network.joins(original.source, server.address);
+        let caller = if hairpin {
+            let address = table.hairpin_address(packet.network, server.address);
+            address.ok_or(DropReason::NoRoute)?
+        } else {
+            original.source
+        };
+        let answer = Tuple {
+            source: server.address,
+            destination: caller,
+            source_port: server.port,
+            destination_port: original.source_port,
+            protocol: original.protocol,
+        };
+        let reply = self.free_reply(answer).ok_or(DropReason::PortsExhausted)?;
+        self.make_room(packet.now)?;
+        let networks: [NetworkId; 2] = [packet.network.id, hop.network];
+        let state = State::initial(original.protocol);
+        let owner = Some((service.id, server.id));
+        let flow = Flow::new(original, reply, state, owner, networks, table.generation());
+        let id = self.flows.insert(flow, packet.now, state.timeout(table.timeouts()));
+        for figure in self.figures.both(Some((service.id, server.id))) {
+            figure.load.inactive += 1;
+        }
+        Ok(id)
+    }
+
+    /// Takes a flow out and off its server's load.
+    pub(super) fn remove_flow(&mut self, id: u32) {
+        let flow = self.flows.get(id);
+        let (owner, state) = (flow.owner, flow.state);
+        if flow.masqueraded {
+            self.masquerade.unmap(Socket::client_of(flow.original));
+        }
+        self.flows.remove(id);
+        for figure in self.figures.both(owner) {
+            figure.load.leave(state);
+        }
+        if let Some((service, server)) = owner {
+            self.settle(service, server);
+        }
+    }
+
+    /// `answer`, with another port on the client's side where a flow's packets look like that
+    /// already: two virtual services may share a server, and a client port.
+    fn free_reply(&mut self, answer: Tuple) -> Option<Tuple> {
+        if !self.flows.is_taken(answer) {
+            return Some(answer);
+        }
+        (0..PORT_TRIES).find_map(|_| {
+            self.port_seed = self.port_seed.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
+            let span = u32::from(u16::MAX - FIRST_PORT) + 1;
+            let offset = u16::try_from((self.port_seed >> 8) % span).ok()?;
+            let candidate = Tuple { destination_port: FIRST_PORT + offset, ..answer };
+            (!self.flows.is_taken(candidate)).then_some(candidate)
+        })
+    }
+
+    /// Makes sure that one more flow fits.
+    pub(super) fn make_room(&mut self, now: Instant) -> Result<(), DropReason> {
+        if self.flows.len() < self.flows.capacity() {
+            return Ok(());
+        }
+        let Some(victim) = self.flows.victim() else {
+            if self.table_full_told.is_none_or(|told| now >= told + TOLD_INTERVAL) {
+                self.table_full_told = Some(now);
+                self.events.push(Event::TableFull);
+            }
+            return Err(DropReason::TableFull);
+        };
+        self.remove_flow(victim);
+        Ok(())
+    }
+}
+
+impl Flow {
+    /// Notices when the client acknowledges the server's SYN: from then on both are known to be
+    /// there, and the flow is assured. A client that cannot have seen the SYN proves nothing.
+    pub(super) fn note_handshake(&mut self, direction: Direction, segment: &Tcp) {
+        if self.assured {
+            return;
+        }
+        match direction {
+            Direction::Reply if segment.syn && !segment.rst => {
+                self.server_syn = segment.sequence;
+                self.server_syn_seen = true;
+            }
+            Direction::Original if self.server_syn_seen && segment.ack && !segment.rst => {
+                let ahead = segment.acknowledgement.wrapping_sub(self.server_syn);
+                self.assured = (1..=FIRST_WINDOW).contains(&ahead);
+            }
+            Direction::Original | Direction::Reply => {}
+        }
+    }
+}
+
+impl super::Load {
+    /// A flow's state changed.
+    pub(super) const fn move_between(&mut self, before: State, after: State) {
+        match (before.is_active(), after.is_active()) {
+            (false, true) => {
+                self.inactive = self.inactive.saturating_sub(1);
+                self.active += 1;
+            }
+            (true, false) => {
+                self.active = self.active.saturating_sub(1);
+                self.inactive += 1;
+            }
+            (true, true) | (false, false) => {}
+        }
+    }
+
+    /// A flow in `state` is gone.
+    pub(super) const fn leave(&mut self, state: State) {
+        if state.is_active() {
+            self.active = self.active.saturating_sub(1);
+        } else {
+            self.inactive = self.inactive.saturating_sub(1);
+        }
+    }
+}
+
+impl super::Traffic {
+    /// One packet of `bytes` bytes.
+    pub(super) const fn count(&mut self, direction: Direction, bytes: u64) {
+        match direction {
+            Direction::Original => {
+                self.packets_in += 1;
+                self.bytes_in += bytes;
+            }
+            Direction::Reply => {
+                self.packets_out += 1;
+                self.bytes_out += bytes;
+            }
+        }
+    }
+}

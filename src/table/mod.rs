@@ -1,0 +1,348 @@
+//! The immutable forwarding table: what a configuration means for the frame path.
+//!
+//! Compiled as a whole and never changed; what has happened (flows, cursors, counters) lives in
+//! the dataplane. A service that did not change is shared with the table before.
+
+mod ids;
+mod route;
+mod service;
+
+use std::collections::{HashMap, HashSet};
+use std::hash::Hasher;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use siphasher::sip::SipHasher13;
+
+use crate::addr::{Cidr, LinkId, MacAddr, NetworkId, Proto, ServerId};
+use crate::config::{self, Config};
+
+pub use crate::config::{Forward, Scheduler, Timeouts, Unserved};
+pub use ids::Ids;
+pub use route::NextHop;
+pub use service::{Server, Service};
+
+use route::Routes;
+
+/// Everything the frame path looks up. Cheap to share, never changed.
+#[derive(Debug)]
+pub struct Table {
+    generation: u32,
+    networks: Vec<Network>,
+    links: Vec<NetworkId>,
+    virtual_ips: Vec<(Ipv4Addr, NetworkId)>,
+    local: HashMap<Ipv4Addr, Local>,
+    routes: Routes,
+    server_prefixes: Vec<Cidr>,
+    masquerades: Vec<Masquerade>,
+    services: Vec<Arc<Service>>,
+    by_key: HashMap<(Proto, Ipv4Addr, u16), usize>,
+    by_server: HashSet<(Proto, Ipv4Addr, u16)>,
+    forward: Forward,
+    unserved: Unserved,
+    timeouts: Timeouts,
+    ids: (usize, usize),
+}
+
+/// One broadcast domain.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// Its position.
+    pub id: NetworkId,
+    /// Its label.
+    pub name: String,
+    /// Its TAPs.
+    pub links: Vec<LinkId>,
+    /// The router's own addresses.
+    pub addresses: Vec<Cidr>,
+    /// Largest IP packet, in bytes.
+    pub mtu: u16,
+    /// Largest TCP segment to be announced through it, in bytes.
+    pub mss_clamp: Option<u16>,
+    /// The router's MAC.
+    pub mac: MacAddr,
+    /// The next hop of the default route, when it lies here.
+    pub gateway: Option<Ipv4Addr>,
+}
+
+impl Network {
+    /// The router's first own IPv4 address here: the source of what it sends itself.
+    pub fn own_address(&self) -> Option<Ipv4Addr> {
+        self.addresses.iter().find_map(|own| ipv4(own.address()))
+    }
+
+    /// Whether `address` lies inside one of the prefixes here.
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        self.addresses.iter().any(|own| own.contains(address.into()))
+    }
+
+    /// Whether both addresses lie in one prefix here: their hosts talk to each other directly.
+    pub fn joins(&self, a: Ipv4Addr, b: Ipv4Addr) -> bool {
+        self.addresses.iter().any(|own| own.contains(a.into()) && own.contains(b.into()))
+    }
+
+    /// Whether `address` is a directed broadcast or network address here.
+    pub fn is_broadcast(&self, address: Ipv4Addr) -> bool {
+        self.addresses.iter().any(|own| {
+            own.broadcast().is_some_and(|broadcast| {
+                broadcast == address || own.network().address() == IpAddr::V4(address)
+            })
+        })
+    }
+
+    /// The link that frames to this network leave by.
+    pub fn link(&self) -> LinkId {
+        self.links.first().copied().unwrap_or_default()
+    }
+}
+
+/// A compiled `[[masquerade]]`.
+#[derive(Clone, Copy, Debug)]
+struct Masquerade {
+    from: Cidr,
+    to: Ipv4Addr,
+}
+
+impl Masquerade {
+    fn compile(rule: &config::Masquerade) -> Option<Self> {
+        Some(Self { from: rule.from, to: ipv4(rule.to)? })
+    }
+}
+
+/// An address that is the router's to answer for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Local {
+    /// The router's own; its packets go to the host.
+    Own(NetworkId),
+    /// A virtual IP; the dataplane answers.
+    Virtual(NetworkId),
+}
+
+impl Local {
+    /// Where the address is answered for.
+    pub const fn network(self) -> NetworkId {
+        match self {
+            Self::Own(network) | Self::Virtual(network) => network,
+        }
+    }
+}
+
+impl Table {
+    /// Compiles `config`. What is the same as in `previous` keeps its ids.
+    pub fn compile(config: &Config, previous: Option<&Self>, ids: &mut Ids) -> Self {
+        let networks = compile_networks(config);
+        let routes = Routes::compile(config);
+        let services = service::compile(config, previous.map_or(&[], |p| &p.services), ids);
+        let by_key = services
+            .iter()
+            .enumerate()
+            .map(|(position, service)| ((service.proto, service.address, service.port), position))
+            .collect();
+        let virtual_ips = compile_virtual_ips(config);
+        Self {
+            generation: previous.map_or(1, |p| p.generation.wrapping_add(1)),
+            links: networks.iter().flat_map(|n| n.links.iter().map(|_| n.id)).collect(),
+            local: compile_local(&networks, &virtual_ips),
+            networks,
+            virtual_ips,
+            routes,
+            server_prefixes: server_prefixes(config),
+            masquerades: config.masquerades.iter().filter_map(Masquerade::compile).collect(),
+            by_server: services
+                .iter()
+                .flat_map(|s| s.servers.iter().map(|server| (s.proto, server.address, server.port)))
+                .collect(),
+            services,
+            by_key,
+            forward: config.router.forward,
+            unserved: config.router.unserved,
+            timeouts: config.router.timeouts,
+            ids: ids.limits(),
+        }
+    }
+
+    /// Counts compilations, from 1.
+    pub const fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// All networks; a `NetworkId` is a position.
+    pub fn networks(&self) -> &[Network] {
+        &self.networks
+    }
+
+    /// The network `id`.
+    ///
+    /// # Panics
+    /// When `id` is of another configuration; networks do not change while the router runs.
+    pub fn network(&self, id: NetworkId) -> &Network {
+        &self.networks[id.index()]
+    }
+
+    /// The network that `link` belongs to; `None` for a link this table does not know.
+    pub fn network_of(&self, link: LinkId) -> Option<&Network> {
+        self.links.get(link.index()).map(|id| self.network(*id))
+    }
+
+    /// How many links there are.
+    pub fn link_count(&self) -> usize {
+        self.links.len()
+    }
+
+    /// What `address` is to this router.
+    pub fn local(&self, address: Ipv4Addr) -> Option<Local> {
+        self.local.get(&address).copied()
+    }
+
+    /// The address that a packet from `source` to `destination` is seen to come from.
+    pub fn masquerade(&self, source: Ipv4Addr, destination: Ipv4Addr) -> Option<Ipv4Addr> {
+        let applies = |rule: &&Masquerade| {
+            rule.from.contains(source.into()) && !rule.from.contains(destination.into())
+        };
+        self.masquerades.iter().find(applies).map(|rule| rule.to)
+    }
+
+    /// The address that a server is called from on behalf of a neighbour of its, so that its answer
+    /// comes back: one that moves with the servers' gateway where there is one.
+    pub fn hairpin_address(&self, network: &Network, server: Ipv4Addr) -> Option<Ipv4Addr> {
+        let beside = |address: Ipv4Addr| {
+            let prefixes = network.addresses.iter();
+            prefixes.into_iter().any(|p| p.contains(address.into()) && p.contains(server.into()))
+        };
+        let floating = self.virtual_ips.iter().filter(|(_, on)| *on == network.id);
+        let own = network.addresses.iter().filter_map(|own| ipv4(own.address()));
+        floating.map(|(vip, _)| *vip).chain(own).find(|address| beside(*address))
+    }
+
+    /// Whether `address` lies in a connected prefix that holds real servers.
+    pub fn is_server_side(&self, address: Ipv4Addr) -> bool {
+        self.server_prefixes.iter().any(|prefix| prefix.contains(address.into()))
+    }
+
+    /// The virtual IPs and where they are answered for, in file order.
+    pub fn virtual_ips(&self) -> &[(Ipv4Addr, NetworkId)] {
+        &self.virtual_ips
+    }
+
+    /// The way to `destination`; `None` without a route.
+    pub fn next_hop(&self, destination: Ipv4Addr) -> Option<NextHop> {
+        self.routes.next_hop(destination)
+    }
+
+    /// The next hops that routes name.
+    pub fn route_gateways(&self) -> impl Iterator<Item = Ipv4Addr> {
+        self.routes.gateways()
+    }
+
+    /// All services, in file order.
+    pub fn services(&self) -> &[Arc<Service>] {
+        &self.services
+    }
+
+    /// The service for a packet to `address` and `port`.
+    pub fn service(&self, proto: Proto, address: Ipv4Addr, port: u16) -> Option<&Service> {
+        let position = *self.by_key.get(&(proto, address, port))?;
+        self.services.get(position).map(Arc::as_ref)
+    }
+
+    /// Whether packets from `address` and `port` are some real server's answers.
+    pub fn is_server(&self, proto: Proto, address: Ipv4Addr, port: u16) -> bool {
+        self.by_server.contains(&(proto, address, port))
+    }
+
+    /// What is routed that is neither a service nor a reply.
+    pub const fn forward(&self) -> Forward {
+        self.forward
+    }
+
+    /// What a VIP's port without a service answers.
+    pub const fn unserved(&self) -> Unserved {
+        self.unserved
+    }
+
+    /// How long flows live.
+    pub const fn timeouts(&self) -> &Timeouts {
+        &self.timeouts
+    }
+
+    /// One above the highest service id and server id handed out so far.
+    pub const fn id_limits(&self) -> (usize, usize) {
+        self.ids
+    }
+
+    /// Every server with its service, in file order.
+    pub fn servers(&self) -> impl Iterator<Item = (&Service, &Server)> {
+        self.services.iter().flat_map(|service| service.servers.iter().map(|s| (&**service, s)))
+    }
+
+    /// Whether `id` is a configured server.
+    pub fn server(&self, id: ServerId) -> Option<&Server> {
+        self.servers().map(|(_, server)| server).find(|server| server.id == id)
+    }
+}
+
+fn compile_networks(config: &Config) -> Vec<Network> {
+    let mut links = (0..=u16::MAX).map(LinkId);
+    (0..=u16::MAX)
+        .map(NetworkId)
+        .zip(&config.networks)
+        .map(|(id, network)| Network {
+            id,
+            name: network.name.clone(),
+            links: links.by_ref().take(network.links.len()).collect(),
+            addresses: network.addresses.clone(),
+            mtu: network.mtu,
+            mss_clamp: network.mss_clamp,
+            mac: network.mac.unwrap_or_else(|| derived_mac(&config.router.name, &network.name)),
+            gateway: network.gateway.and_then(ipv4),
+        })
+        .collect()
+}
+
+/// Stable over restarts and machines: equal names give equal addresses. Locally administered.
+fn derived_mac(router: &str, network: &str) -> MacAddr {
+    let mut hasher = SipHasher13::new();
+    hasher.write(router.as_bytes());
+    hasher.write_u8(0xff);
+    hasher.write(network.as_bytes());
+    let mut mac = MacAddr::from_slice(&hasher.finish().to_be_bytes());
+    mac.0[0] = mac.0[0] & 0xfc | 0x02;
+    mac
+}
+
+/// The connected prefixes that some server lies in.
+fn server_prefixes(config: &Config) -> Vec<Cidr> {
+    let servers = || config.services.iter().flat_map(|service| &service.servers);
+    let connected = config.networks.iter().flat_map(|network| &network.addresses);
+    let holds_servers = |own: &&Cidr| servers().any(|s| own.contains(s.endpoint.address));
+    connected.filter(holds_servers).map(|own| own.network()).collect()
+}
+
+fn compile_virtual_ips(config: &Config) -> Vec<(Ipv4Addr, NetworkId)> {
+    let with_network =
+        |vip: &config::VirtualIp| Some((ipv4(vip.address)?, network_id(vip.network)));
+    config.virtual_ips.iter().filter_map(with_network).collect()
+}
+
+fn compile_local(
+    networks: &[Network],
+    virtual_ips: &[(Ipv4Addr, NetworkId)],
+) -> HashMap<Ipv4Addr, Local> {
+    let own = networks.iter().flat_map(|network| {
+        let addresses = network.addresses.iter().filter_map(|own| ipv4(own.address()));
+        addresses.map(|address| (address, Local::Own(network.id)))
+    });
+    let virtual_ips = virtual_ips.iter().map(|(vip, network)| (*vip, Local::Virtual(*network)));
+    own.chain(virtual_ips).collect()
+}
+
+const fn ipv4(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    }
+}
+
+fn network_id(position: usize) -> NetworkId {
+    NetworkId(u16::try_from(position).unwrap_or(u16::MAX))
+}

@@ -1,0 +1,107 @@
+//! Services and servers as the frame path sees them, with the schedulers' static data.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use super::{Ids, ipv4};
+use crate::addr::{Proto, ServerId, ServiceId};
+use crate::config::{self, Config, Scheduler};
+
+/// A virtual service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Stable while protocol, address and port are.
+    pub id: ServiceId,
+    /// Its label.
+    pub name: String,
+    /// What it balances.
+    pub proto: Proto,
+    /// The virtual IP.
+    pub address: Ipv4Addr,
+    /// The port clients use.
+    pub port: u16,
+    /// How a server is chosen.
+    pub scheduler: Scheduler,
+    /// In file order.
+    pub servers: Vec<Server>,
+    /// Greatest common divisor of the positive weights; 1 without any.
+    pub weight_gcd: u32,
+    /// The highest weight.
+    pub weight_max: u32,
+}
+
+/// A real server of one service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Stable while address and port are.
+    pub id: ServerId,
+    /// Its label.
+    pub name: String,
+    /// Where it is.
+    pub address: Ipv4Addr,
+    /// Where it listens.
+    pub port: u16,
+    /// Its share; 0 takes no new flows.
+    pub weight: u32,
+}
+
+pub(super) fn compile(
+    config: &Config,
+    previous: &[Arc<Service>],
+    ids: &mut Ids,
+) -> Vec<Arc<Service>> {
+    let key = |service: &Service| (service.proto, service.address, service.port);
+    let known: HashMap<_, _> = previous.iter().map(|service| (key(service), service)).collect();
+    let compiled = config.services.iter().filter_map(|service| {
+        let address = ipv4(service.address)?;
+        let before = known.get(&(service.protocol, address, service.port)).copied();
+        let now = Service::compile(service, address, before.map(Arc::as_ref), ids);
+        Some(match before {
+            Some(before) if **before == now => Arc::clone(before),
+            Some(_) | None => Arc::new(now),
+        })
+    });
+    compiled.collect()
+}
+
+impl Service {
+    fn compile(
+        service: &config::Service,
+        address: Ipv4Addr,
+        before: Option<&Self>,
+        ids: &mut Ids,
+    ) -> Self {
+        let known: HashMap<_, _> = before.map_or_else(HashMap::new, |before| {
+            before.servers.iter().map(|s| ((s.address, s.port), s.id)).collect()
+        });
+        let compiled = service.servers.iter().filter_map(|server| {
+            let address = ipv4(server.endpoint.address)?;
+            let port = server.endpoint.port;
+            let id = known.get(&(address, port)).copied();
+            Some(Server {
+                id: id.unwrap_or_else(|| ids.server()),
+                name: server.name.clone(),
+                address,
+                port,
+                weight: u32::from(server.weight),
+            })
+        });
+        let servers: Vec<Server> = compiled.collect();
+        Self {
+            id: before.map_or_else(|| ids.service(), |before| before.id),
+            name: service.name.clone(),
+            proto: service.protocol,
+            address,
+            port: service.port,
+            scheduler: service.scheduler,
+            weight_gcd: servers.iter().map(|s| s.weight).fold(0, gcd).max(1),
+            weight_max: servers.iter().map(|s| s.weight).max().unwrap_or(0),
+            servers,
+        }
+    }
+}
+
+const fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
