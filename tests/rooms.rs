@@ -63,7 +63,11 @@ const ROOMS: &[Room] = &[
     Room { name: "dataplane", uses: &["addr", "time", "frame", "table"], never: PURE },
     Room { name: "host", uses: &["addr", "time", "config"], never: PURE },
     Room { name: "ha", uses: &["addr", "time", "frame"], never: PURE },
-    Room { name: "links", uses: &["addr", "time", "frame"], never: &[NO_ETHERPARSE, NO_ARC_SWAP] },
+    Room {
+        name: "links",
+        uses: &["addr", "time", "frame", "config"],
+        never: &[NO_ETHERPARSE, NO_ARC_SWAP],
+    },
     Room { name: "control", uses: &["addr", "time", "config", "table", "links"], never: ORDINARY },
     Room {
         name: "run",
