@@ -218,8 +218,8 @@ impl Report {
     /// How many frames were dropped for `reason`; those not mentioned are none.
     pub fn drops(&self, reason: &str) -> u64 {
         let count = self.last_report().iter().find_map(|line| {
-            let mut words = line.split_whitespace();
-            (words.next()? == "dropped" && words.next()? == reason).then(|| words.next())?
+            let (_, row) = line.split_once("dropped ")?;
+            row.strip_prefix(reason)?.strip_prefix(' ')?.split_whitespace().next()
         });
         count.and_then(|count| count.parse().ok()).unwrap_or(0)
     }
@@ -275,13 +275,13 @@ mod tests {
     fn figures_are_those_of_the_last_report() {
         let report = report(
             "[INFO] link tapvs0: in 1 frames 60 bytes, out 0 frames 0 bytes, 0 failed reads\n\
-             dropped unserved   3  No service.\n\
-             dropped no_server  9  No server.\n\
-             balance: all: every frame is accounted for\n\
+             [INFO] dropped unserved   3  No service.\n\
+             [INFO] dropped no_server  9  No server.\n\
+             [INFO] balance: 1 dropped: every frame is accounted for\n\
              [INFO] link tapvs0: in 12 frames 3456 bytes, out 7 frames 890 bytes, 0 failed reads\n\
-             dropped unserved_not 8  Something else.\n\
-             dropped unserved   4  No service.\n\
-             balance: all: every frame is accounted for\n\
+             [INFO] dropped unserved_not 8  Something else.\n\
+             [INFO] dropped unserved   4  No service.\n\
+             [INFO] balance: 1 dropped: every frame is accounted for\n\
              [INFO] bye",
         );
         assert_eq!(report.drops("unserved"), 4);
