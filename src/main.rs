@@ -1,2 +1,7 @@
-//! The `tapvs` binary.
-fn main() {}
+//! The `tapvs` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tapvs::cli::main()
+}

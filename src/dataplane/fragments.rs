@@ -205,7 +205,7 @@ impl Fragments {
     fn fits(&mut self, id: u32, piece: Piece) -> bool {
         let entry = &mut self.entries[id as usize];
         let (from, to) = (piece.offset / 8, (piece.offset + piece.len).div_ceil(8));
-        let whole = piece.last || piece.len % 8 == 0;
+        let whole = piece.last || piece.len.is_multiple_of(8);
         // RFC 3128: a piece at offset 8 would overwrite the TCP flags.
         let sneaky =
             piece.offset > 0 && piece.offset < 20 && entry.key.protocol == crate::frame::TCP;

@@ -155,8 +155,9 @@ mod tests {
             port: 80,
             weight: *weight,
         };
-        let gcd =
-            |a: u32, b: &u32| (1..=a.max(*b)).rfind(|d| a % d == 0 && b % d == 0).unwrap_or(0);
+        let gcd = |a: u32, b: &u32| {
+            (1..=a.max(*b)).rfind(|d| a.is_multiple_of(*d) && b.is_multiple_of(*d)).unwrap_or(0)
+        };
         Service {
             id: ServiceId(0),
             name: String::new(),

@@ -1,0 +1,101 @@
+//! `tapvs check FILE`: validates a configuration and says what it means.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::columns::Columns;
+use crate::config::{Config, Network};
+use crate::control::{self, LoadError};
+
+/// The summary of a valid file.
+pub(super) fn check(file: &Path) -> Result<String, LoadError> {
+    let config = control::load(file)?;
+    Ok(format!("{}: valid\n{}", file.display(), summary(&config)))
+}
+
+fn summary(config: &Config) -> String {
+    let router = &config.router;
+    let flows = router.max_flows.map_or_else(
+        || "a quarter of memory for flows, at most 1000000".to_owned(),
+        |flows| format!("at most {flows} flows"),
+    );
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "router {}: {flows}; forward {}, unserved {}",
+        router.name, router.forward, router.unserved
+    );
+    let parts = [networks(config), virtual_ips(config), routes(config), services(config)];
+    for part in parts.into_iter().flatten() {
+        text.push('\n');
+        text.push_str(&part);
+    }
+    text
+}
+
+fn networks(config: &Config) -> Option<String> {
+    let mut columns = Columns::new(["NETWORK", "LINKS", "ADDRESSES", "GATEWAY", "MTU"]);
+    for network in &config.networks {
+        columns.row([
+            network.name.clone(),
+            links(network),
+            list(network.addresses.iter().map(ToString::to_string)),
+            network.gateway.map_or_else(|| "-".to_owned(), |gateway| gateway.to_string()),
+            network.mtu.to_string(),
+        ]);
+    }
+    (!config.networks.is_empty()).then(|| columns.text())
+}
+
+fn virtual_ips(config: &Config) -> Option<String> {
+    let mut columns = Columns::new(["VIRTUAL IP", "NETWORK"]);
+    for vip in &config.virtual_ips {
+        columns.row([vip.address.to_string(), network_name(config, vip.network)]);
+    }
+    (!config.virtual_ips.is_empty()).then(|| columns.text())
+}
+
+fn routes(config: &Config) -> Option<String> {
+    let mut columns = Columns::new(["ROUTE", "VIA", "NETWORK"]);
+    for route in &config.routes {
+        let network = network_name(config, route.network);
+        columns.row([route.to.to_string(), route.via.to_string(), network]);
+    }
+    (!config.routes.is_empty()).then(|| columns.text())
+}
+
+/// A line per service, its servers indented below it.
+fn services(config: &Config) -> Option<String> {
+    let mut columns = Columns::new(["SERVICE", "ADDRESS", "METHOD", "SCHEDULER", "WEIGHT"]);
+    for service in &config.services {
+        let virtual_ip = std::net::SocketAddr::new(service.address, service.port);
+        columns.row([
+            service.name.clone(),
+            format!("{} {virtual_ip}", service.protocol),
+            service.method.to_string(),
+            service.scheduler.to_string(),
+            String::new(),
+        ]);
+        for server in &service.servers {
+            let (name, endpoint) = (format!("  {}", server.name), server.endpoint.to_string());
+            let blank = String::new;
+            columns.row([name, endpoint, blank(), blank(), server.weight.to_string()]);
+        }
+    }
+    (!config.services.is_empty()).then(|| columns.text())
+}
+
+fn links(network: &Network) -> String {
+    list(network.links.iter().map(|link| match &link.attach {
+        None => link.tap.clone(),
+        Some(attach) => format!("{}+{}", link.tap, attach.nic),
+    }))
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    items.collect::<Vec<_>>().join(" ")
+}
+
+fn network_name(config: &Config, position: usize) -> String {
+    config.networks.get(position).map_or_else(String::new, |network| network.name.clone())
+}

@@ -1,0 +1,143 @@
+//! The command line: arguments in, text and an exit code out. No logic of the router's own.
+
+mod check;
+mod columns;
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+use crate::control::LoadError;
+use crate::run::{self, RunError};
+
+/// Bad usage or configuration; sysexits.h calls it EX_USAGE.
+const USAGE: u8 = 64;
+/// No permission; EX_NOPERM.
+const NO_PERMISSION: u8 = 77;
+/// Anything else.
+const FAILURE: u8 = 1;
+
+/// A Linux Virtual Server router in user space, over TAP devices.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+
+    /// Log more: once for debug, twice for trace. RUST_LOG, if set, decides instead
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+
+    /// Log warnings and errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the router that FILE configures, until SIGTERM or SIGINT
+    ///
+    /// SIGHUP reloads FILE: a wrong one is refused and changes nothing. SIGUSR1 logs all counters.
+    Run {
+        /// The configuration, in TOML
+        file: PathBuf,
+    },
+    /// Validate FILE and print what it means
+    Check {
+        /// The configuration, in TOML
+        file: PathBuf,
+    },
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return explain(&error),
+    };
+    start_log(arguments.verbose, arguments.quiet);
+    match arguments.command {
+        Command::Run { file } => match run::run(&file) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, run_exit_code(&error)),
+        },
+        Command::Check { file } => match check::check(&file) {
+            Ok(summary) => print(&summary),
+            Err(error) => fail(&error, load_exit_code(&error)),
+        },
+    }
+}
+
+fn run_exit_code(error: &RunError) -> u8 {
+    match error {
+        RunError::Load(error) => load_exit_code(error),
+        error if error.is_permission() => NO_PERMISSION,
+        _ => FAILURE,
+    }
+}
+
+/// A file that is not there is a wrong argument; one that may not be read is a question of rights.
+fn load_exit_code(error: &LoadError) -> u8 {
+    match error {
+        LoadError::Unreadable(_, error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            NO_PERMISSION
+        }
+        LoadError::Unreadable(..) | LoadError::Wrong(..) => USAGE,
+    }
+}
+
+/// clap's own text: help and version are no errors, all else is bad usage.
+fn explain(error: &clap::Error) -> ExitCode {
+    let fine = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    // Nobody may be listening; that changes nothing about the code.
+    let _ = error.print();
+    if fine { ExitCode::SUCCESS } else { USAGE.into() }
+}
+
+fn print(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        // The reader has seen enough: `tapvs check FILE | head`.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => FAILURE.into(),
+        Ok(()) | Err(_) => ExitCode::SUCCESS,
+    }
+}
+
+fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
+    let _ = writeln!(io::stderr(), "{error}");
+    code.into()
+}
+
+/// One line per event on standard error: time, level, text. Colours for terminals only.
+fn start_log(verbose: u8, quiet: bool) {
+    let level = match (quiet, verbose) {
+        (true, _) => "warn",
+        (false, 0) => "info",
+        (false, 1) => "debug",
+        (false, _) => "trace",
+    };
+    // smoltcp's own debug lines speak of single packets: only whoever asks for everything sees them.
+    let default = if verbose == 1 { "debug,smoltcp=info" } else { level };
+    let environment = env_logger::Env::default().default_filter_or(default);
+    let mut builder = env_logger::Builder::from_env(environment);
+    builder.format_target(false).format_timestamp_millis();
+    if !io::stderr().is_terminal() {
+        builder.write_style(env_logger::WriteStyle::Never);
+    }
+    // A test may have set a logger before; that one then gets the lines.
+    let _ = builder.try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

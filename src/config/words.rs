@@ -1,0 +1,44 @@
+//! The words of the file, the way it spells them: for summaries and logs.
+
+use std::fmt;
+
+use super::model::{Forward, Method, Scheduler, Unserved};
+
+impl fmt::Display for Forward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::None => "none",
+            Self::ServersOut => "servers-out",
+            Self::All => "all",
+        })
+    }
+}
+
+impl fmt::Display for Unserved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Reset => "reset",
+            Self::Icmp => "icmp",
+            Self::Drop => "drop",
+        })
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Nat => "nat",
+        })
+    }
+}
+
+impl fmt::Display for Scheduler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::RoundRobin => "rr",
+            Self::WeightedRoundRobin => "wrr",
+            Self::LeastConnection => "lc",
+            Self::WeightedLeastConnection => "wlc",
+        })
+    }
+}

@@ -1,0 +1,295 @@
+//! What differs between two configurations, and which of it a running router can take over.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use crate::addr::Cidr;
+use crate::config::{Config, Link, Network, Router, Server, Service, Timeouts};
+use crate::time::Duration;
+
+/// The difference between the running configuration and a new one.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Changes {
+    /// What is taken over, a line each.
+    pub(super) applied: Vec<String>,
+    /// What cannot change while the router runs, a line each.
+    pub(super) needs_restart: Vec<String>,
+}
+
+impl Changes {
+    // What is compared is taken apart by name, here and below: a new key cannot be forgotten.
+    pub(super) fn between(old: &Config, new: &Config) -> Self {
+        let mut changes = Self::default();
+        let Config { router, networks, routes, virtual_ips, masquerades, services } = old;
+        changes.router(router, &new.router);
+        changes.networks(networks, &new.networks);
+        changes.set(virtual_ips, &new.virtual_ips, |vip| {
+            // Networks are compared above: the name is that of both.
+            let network = networks.get(vip.network).map_or("", |network| &network.name);
+            format!("virtual IP {} on {network}", vip.address)
+        });
+        changes
+            .set(routes, &new.routes, |route| format!("route to {} via {}", route.to, route.via));
+        changes.set(masquerades, &new.masquerades, |masquerade| {
+            format!("masquerade of {} as {}", masquerade.from, masquerade.to)
+        });
+        changes.services(services, &new.services);
+        changes
+    }
+
+    fn router(&mut self, old: &Router, new: &Router) {
+        let Router { name, control_socket, max_flows, forward, unserved, timeouts } = old;
+        self.restart("[router] name", name, &new.name);
+        let sockets = (control_socket.display(), new.control_socket.display());
+        self.restart("[router] control_socket", sockets.0, sockets.1);
+        let flows =
+            |max: Option<u32>| max.map_or_else(|| "by memory".to_owned(), |n| n.to_string());
+        self.restart("[router] max_flows", flows(*max_flows), flows(new.max_flows));
+        self.field("[router] forward", *forward, new.forward);
+        self.field("[router] unserved", *unserved, new.unserved);
+        let pairs = named_timeouts(timeouts).into_iter().zip(named_timeouts(&new.timeouts));
+        for ((name, was), (_, is)) in pairs {
+            self.field(&format!("[router] timeout {name}"), was, is);
+        }
+    }
+
+    /// A network is its position: links and neighbours hang on it.
+    fn networks(&mut self, old: &[Network], new: &[Network]) {
+        if old.len() != new.len() {
+            self.restart("the number of [[network]]", old.len(), new.len());
+            return;
+        }
+        for (old, new) in old.iter().zip(new) {
+            let Network { name, links, addresses, gateway, mtu, mss_clamp, mac } = old;
+            let key = |key| format!("network {name}: {key}");
+            self.restart(&key("name"), name, &new.name);
+            self.restart(&key("links"), list(links, link), list(&new.links, link));
+            let text = Cidr::to_string;
+            self.restart(&key("addresses"), list(addresses, text), list(&new.addresses, text));
+            self.restart(&key("mtu"), *mtu, new.mtu);
+            self.restart(&key("mac"), optional(*mac), optional(new.mac));
+            self.field(&key("gateway"), optional(*gateway), optional(new.gateway));
+            self.field(&key("mss_clamp"), optional(*mss_clamp), optional(new.mss_clamp));
+        }
+    }
+
+    fn services(&mut self, old: &[Service], new: &[Service]) {
+        let key = |service: &Service| (service.protocol, service.address, service.port);
+        let old_by_key: HashMap<_, _> = old.iter().map(|s| (key(s), s)).collect();
+        let new_by_key: HashMap<_, _> = new.iter().map(|s| (key(s), s)).collect();
+        for service in old.iter().filter(|s| !new_by_key.contains_key(&key(s))) {
+            self.applied.push(format!("service {} removed", service.name));
+        }
+        for service in new {
+            match old_by_key.get(&key(service)) {
+                Some(before) => self.service(before, service),
+                None => {
+                    let (name, servers) = (&service.name, service.servers.len());
+                    self.applied.push(format!("service {name} added with {servers} servers"));
+                }
+            }
+        }
+    }
+
+    fn service(&mut self, old: &Service, new: &Service) {
+        // The first three are what makes it the same service.
+        let Service { protocol: _, address: _, port: _, name, method, scheduler, servers } = old;
+        let key = |key: &str| format!("service {}: {key}", new.name);
+        self.field(&key("name"), name, &new.name);
+        self.field(&key("method"), *method, new.method);
+        self.field(&key("scheduler"), *scheduler, new.scheduler);
+        let new_by_endpoint: HashMap<_, _> = new.servers.iter().map(|s| (s.endpoint, s)).collect();
+        let old_by_endpoint: HashMap<_, _> = servers.iter().map(|s| (s.endpoint, s)).collect();
+        for server in servers.iter().filter(|s| !new_by_endpoint.contains_key(&s.endpoint)) {
+            self.applied.push(key(&format!("server {} removed", server.name)));
+        }
+        for server in &new.servers {
+            let label = format!("server {}", server.name);
+            let Some(before) = old_by_endpoint.get(&server.endpoint) else {
+                self.applied.push(key(&format!("{label} added with weight {}", server.weight)));
+                continue;
+            };
+            let Server { endpoint: _, name, weight } = before;
+            self.field(&key(&format!("{label}: name")), name, &server.name);
+            self.field(&key(&format!("{label}: weight")), *weight, server.weight);
+        }
+    }
+
+    /// Entries that have no fields of their own: there or not.
+    fn set<T: PartialEq>(&mut self, old: &[T], new: &[T], line: impl Fn(&T) -> String) {
+        let removed = old.iter().filter(|entry| !new.contains(entry));
+        self.applied.extend(removed.map(|entry| format!("{} removed", line(entry))));
+        let added = new.iter().filter(|entry| !old.contains(entry));
+        self.applied.extend(added.map(|entry| format!("{} added", line(entry))));
+    }
+
+    fn field<T: fmt::Display>(&mut self, what: &str, was: T, is: T) {
+        Self::note(&mut self.applied, what, &was, &is);
+    }
+
+    fn restart<T: fmt::Display>(&mut self, what: &str, was: T, is: T) {
+        Self::note(&mut self.needs_restart, what, &was, &is);
+    }
+
+    fn note(list: &mut Vec<String>, what: &str, was: &dyn fmt::Display, is: &dyn fmt::Display) {
+        let (was, is) = (was.to_string(), is.to_string());
+        if was != is {
+            list.push(format!("{what}: {is}, was {was}"));
+        }
+    }
+}
+
+const fn named_timeouts(all: &Timeouts) -> [(&'static str, Duration); 9] {
+    let Timeouts {
+        syn_sent,
+        syn_recv,
+        established,
+        fin_wait,
+        time_wait,
+        close,
+        close_wait,
+        last_ack,
+        udp,
+    } = *all;
+    [
+        ("syn_sent", syn_sent),
+        ("syn_recv", syn_recv),
+        ("established", established),
+        ("fin_wait", fin_wait),
+        ("time_wait", time_wait),
+        ("close", close),
+        ("close_wait", close_wait),
+        ("last_ack", last_ack),
+        ("udp", udp),
+    ]
+}
+
+fn link(link: &Link) -> String {
+    match &link.attach {
+        None => link.tap.clone(),
+        Some(attach) => {
+            let force = if attach.force { " (force)" } else { "" };
+            format!("{} attached to {}{force}", link.tap, attach.nic)
+        }
+    }
+}
+
+fn list<T>(entries: &[T], text: impl Fn(&T) -> String) -> String {
+    entries.iter().map(text).collect::<Vec<_>>().join(", ")
+}
+
+fn optional<T: fmt::Display>(value: Option<T>) -> String {
+    value.map_or_else(|| "none".to_owned(), |value| value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Attach, Forward, Scheduler, VirtualIp};
+    use crate::control::tests::config;
+
+    type Edit = fn(&mut Config);
+
+    #[test]
+    fn the_same_is_no_change() {
+        assert_eq!(Changes::between(&config(), &config()), Changes::default());
+    }
+
+    #[test]
+    fn what_a_running_router_takes_over() {
+        let cases: [(Edit, &str); 17] = [
+            (|c| c.router.forward = Forward::All, "[router] forward: all, was servers-out"),
+            (
+                |c| c.router.timeouts.udp = Duration::from_secs(30),
+                "[router] timeout udp: 30.000s, was 300.000s",
+            ),
+            (|c| c.networks[0].gateway = None, "network internet: gateway: none, was 203.0.113.1"),
+            (
+                |c| c.networks[1].mss_clamp = Some(1400),
+                "network servers: mss_clamp: 1400, was none",
+            ),
+            (|c| c.masquerades.clear(), "masquerade of 10.0.0.0/24 as 203.0.113.10 removed"),
+            (|c| c.virtual_ips.clear(), "virtual IP 203.0.113.10 on internet removed"),
+            (
+                |c| {
+                    let address = "203.0.113.11".parse().unwrap();
+                    c.virtual_ips.push(VirtualIp { address, network: 1 });
+                },
+                "virtual IP 203.0.113.11 on servers added",
+            ),
+            (
+                |c| c.routes[0].via = "10.0.0.8".parse().unwrap(),
+                "route to 198.51.100.0/24 via 10.0.0.9 removed\n\
+                 route to 198.51.100.0/24 via 10.0.0.8 added",
+            ),
+            (|c| c.services.clear(), "service web removed"),
+            (|c| c.services[0].port = 81, "service web removed\nservice web added with 2 servers"),
+            (
+                |c| c.services[0].scheduler = Scheduler::RoundRobin,
+                "service web: scheduler: rr, was wlc",
+            ),
+            (|c| c.services[0].name = "www".into(), "service www: name: www, was web"),
+            (|c| c.services[0].servers[1].weight = 3, "service web: server web2: weight: 3, was 1"),
+            (|c| drop(c.services[0].servers.remove(0)), "service web: server web1 removed"),
+            (
+                |c| {
+                    let mut third = c.services[0].servers[0].clone();
+                    third.name = "web3".into();
+                    third.endpoint.port = 9;
+                    c.services[0].servers.push(third);
+                },
+                "service web: server web3 added with weight 1",
+            ),
+            (
+                |c| c.services[0].servers[0].endpoint.port = 9,
+                "service web: server web1 removed\nservice web: server web1 added with weight 1",
+            ),
+            (|c| c.services[0].servers.swap(0, 1), ""),
+        ];
+        for (edit, expected) in cases {
+            let mut new = config();
+            edit(&mut new);
+            let changes = Changes::between(&config(), &new);
+            assert_eq!(changes.applied.join("\n"), expected);
+            assert!(changes.needs_restart.is_empty(), "{changes:?}");
+        }
+    }
+
+    #[test]
+    fn what_needs_a_restart() {
+        let cases: [(Edit, &str); 9] = [
+            (|c| c.router.name = "lvs2".into(), "[router] name: lvs2, was lvs1"),
+            (
+                |c| c.router.control_socket = "/run/x".into(),
+                "[router] control_socket: /run/x, was /run/tapvs/lvs1.sock",
+            ),
+            (|c| c.router.max_flows = Some(9), "[router] max_flows: 9, was by memory"),
+            (|c| drop(c.networks.pop()), "the number of [[network]]: 1, was 2"),
+            (
+                |c| c.networks[0].links[0].tap = "tap7".into(),
+                "network internet: links: tap7, was tapvs0",
+            ),
+            (
+                |c| {
+                    c.networks[1].links[0].attach =
+                        Some(Attach { nic: "eth1".into(), force: true });
+                },
+                "network servers: links: tapvs1 attached to eth1 (force), was tapvs1",
+            ),
+            (
+                |c| c.networks[0].addresses[0] = "203.0.113.3/24".parse().unwrap(),
+                "network internet: addresses: 203.0.113.3/24, was 203.0.113.2/24",
+            ),
+            (|c| c.networks[0].mtu = 9000, "network internet: mtu: 9000, was 1500"),
+            (
+                |c| c.networks[0].mac = Some("02:00:00:00:00:01".parse().unwrap()),
+                "network internet: mac: 02:00:00:00:00:01, was none",
+            ),
+        ];
+        for (edit, expected) in cases {
+            let mut new = config();
+            edit(&mut new);
+            assert_eq!(Changes::between(&config(), &new).needs_restart.join("\n"), expected);
+        }
+    }
+}

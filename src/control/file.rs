@@ -1,0 +1,63 @@
+//! From a path to a valid configuration.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::{error, fmt};
+
+use crate::config::{self, Config, Mistakes};
+
+/// Far beyond any real configuration; a wrong path (a device, a log) must not fill the memory.
+const LARGEST: u64 = 64 << 20;
+
+/// Reads and validates the configuration in `path`.
+///
+/// # Errors
+/// When the file cannot be read, or with every mistake in it.
+pub fn load(path: &Path) -> Result<Config, LoadError> {
+    let text = read(path).map_err(|error| LoadError::Unreadable(path.to_owned(), error))?;
+    config::parse(&text).map_err(|mistakes| LoadError::Wrong(path.to_owned(), mistakes))
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST {
+        let text = format!("larger than {LARGEST} bytes: a configuration is a text file");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let text = format!("not UTF-8 at byte {at}: a configuration is a text file");
+        io::Error::new(io::ErrorKind::InvalidData, text)
+    })
+}
+
+/// Why a file is no configuration.
+#[derive(Debug)]
+pub enum LoadError {
+    /// The file cannot be read.
+    Unreadable(PathBuf, io::Error),
+    /// The file has mistakes.
+    Wrong(PathBuf, Mistakes),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(path, error) => {
+                write!(f, "{}: cannot read the configuration: {error}", path.display())
+            }
+            Self::Wrong(path, mistakes) => mistakes.display(path.display()).fmt(f),
+        }
+    }
+}
+
+impl error::Error for LoadError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Unreadable(_, error) => Some(error),
+            Self::Wrong(_, mistakes) => Some(mistakes),
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The control thread: the one writer of the table.
+//!
+//! It reads the configuration, compiles and publishes tables, obeys signals and writes what the loop
+//! has to tell to the log. It never touches a packet: what the loop tells is, to this room, something
+//! with a text, a level and a cause.
+
+mod changes;
+mod file;
+mod limit;
+mod publisher;
+#[cfg(test)]
+mod tests;
+mod thread;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::{fmt, io};
+
+use arc_swap::ArcSwap;
+use mio::{Interest, Poll, Waker};
+
+use crate::addr::{ServerId, ServiceId};
+use crate::links::clock::Clock;
+use crate::links::signals::Signals;
+use crate::table::Table;
+
+pub use self::file::{LoadError, load};
+pub use self::publisher::Publisher;
+
+/// Messages that wait for the control thread before notices are lost.
+const MESSAGES: usize = 256;
+/// Orders that wait for the loop; what is ordered twice is done once.
+const ORDERS: usize = 4;
+
+/// Something the loop wants in the log.
+pub trait Notice: fmt::Display + Send + 'static {
+    /// Notices of the same cause share one rate limit.
+    type Cause: PartialEq + Send;
+
+    /// What it is about; `None` is always logged.
+    fn cause(&self) -> Option<Self::Cause>;
+
+    /// How loud it is.
+    fn level(&self) -> log::Level;
+}
+
+/// What the loop tells the control thread.
+#[derive(Debug)]
+pub enum Message<N> {
+    /// The loop works with this generation and holds no older table.
+    Applied(u32),
+    /// A removed service has left no trace: its id is free.
+    ServiceGone(ServiceId),
+    /// The last flow of a removed server is gone: its id is free.
+    ServerGone(ServerId),
+    /// Something for the log. The only kind that is lost when the queue is full.
+    Notice(N),
+    /// So many notices were lost.
+    Lost(u64),
+}
+
+/// What the control thread wants from the loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// A notice with all counters.
+    Report,
+    /// The end. Comes for ever once the control thread has hung up.
+    Stop,
+}
+
+/// The loop's end of the line to the control thread.
+#[derive(Debug)]
+pub struct Control<N: Notice> {
+    table: Arc<ArcSwap<Table>>,
+    orders: Receiver<Order>,
+    line: Line<N>,
+    waker: Waker,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+impl<N: Notice> Control<N> {
+    /// Starts the thread. It wakes the loop through `frame_loop` when there is a new table or order.
+    ///
+    /// # Errors
+    /// When the operating system refuses a thread or a poll.
+    pub fn start(
+        publisher: Publisher,
+        mut signals: Signals,
+        clock: Clock,
+        frame_loop: Arc<Waker>,
+    ) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        poll.registry().register(&mut signals, thread::SIGNALS, Interest::READABLE)?;
+        let waker = Waker::new(poll.registry(), thread::MESSAGES)?;
+        let table = Arc::clone(publisher.published());
+        let (messages, inbox) = sync_channel(MESSAGES);
+        let (sender, orders) = sync_channel(ORDERS);
+        let thread = thread::Thread {
+            publisher,
+            messages: inbox,
+            orders: Some(sender),
+            limits: limit::Limits::default(),
+            stopping_since: None,
+            frame_loop: thread::WakeOnDrop(frame_loop),
+        };
+        let thread = std::thread::Builder::new()
+            .name("control".to_owned())
+            .spawn(move || thread.run(poll, signals, clock))?;
+        Ok(Self { table, orders, line: Line::new(messages), waker, thread })
+    }
+
+    /// The current table; load it once per turn.
+    pub fn table(&self) -> arc_swap::Guard<Arc<Table>> {
+        self.table.load()
+    }
+
+    /// The next order.
+    pub fn order(&self) -> Option<Order> {
+        match self.orders.try_recv() {
+            Ok(order) => Some(order),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(Order::Stop),
+        }
+    }
+
+    /// Queues `message`; [`Control::flush`] sends it on its way.
+    pub fn tell(&mut self, message: Message<N>) {
+        self.line.tell(message);
+    }
+
+    /// Wakes the control thread if it was told anything. Once per turn.
+    pub fn flush(&mut self) {
+        // The waker's descriptor is the process's own; if it fails, the next turn tries again.
+        if self.line.flush() && self.waker.wake().is_err() {
+            self.line.unread = true;
+        }
+    }
+
+    /// Hands over what is still queued, hangs up and waits for the thread to end.
+    ///
+    /// # Errors
+    /// When the thread had failed.
+    pub fn finish(self) -> io::Result<()> {
+        self.waker.wake()?;
+        self.line.finish();
+        self.waker.wake()?;
+        let died = |_| Err(io::Error::other("the control thread panicked"));
+        self.thread.join().unwrap_or_else(died)
+    }
+}
+
+/// The bounded queue to the control thread and what does not fit into it.
+#[derive(Debug)]
+struct Line<N> {
+    messages: SyncSender<Message<N>>,
+    /// What may not be lost waits here; as many as there are services and servers at the most.
+    backlog: VecDeque<Message<N>>,
+    lost: u64,
+    unread: bool,
+}
+
+impl<N> Line<N> {
+    const fn new(messages: SyncSender<Message<N>>) -> Self {
+        Self { messages, backlog: VecDeque::new(), lost: 0, unread: false }
+    }
+
+    fn tell(&mut self, message: Message<N>) {
+        self.unread = true;
+        if !self.backlog.is_empty() {
+            self.keep(message);
+        } else if let Err(TrySendError::Full(message)) = self.messages.try_send(message) {
+            self.keep(message);
+        }
+    }
+
+    fn keep(&mut self, message: Message<N>) {
+        if matches!(message, Message::Notice(_)) {
+            self.lost += 1;
+        } else {
+            self.backlog.push_back(message);
+        }
+    }
+
+    /// Sends what waits as far as there is room; whether the other side has something to read.
+    fn flush(&mut self) -> bool {
+        while let Some(message) = self.backlog.pop_front() {
+            match self.messages.try_send(message) {
+                Ok(()) => self.unread = true,
+                Err(TrySendError::Full(message)) => {
+                    self.backlog.push_front(message);
+                    break;
+                }
+                Err(TrySendError::Disconnected(_)) => self.backlog.clear(),
+            }
+        }
+        if self.lost > 0 && self.messages.try_send(Message::Lost(self.lost)).is_ok() {
+            self.lost = 0;
+            self.unread = true;
+        }
+        std::mem::take(&mut self.unread)
+    }
+
+    /// Sends all of it, waiting for room; an error means that nobody listens any more.
+    fn finish(self) {
+        let lost = (self.lost > 0).then_some(Message::Lost(self.lost));
+        for message in self.backlog.into_iter().chain(lost) {
+            if self.messages.send(message).is_err() {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What the tests of this room share, and the tests of the line between loop and thread.
+
+use super::*;
+use crate::config::{
+    Config, Forward, Link, Masquerade, Method, Network, Route, Router, Scheduler, Server, Service,
+    Timeouts, Unserved, VirtualIp,
+};
+
+#[test]
+fn a_full_line_loses_notices_but_nothing_else() {
+    let (sender, inbox) = sync_channel(2);
+    let mut line = Line::new(sender);
+    for n in 0..5 {
+        line.tell(Message::Notice(n));
+        line.tell(Message::ServerGone(ServerId(n)));
+    }
+    assert!(line.flush(), "something to read");
+    let mut seen = vec![];
+    loop {
+        seen.extend(inbox.try_iter().map(|message| format!("{message:?}")));
+        if !line.flush() {
+            break;
+        }
+    }
+    let expected = [
+        "Notice(0)",
+        "ServerGone(ServerId(0))",
+        "ServerGone(ServerId(1))",
+        "ServerGone(ServerId(2))",
+        "ServerGone(ServerId(3))",
+        "ServerGone(ServerId(4))",
+        "Lost(4)",
+    ];
+    assert_eq!(seen, expected);
+    assert!(!line.flush(), "nothing new");
+}
+
+#[test]
+fn a_dead_control_thread_costs_no_memory() {
+    let (sender, inbox) = sync_channel(1);
+    let mut line = Line::new(sender);
+    drop(inbox);
+    for n in 0..100 {
+        line.tell(Message::<u32>::Applied(n));
+        line.flush();
+    }
+    assert!(line.backlog.is_empty());
+    line.finish();
+}
+
+/// A small valid configuration: two networks, one service with two servers.
+pub(super) fn config() -> Config {
+    let network = |name: &str, tap: &str, address: &str| Network {
+        name: name.to_owned(),
+        links: vec![Link { tap: tap.to_owned(), attach: None }],
+        addresses: vec![address.parse().unwrap()],
+        gateway: None,
+        mtu: 1500,
+        mss_clamp: None,
+        mac: None,
+    };
+    let server = |name: &str, endpoint: &str| {
+        let socket: std::net::SocketAddr = endpoint.parse().unwrap();
+        let endpoint = crate::addr::Endpoint { address: socket.ip(), port: socket.port() };
+        Server { name: name.to_owned(), endpoint, weight: 1 }
+    };
+    let mut internet = network("internet", "tapvs0", "203.0.113.2/24");
+    internet.gateway = Some("203.0.113.1".parse().unwrap());
+    let vip = "203.0.113.10".parse().unwrap();
+    Config {
+        router: Router {
+            name: "lvs1".to_owned(),
+            control_socket: "/run/tapvs/lvs1.sock".into(),
+            max_flows: None,
+            forward: Forward::ServersOut,
+            unserved: Unserved::Reset,
+            timeouts: Timeouts::IPVS,
+        },
+        networks: vec![internet, network("servers", "tapvs1", "10.0.0.2/24")],
+        routes: vec![Route {
+            to: "198.51.100.0/24".parse().unwrap(),
+            via: "10.0.0.9".parse().unwrap(),
+            network: 1,
+        }],
+        virtual_ips: vec![VirtualIp { address: vip, network: 0 }],
+        masquerades: vec![Masquerade { from: "10.0.0.0/24".parse().unwrap(), to: vip }],
+        services: vec![Service {
+            name: "web".to_owned(),
+            protocol: crate::addr::Proto::Tcp,
+            address: vip,
+            port: 80,
+            method: Method::Nat,
+            scheduler: Scheduler::WeightedLeastConnection,
+            servers: vec![server("web1", "10.0.0.11:8080"), server("web2", "10.0.0.12:8080")],
+        }],
+    }
+}

@@ -1,0 +1,270 @@
+//! The control thread: waits for signals and for the loop's messages, and never makes the loop wait.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
+
+use log::{error, info, log, warn};
+use mio::{Events, Poll, Token, Waker};
+
+use super::limit::Limits;
+use super::publisher::{Publisher, Reloaded};
+use super::{Message, Notice, Order};
+use crate::links::clock::Clock;
+use crate::links::signals::{Signal, Signals};
+use crate::time::{Duration, Instant};
+
+pub(super) const SIGNALS: Token = Token(0);
+pub(super) const MESSAGES: Token = Token(1);
+
+/// A terminal and a parent process may both ask to stop: that is one wish, not two.
+const ONE_WISH: Duration = Duration::from_secs(1);
+
+/// All that the control thread owns.
+#[derive(Debug)]
+pub(super) struct Thread<N: Notice> {
+    pub(super) publisher: Publisher,
+    pub(super) messages: Receiver<Message<N>>,
+    /// A stop is the sender hanging up: it cannot get lost in a full queue.
+    pub(super) orders: Option<SyncSender<Order>>,
+    pub(super) limits: Limits<N::Cause>,
+    pub(super) stopping_since: Option<Instant>,
+    /// Last, so that the loop is woken when all else is gone, and sees that nobody orders it.
+    pub(super) frame_loop: WakeOnDrop,
+}
+
+/// Whether the thread goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Wait,
+    /// The loop has said its last word.
+    Finished,
+    /// Asked to stop again while stopping.
+    Abort,
+}
+
+impl<N: Notice> Thread<N> {
+    /// Runs until the loop hangs up.
+    ///
+    /// # Errors
+    /// When it cannot wait for signals.
+    pub(super) fn run(
+        mut self,
+        mut poll: Poll,
+        mut signals: Signals,
+        clock: Clock,
+    ) -> io::Result<()> {
+        let mut events = Events::with_capacity(8);
+        loop {
+            match poll.poll(&mut events, None) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+            let now = clock.now();
+            // Both are drained, whichever woke: what comes twice is seen once, and nothing is lost.
+            let next = self.handle_signals(signals.pending(), now);
+            match (next, self.handle_messages(now)) {
+                (Next::Abort, _) => {
+                    error!("asked to stop again: leaving at once");
+                    std::process::exit(1);
+                }
+                (_, Next::Finished) => return Ok(()),
+                _ => {}
+            }
+        }
+    }
+
+    fn handle_signals(&mut self, signals: impl Iterator<Item = Signal>, now: Instant) -> Next {
+        for signal in signals {
+            match signal {
+                Signal::Reload => self.reload(),
+                Signal::Report => self.order(Order::Report),
+                Signal::Stop => match self.stopping_since {
+                    None => {
+                        info!("stopping");
+                        self.stopping_since = Some(now);
+                        self.orders = None;
+                        self.frame_loop.wake();
+                    }
+                    Some(since) if now < since + ONE_WISH => {}
+                    Some(_) => return Next::Abort,
+                },
+            }
+        }
+        Next::Wait
+    }
+
+    fn handle_messages(&mut self, now: Instant) -> Next {
+        loop {
+            match self.messages.try_recv() {
+                Ok(message) => self.handle_message(message, now),
+                Err(TryRecvError::Empty) => return Next::Wait,
+                Err(TryRecvError::Disconnected) => return Next::Finished,
+            }
+        }
+    }
+
+    fn handle_message(&mut self, message: Message<N>, now: Instant) {
+        match message {
+            Message::Applied(generation) => self.publisher.acknowledged(generation),
+            Message::ServiceGone(id) => self.publisher.service_gone(id),
+            Message::ServerGone(id) => self.publisher.server_gone(id),
+            Message::Lost(count) => warn!("{count} events came too fast to be logged"),
+            Message::Notice(notice) => self.log(&notice, now),
+        }
+    }
+
+    fn log(&mut self, notice: &N, now: Instant) {
+        if let Some(cause) = notice.cause() {
+            let (allowed, left_out) = self.limits.allow(cause, now);
+            if left_out > 0 {
+                warn!("{left_out} more like the next one were not logged");
+            }
+            if !allowed {
+                return;
+            }
+        }
+        for line in notice.to_string().lines() {
+            log!(notice.level(), "{line}");
+        }
+    }
+
+    fn reload(&mut self) {
+        let reloaded = self.publisher.reload();
+        let file = self.publisher.file().display();
+        let generation = self.publisher.published().load().generation();
+        match reloaded {
+            Reloaded::Unchanged => {
+                info!("reload: {file} says what is running, generation {generation} stays");
+            }
+            Reloaded::Published(changes) => {
+                let count = changes.len();
+                info!("reload: {file} is now generation {generation}, {count} entries changed");
+                changes.iter().for_each(|change| info!("reload: {change}"));
+                self.frame_loop.wake();
+            }
+            Reloaded::Refused(reasons) => {
+                reasons.iter().for_each(|reason| error!("{reason}"));
+                error!("reload: {file} is refused, generation {generation} stays");
+            }
+        }
+    }
+
+    /// When the queue is full the same is ordered already.
+    fn order(&self, order: Order) {
+        if let Some(orders) = &self.orders {
+            let _ = orders.try_send(order);
+            self.frame_loop.wake();
+        }
+    }
+}
+
+/// Wakes the loop when dropped: it must notice that its control thread is gone.
+#[derive(Debug)]
+pub(super) struct WakeOnDrop(pub(super) Arc<Waker>);
+
+impl WakeOnDrop {
+    fn wake(&self) {
+        if let Err(error) = self.0.wake() {
+            error!("cannot wake the loop: {error}");
+        }
+    }
+}
+
+impl Drop for WakeOnDrop {
+    fn drop(&mut self) {
+        self.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+    use std::path::Path;
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+    use crate::control::tests::config;
+
+    struct Word(&'static str);
+
+    impl fmt::Display for Word {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl Notice for Word {
+        type Cause = &'static str;
+
+        fn cause(&self) -> Option<&'static str> {
+            Some(self.0)
+        }
+
+        fn level(&self) -> log::Level {
+            log::Level::Info
+        }
+    }
+
+    fn thread(poll: &Poll) -> (Thread<Word>, SyncSender<Message<Word>>, Receiver<Order>) {
+        let (sender, messages) = sync_channel(8);
+        let (orders, ordered) = sync_channel(2);
+        let waker = Waker::new(poll.registry(), Token(9)).unwrap();
+        let thread = Thread {
+            publisher: Publisher::new(Path::new("tests/no-such-file.toml"), config()),
+            messages,
+            orders: Some(orders),
+            limits: Limits::default(),
+            stopping_since: None,
+            frame_loop: WakeOnDrop(Arc::new(waker)),
+        };
+        (thread, sender, ordered)
+    }
+
+    #[test]
+    fn stop_hangs_up_and_a_later_stop_aborts() {
+        let poll = Poll::new().unwrap();
+        let (mut thread, _sender, ordered) = thread(&poll);
+        let mut stop = |ms| {
+            let now = Instant::from_millis(ms);
+            thread.handle_signals([Signal::Stop, Signal::Stop].into_iter(), now)
+        };
+        assert_eq!(stop(5000), Next::Wait);
+        assert_eq!(ordered.try_recv(), Err(TryRecvError::Disconnected));
+        assert_eq!(stop(5999), Next::Wait, "a terminal and a parent");
+        assert_eq!(stop(6000), Next::Abort);
+    }
+
+    #[test]
+    fn reports_coalesce_and_never_block() {
+        let poll = Poll::new().unwrap();
+        let (mut thread, _sender, ordered) = thread(&poll);
+        thread.handle_signals([Signal::Report; 100].into_iter(), Instant::ZERO);
+        assert_eq!(ordered.try_iter().collect::<Vec<_>>(), [Order::Report; 2]);
+    }
+
+    #[test]
+    fn a_file_that_is_gone_changes_nothing() {
+        let poll = Poll::new().unwrap();
+        let (mut thread, _sender, ordered) = thread(&poll);
+        assert_eq!(thread.handle_signals([Signal::Reload].into_iter(), Instant::ZERO), Next::Wait);
+        assert_eq!(thread.publisher.published().load().generation(), 1);
+        assert_eq!(ordered.try_recv(), Err(TryRecvError::Empty));
+    }
+
+    #[test]
+    fn it_ends_after_the_loops_last_word() {
+        let poll = Poll::new().unwrap();
+        let (mut thread, sender, _ordered) = thread(&poll);
+        for _ in 0..8 {
+            sender.send(Message::Notice(Word("conflict"))).unwrap();
+        }
+        assert_eq!(thread.handle_messages(Instant::ZERO), Next::Wait);
+        sender.send(Message::Applied(1)).unwrap();
+        drop(sender);
+        assert_eq!(thread.handle_messages(Instant::ZERO), Next::Finished);
+        assert_eq!(thread.limits.allow("conflict", Instant::ZERO), (true, 0), "the ninth");
+        assert_eq!(thread.limits.allow("conflict", Instant::ZERO), (true, 0), "the tenth");
+        assert_eq!(thread.limits.allow("conflict", Instant::ZERO), (false, 0));
+    }
+}

@@ -1,0 +1,292 @@
+//! The loop that introduces the rooms to one another: one thread, one `Poll`, run to completion.
+//!
+//! A turn reads the clock and the table once, gives every ready link one batch, fires what is due and
+//! sleeps until the nearest deadline. It decides nothing itself and allocates nothing per frame.
+
+mod error;
+mod ready;
+mod report;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use log::info;
+use mio::{Events, Poll, Token, Waker};
+
+use self::ready::Ready;
+use self::report::{Note, Report};
+use crate::addr::LinkId;
+use crate::config::Config;
+use crate::control::{Control, Message, Order, Publisher};
+use crate::dataplane::{Dataplane, DropReason, Event, Origin, Verdict};
+use crate::frame::{ETHERNET, Frame};
+use crate::host::Host;
+use crate::links::clock::Clock;
+use crate::links::signals::Signals;
+use crate::links::{self, LinkSpec, Links};
+use crate::table::Table;
+use crate::time::Instant;
+
+pub use self::error::RunError;
+
+/// Frames per link and turn: enough to share the cost of a turn, few enough that timers and the
+/// other links wait well below a millisecond.
+const BATCH: usize = 64;
+/// Unless configured, flows may take a quarter of memory, but there are at most a million.
+const BYTES_PER_FLOW: u64 = 160;
+const MOST_FLOWS: u64 = 1_000_000;
+/// Links use the tokens from 0.
+const WAKE: Token = Token(usize::MAX);
+
+/// Runs the router that `file` configures, until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When the file is wrong, the links cannot be set up or the operating system fails the loop.
+pub fn run(file: &Path) -> Result<(), RunError> {
+    let publisher = Publisher::open(file)?;
+    // From here on a signal does not kill: what is set up is also undone.
+    let signals = Signals::new().map_err(RunError::system("cannot wait for signals"))?;
+    let mut router = Router::start(publisher, signals)?;
+    let worked = router.work().map_err(RunError::system("the loop cannot wait for frames"));
+    let stopped = router.stop();
+    worked.and(stopped)
+}
+
+struct Router {
+    poll: Poll,
+    clock: Clock,
+    links: Links,
+    ready: Ready,
+    frames: Vec<Frame>,
+    egress: [Option<LinkId>; BATCH],
+    table: Arc<Table>,
+    dataplane: Dataplane,
+    host: Host,
+    control: Control<Note>,
+}
+
+impl Router {
+    fn start(publisher: Publisher, signals: Signals) -> Result<Self, RunError> {
+        let clock = Clock::new();
+        let now = clock.now();
+        let poll = Poll::new().map_err(RunError::system("cannot create a poll"))?;
+        let config = publisher.config();
+        let max_flows = max_flows(config);
+        let mut links = Links::open(&link_specs(config))?;
+        links.register(poll.registry())?;
+        let table = publisher.published().load_full();
+        let seed = links::seed();
+        let dataplane = Dataplane::new(&table, seed, max_flows, now);
+        let addresses: Vec<_> =
+            table.networks().iter().flat_map(|network| network.addresses.iter().copied()).collect();
+        let mtu = table.networks().iter().map(|network| network.mtu).max().unwrap_or_default();
+        let host = Host::new(&addresses, mtu, host_seed(seed), now);
+        let ready_line = ready_line(config, &table);
+        let waker = Waker::new(poll.registry(), WAKE).map(Arc::new);
+        let control = waker
+            .and_then(|waker| Control::start(publisher, signals, clock, waker))
+            .map_err(RunError::system("cannot start the control thread"))?;
+        info!("{ready_line}");
+        Ok(Self {
+            poll,
+            clock,
+            ready: Ready::new(links.len()),
+            frames: std::iter::repeat_with(Frame::new).take(BATCH).collect(),
+            egress: [None; BATCH],
+            links,
+            table,
+            dataplane,
+            host,
+            control,
+        })
+    }
+
+    /// Turns until told to stop.
+    fn work(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(64);
+        let mut now = self.clock.now();
+        loop {
+            let timeout = self.timeout(now);
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+            now = self.clock.now();
+            self.follow_table(now);
+            for event in events.iter().filter(|event| event.token() != WAKE) {
+                if let Ok(link) = u16::try_from(event.token().0) {
+                    self.ready.insert(LinkId(link));
+                }
+            }
+            for _ in 0..self.ready.len() {
+                self.serve_link(now);
+                // At once, so that fragments and answers of one batch do not crowd out the next's.
+                self.transmit(now);
+            }
+            self.fire_timers(now);
+            self.transmit(now);
+            self.tell_events();
+            while let Some(order) = self.control.order() {
+                match order {
+                    Order::Report => self.tell_report(),
+                    Order::Stop => return Ok(()),
+                }
+            }
+            self.control.flush();
+        }
+    }
+
+    /// The nearest deadline; no wait at all while there is something to do.
+    fn timeout(&mut self, now: Instant) -> Option<std::time::Duration> {
+        if !self.ready.is_empty() {
+            return Some(std::time::Duration::ZERO);
+        }
+        let deadlines =
+            [self.dataplane.poll_timeout(), self.host.poll_timeout(now), self.links.retry_at()];
+        let nearest = deadlines.into_iter().flatten().min()?;
+        let micros = u64::try_from(nearest.total_micros() - now.total_micros()).unwrap_or(0);
+        Some(std::time::Duration::from_micros(micros))
+    }
+
+    /// Takes over a new table, if there is one. The control thread holds the old one until it is
+    /// told, so nothing is freed here.
+    fn follow_table(&mut self, now: Instant) {
+        let newest = self.control.table();
+        if Arc::ptr_eq(&newest, &self.table) {
+            return;
+        }
+        self.dataplane.handle_table(&self.table, &newest, now);
+        self.table = Arc::clone(&newest);
+        drop(newest);
+        self.control.tell(Message::Applied(self.table.generation()));
+    }
+
+    /// One batch of the link that has waited longest: read, decide, write.
+    fn serve_link(&mut self, now: Instant) {
+        let Some(link) = self.ready.pop() else { return };
+        let read = self.links.read_batch(link, &mut self.frames);
+        if read.more {
+            self.ready.insert(link);
+        }
+        let batch = self.frames.iter_mut().zip(&mut self.egress).take(read.count);
+        for (frame, egress) in batch {
+            *egress = match self.dataplane.handle_frame(&self.table, link, frame, now) {
+                Verdict::Forward(to) => Some(to),
+                Verdict::Reply => Some(link),
+                Verdict::ToHost => {
+                    let packet = frame.bytes().get(ETHERNET..).unwrap_or_default();
+                    if !self.host.handle_packet(packet) {
+                        self.dataplane.count_refused(DropReason::HostQueueFull, 1);
+                    }
+                    None
+                }
+                Verdict::Split | Verdict::Held | Verdict::Consumed(_) | Verdict::Drop(_) => None,
+            };
+        }
+        self.write(read.count);
+    }
+
+    fn fire_timers(&mut self, now: Instant) {
+        let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+        if due(self.dataplane.poll_timeout()) {
+            self.dataplane.handle_timeout(&self.table, now);
+        }
+        if due(self.host.poll_timeout(now)) {
+            self.host.handle_timeout(now);
+        }
+        while let Some(packet) = self.host.poll_transmit() {
+            self.dataplane.send_packet(&self.table, packet, Origin::Host, now);
+        }
+        if due(self.links.retry_at()) {
+            self.links.retry(now, self.poll.registry());
+        }
+    }
+
+    /// Sends what the dataplane itself wants to say: announcements, questions, fragments, held
+    /// frames. Its outbox is bounded, and so is this.
+    fn transmit(&mut self, now: Instant) {
+        loop {
+            let mut count = 0;
+            for (frame, egress) in self.frames.iter_mut().zip(&mut self.egress) {
+                let Some(link) = self.dataplane.poll_transmit(&self.table, frame, now) else {
+                    break;
+                };
+                *egress = Some(link);
+                count += 1;
+            }
+            self.write(count);
+            if count < BATCH {
+                return;
+            }
+        }
+    }
+
+    fn write(&mut self, count: usize) {
+        let refused = self.links.write_batch(&self.egress[..count], &self.frames[..count]);
+        self.dataplane.count_refused(DropReason::WriteRefused, refused);
+    }
+
+    fn tell_events(&mut self) {
+        while let Some(event) = self.dataplane.poll_event() {
+            self.control.tell(match event {
+                Event::ServiceRetired(id) => Message::ServiceGone(id),
+                Event::ServerRetired(id) => Message::ServerGone(id),
+                event => Message::Notice(Note::Event(event)),
+            });
+        }
+    }
+
+    fn tell_report(&mut self) {
+        let ids = (0..=u16::MAX).map(LinkId).take(self.links.len());
+        let link = |id| (self.links.name(id).to_owned(), self.links.counters(id));
+        let report = Report {
+            links: ids.map(link).collect(),
+            dataplane: self.dataplane.report(&self.table),
+            host: self.host.counters(),
+        };
+        self.control.tell(Message::Notice(Note::Report(Box::new(report))));
+    }
+
+    /// The last words; then the links go, and with them the TAPs and bridges.
+    fn stop(mut self) -> Result<(), RunError> {
+        self.tell_report();
+        self.control.finish().map_err(RunError::system("the control thread failed"))
+    }
+}
+
+/// In the order of the table's link ids: over all networks, as in the file.
+fn link_specs(config: &Config) -> Vec<LinkSpec> {
+    let networks = config.networks.iter();
+    let links = networks.flat_map(|network| network.links.iter().map(move |link| (network, link)));
+    links
+        .map(|(network, link)| LinkSpec {
+            tap: link.tap.clone(),
+            mtu: network.mtu,
+            attach: link.attach.clone(),
+        })
+        .collect()
+}
+
+fn max_flows(config: &Config) -> usize {
+    let by_memory = || (links::memory::total() / 4 / BYTES_PER_FLOW).min(MOST_FLOWS);
+    let flows = config.router.max_flows.map_or_else(by_memory, u64::from);
+    usize::try_from(flows).unwrap_or(usize::MAX)
+}
+
+fn host_seed(seed: [u8; 16]) -> u64 {
+    let [.., a, b, c, d, e, f, g, h] = seed;
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+}
+
+fn ready_line(config: &Config, table: &Table) -> String {
+    format!(
+        "tapvs {}: ready, generation {}, {} networks, {} virtual IPs, {} services, {} servers",
+        config.router.name,
+        table.generation(),
+        config.networks.len(),
+        config.virtual_ips.len(),
+        config.services.len(),
+        config.services.iter().map(|service| service.servers.len()).sum::<usize>(),
+    )
+}

@@ -1,0 +1,141 @@
+//! What the loop tells the log: single events, and all counters at once.
+
+use std::fmt;
+use std::mem::{Discriminant, discriminant};
+
+use crate::control::Notice;
+use crate::dataplane::{self, Event};
+use crate::{host, links};
+
+/// Something for the log.
+#[derive(Debug)]
+pub(super) enum Note {
+    /// The dataplane noticed something.
+    Event(Event),
+    /// All counters, asked for by SIGUSR1 or at the end.
+    Report(Box<Report>),
+}
+
+impl Notice for Note {
+    /// The kind of event; a report was asked for and has no limit.
+    type Cause = Discriminant<Event>;
+
+    fn cause(&self) -> Option<Self::Cause> {
+        match self {
+            Self::Event(event) => Some(discriminant(event)),
+            Self::Report(_) => None,
+        }
+    }
+
+    fn level(&self) -> log::Level {
+        match self {
+            Self::Event(event) => event.level(),
+            Self::Report(_) => log::Level::Info,
+        }
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Event(event) => event.fmt(f),
+            Self::Report(report) => report.fmt(f),
+        }
+    }
+}
+
+/// The counters of every room at one moment; owned, so that the loop need not format them.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) links: Vec<(String, links::Counters)>,
+    pub(super) dataplane: dataplane::Report,
+    pub(super) host: host::Counters,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, counters) in &self.links {
+            writeln!(f, "link {name}: {counters}")?;
+        }
+        writeln!(f, "host: {}", self.host)?;
+        self.dataplane.fmt(f)?;
+        self.balance().fmt(f)
+    }
+}
+
+impl Report {
+    fn balance(&self) -> Balance {
+        let counters = &self.dataplane.counters;
+        Balance {
+            received: self.links.iter().map(|(_, link)| link.frames_in).sum(),
+            originated: counters.originated,
+            sent: self.links.iter().map(|(_, link)| link.frames_out).sum(),
+            to_host: counters.to_host,
+            split: counters.split,
+            consumed: counters.consumed,
+            dropped: counters.all_drops(),
+            held: self.dataplane.waiting,
+        }
+    }
+}
+
+/// Where every frame went. In and out are counted by the links, all else by the dataplane, so the
+/// two keep an eye on each other.
+#[derive(Clone, Copy, Debug)]
+struct Balance {
+    received: u64,
+    originated: u64,
+    sent: u64,
+    to_host: u64,
+    /// Cut into fragments, which are originated.
+    split: u64,
+    consumed: u64,
+    dropped: u64,
+    held: u64,
+}
+
+impl fmt::Display for Balance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { received, originated, sent, to_host, split, consumed, dropped, held } = self;
+        write!(
+            f,
+            "balance: {received} in + {originated} originated = {sent} out + {to_host} to host + \
+             {split} split + {consumed} consumed + {dropped} dropped + {held} held: "
+        )?;
+        let known = received + originated;
+        let gone = sent + to_host + split + consumed + dropped + held;
+        match known.abs_diff(gone) {
+            0 => f.write_str("every frame is accounted for"),
+            frames if known > gone => write!(f, "{frames} frames are missing"),
+            frames => write!(f, "{frames} frames too many"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_balance_says_whether_it_balances() {
+        let mut balance = Balance {
+            received: 10,
+            originated: 2,
+            sent: 5,
+            to_host: 1,
+            split: 1,
+            consumed: 2,
+            dropped: 2,
+            held: 1,
+        };
+        assert_eq!(
+            balance.to_string(),
+            "balance: 10 in + 2 originated = 5 out + 1 to host + 1 split + 2 consumed + \
+             2 dropped + 1 held: every frame is accounted for"
+        );
+        balance.received = 13;
+        assert!(balance.to_string().ends_with(": 3 frames are missing"));
+        balance.sent = 15;
+        assert!(balance.to_string().ends_with(": 7 frames too many"));
+    }
+}

@@ -1,0 +1,150 @@
+//! The command line as a user meets it: what is printed where, and the exit codes.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const GOOD: &str = r#"
+[router]
+name = "lvs1"
+
+[[network]]
+name = "internet"
+links = ["tapvs0"]
+addresses = ["203.0.113.2/24"]
+gateway = "203.0.113.1"
+
+[[network]]
+name = "servers"
+links = ["tapvs1"]
+addresses = ["10.0.0.2/24"]
+
+[[virtual_ip]]
+address = "203.0.113.10"
+network = "internet"
+
+[[service]]
+name = "web"
+protocol = "tcp"
+address = "203.0.113.10"
+port = 80
+method = "nat"
+scheduler = "wlc"
+
+[[service.server]]
+name = "web1"
+address = "10.0.0.11"
+port = 8080
+weight = 3
+
+[[service.server]]
+address = "10.0.0.12"
+port = 8080
+"#;
+
+#[test]
+fn check_prints_what_a_valid_file_means() {
+    let file = file("good.toml", GOOD);
+    let output = tapvs(&["check", path(&file)]);
+    let expected = format!(
+        "{}: valid\n{}",
+        path(&file),
+        "\
+router lvs1: a quarter of memory for flows, at most 1000000; forward servers-out, unserved reset
+
+NETWORK   LINKS   ADDRESSES       GATEWAY      MTU
+internet  tapvs0  203.0.113.2/24  203.0.113.1  1500
+servers   tapvs1  10.0.0.2/24     -            1500
+
+VIRTUAL IP    NETWORK
+203.0.113.10  internet
+
+SERVICE           ADDRESS              METHOD  SCHEDULER  WEIGHT
+web               tcp 203.0.113.10:80  nat     wlc
+  web1            10.0.0.11:8080                          3
+  10.0.0.12:8080  10.0.0.12:8080                          1
+"
+    );
+    assert_eq!(text(&output.stdout), expected);
+    assert_eq!(text(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn every_mistake_is_listed_with_its_place() {
+    let wrong = GOOD.replace("port = 80\n", "prot = 80\n").replace("10.0.0.11", "10.0.0.300");
+    let file = file("wrong.toml", &wrong);
+    for command in ["check", "run"] {
+        let output = tapvs(&[command, path(&file)]);
+        let stderr = text(&output.stderr);
+        let line_of = |part: &str| wrong.lines().position(|line| line.contains(part)).unwrap() + 1;
+        for part in ["prot = 80", "10.0.0.300"] {
+            let place = format!("{}:{}:", path(&file), line_of(part));
+            assert!(stderr.lines().any(|line| line.starts_with(&place)), "{place}\n{stderr}");
+        }
+        assert_eq!(text(&output.stdout), "");
+        assert_eq!(output.status.code(), Some(64), "{command}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    for command in ["check", "run"] {
+        let output = tapvs(&[command, "no/such/file.toml"]);
+        let stderr = text(&output.stderr);
+        assert!(
+            stderr.starts_with("no/such/file.toml: cannot read the configuration:"),
+            "{stderr}"
+        );
+        assert_eq!(output.status.code(), Some(64), "{command}");
+    }
+    let binary = file("binary.toml", "");
+    std::fs::write(&binary, b"[router]\nname = \"\xff\"\n").unwrap();
+    let output = tapvs(&["check", path(&binary)]);
+    assert!(text(&output.stderr).contains("not UTF-8 at byte 17"), "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(64));
+}
+
+#[test]
+fn bad_usage_is_64_and_help_is_not() {
+    for arguments in
+        [&["frobnicate"][..], &[], &["run"], &["check", "a", "b"], &["-q", "-v", "check", "a"]]
+    {
+        let output = tapvs(arguments);
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}");
+        assert!(text(&output.stderr).contains("Usage: tapvs"), "{arguments:?}");
+    }
+    for arguments in [&["--help"][..], &["run", "--help"]] {
+        let output = tapvs(arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert!(text(&output.stdout).contains("Usage: tapvs"), "{arguments:?}");
+    }
+}
+
+#[test]
+fn the_version_is_the_packages() {
+    let output = tapvs(&["--version"]);
+    assert_eq!(text(&output.stdout), format!("tapvs {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(output.status.code(), Some(0));
+}
+
+fn tapvs(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tapvs"));
+    command.args(arguments).env_remove("RUST_LOG").output().unwrap()
+}
+
+/// A file of this test run, in cargo's directory for them.
+fn file(name: &str, content: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, content).unwrap();
+    path
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
