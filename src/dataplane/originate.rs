@@ -4,11 +4,11 @@ use std::net::Ipv4Addr;
 
 use super::flow::{Direction, FlowRef};
 use super::{Dataplane, is_host};
-use crate::config::Unserved;
 use crate::frame::{
     Ethernet, Frame, IP, IcmpError, Ipv4, Transport, icmp_error, tcp_reset, translate,
 };
 use crate::table::Table;
+use crate::table::Unserved;
 use crate::time::Instant;
 
 impl Dataplane {
