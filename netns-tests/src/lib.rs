@@ -1,3 +1,27 @@
-//! Kernel tests of tapvs: real network stacks in namespaces.
+//! Kernel tests of tapvs: real network stacks in namespaces, the real binary between them.
+//!
+//! Owns what the test targets share: their `main` ([`harness`]), the network around a router
+//! ([`Rig`]), the router as a process ([`Router`]), and small servers and clients. Nothing here
+//! needs anything but Rust; everything is gone when the process is, however it ends.
 
+mod binary;
 pub mod checks;
+mod config;
+mod failure;
+pub mod harness;
+pub mod raw;
+mod rig;
+mod router;
+mod scratch;
+pub mod tcp;
+pub mod udp;
+
+pub use binary::tapvs;
+pub use config::{Service, config};
+pub use failure::{Context, Failure, Outcome};
+pub use rig::{
+    BRIDGE, CLIENT, CLIENT_TAP, GATEWAY, ROUTER_INSIDE, ROUTER_OUTSIDE, Rig, SERVER_NIC,
+    SERVERS_TAP, VIP, eventually, server_address,
+};
+pub use router::{LinkFigures, Report, Router};
+pub use scratch::Scratch;

@@ -27,6 +27,7 @@ impl Dataplane {
         let told = self.learn(network, &arp, now);
         match arp.operation {
             Operation::Request if is_ours(table, network, arp.target) => {
+                self.meet(table, network, &arp, now);
                 answer(network, &arp, frame);
                 Ok(Verdict::Reply)
             }
@@ -35,6 +36,22 @@ impl Dataplane {
             }
             Operation::Request if !arp.is_announcement() => Err(DropReason::ArpOtherTarget),
             Operation::Request | Operation::Reply => Err(DropReason::ArpUnsolicited),
+        }
+    }
+
+    /// Whoever asks for the router will be answered through it soon: it is asked back at once, so
+    /// that a burst of first answers does not have to wait. A bucket keeps a storm of forged
+    /// questions from filling the cache.
+    fn meet(&mut self, table: &Table, network: &Network, arp: &Arp, now: Instant) {
+        let stranger =
+            network.contains(arp.sender) && self.neighbours.find(network.id, arp.sender).is_none();
+        if !stranger || !self.acquaintances.take(now) {
+            return;
+        }
+        if let Some(id) = self.neighbours.find_or_add(network.id, arp.sender, now)
+            && self.neighbours.ask_now(id, now)
+        {
+            self.ask(table, id, Some(arp.sender_mac), now);
         }
     }
 

@@ -64,6 +64,10 @@ impl Dataplane {
             }
             Transport::Tcp(_) | Transport::Udp(_) | Transport::Icmp(_) | Transport::Other => {}
         }
+        let router = network.own_address().unwrap_or(headers.destination);
+        self.check_ttl(packet, router, frame)?;
+        let neighbour = self.neighbour(hop, now)?;
+        self.check_way(packet, neighbour, router, frame)?;
         self.make_room(now)?;
         let mut reply = original.reversed();
         if let Some(address) = seen_as {

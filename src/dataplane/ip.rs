@@ -195,6 +195,8 @@ impl Dataplane {
         flow.bytes[direction as usize] += bytes;
         let before = (flow.state, flow.assured);
         if let Transport::Tcp(segment) = headers.transport {
+            let data = headers.total_len > headers.header_len + segment.header_len;
+            flow.note_reset(direction, &segment, data);
             let view = if direction == Direction::Original { View::Input } else { View::Output };
             flow.state = flow.state.next(view, TcpEvent::of(&segment));
             flow.note_handshake(direction, &segment);

@@ -62,6 +62,8 @@ const QUESTIONS: u32 = 64;
 const MAPPINGS: usize = 65_536;
 /// ICMP errors and resets: a second, and at once.
 const ANSWER_RATE: (u64, u64) = (1_000, 200);
+/// Strangers asked back when they ask for the router: a second, and at once.
+const MEETING_RATE: (u64, u64) = (100, 256);
 
 /// Who asks [`Dataplane::send_packet`] to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +87,7 @@ pub struct Dataplane {
     events: Events,
     retiring: Retiring,
     answers: TokenBucket,
+    acquaintances: TokenBucket,
     /// Last time a table-full event was raised.
     table_full_told: Option<Instant>,
     port_seed: u32,
@@ -108,6 +111,7 @@ impl Dataplane {
             events: Events::new(),
             retiring: Retiring::default(),
             answers: TokenBucket::new(ANSWER_RATE.0, ANSWER_RATE.1, now),
+            acquaintances: TokenBucket::new(MEETING_RATE.0, MEETING_RATE.1, now),
             table_full_told: None,
             port_seed: u32::from_le_bytes([seed[0], seed[5], seed[10], seed[15]]),
             identification: u16::from_le_bytes([seed[3], seed[7]]),

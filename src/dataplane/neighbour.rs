@@ -78,6 +78,8 @@ pub(super) struct Neighbour {
     pub(super) held: [Option<u16>; HOLD],
     /// When it was last asked.
     asked: Option<Instant>,
+    /// When its timer is due; the wheel may wake it earlier.
+    due: Instant,
     tries: u8,
     used: bool,
     /// Somebody else claims the address: everybody is asked, not only the MAC that is known.
@@ -212,7 +214,7 @@ impl Neighbours {
         if neighbour.state == Reachability::Failed && penalty_over {
             neighbour.state = Reachability::Incomplete;
             neighbour.tries = 0;
-            self.wheel.schedule(id, now);
+            self.wake(id, now);
         }
     }
 
@@ -224,7 +226,7 @@ impl Neighbours {
         }
         neighbour.tries = 1;
         neighbour.asked = Some(now);
-        self.wheel.schedule(id, now + INTERVAL);
+        self.wake(id, now + INTERVAL);
         true
     }
 
@@ -253,7 +255,7 @@ impl Neighbours {
         neighbour.state = Reachability::Reachable;
         neighbour.tries = 0;
         neighbour.doubted = false;
-        self.wheel.schedule(id, now + FRESH);
+        self.wake(id, now + FRESH);
         Answer::Resolved { id, moved }
     }
 
@@ -262,6 +264,10 @@ impl Neighbours {
         loop {
             let id = self.wheel.pop(now)?;
             let neighbour = &mut self.entries[id as usize];
+            if now < neighbour.due {
+                self.wheel.schedule(id, neighbour.due);
+                continue;
+            }
             match neighbour.state {
                 Reachability::Reachable if neighbour.used || neighbour.pinned => {
                     neighbour.used = false;
@@ -281,7 +287,7 @@ impl Neighbours {
                 Reachability::Incomplete => {
                     neighbour.state = Reachability::Failed;
                     neighbour.tries = 0;
-                    self.wheel.schedule(id, now + PENALTY);
+                    self.wake(id, now + PENALTY);
                     return Some(Due::Failed(id));
                 }
                 Reachability::Failed if neighbour.pinned => {
@@ -302,7 +308,7 @@ impl Neighbours {
     pub(super) fn postpone(&mut self, id: u32, now: Instant) {
         let neighbour = self.get_mut(id);
         neighbour.tries = neighbour.tries.saturating_sub(1);
-        self.wheel.schedule(id, now + TICK);
+        self.wake(id, now + TICK);
     }
 
     /// All neighbours.
@@ -316,8 +322,13 @@ impl Neighbours {
         neighbour.asked = Some(now);
         let known = neighbour.state == Reachability::Probing && !neighbour.doubted;
         let to = known.then_some(neighbour.mac);
-        self.wheel.schedule(id, now + INTERVAL);
+        self.wake(id, now + INTERVAL);
         Due::Ask(id, to)
+    }
+
+    fn wake(&mut self, id: u32, at: Instant) {
+        self.get_mut(id).due = at;
+        self.wheel.schedule(id, at);
     }
 
     /// Somebody claims another MAC for it: ask everybody, at most once a second. Until the answer
@@ -333,7 +344,7 @@ impl Neighbours {
         };
         neighbour.doubted = true;
         neighbour.tries = 0;
-        self.wheel.schedule(id, now);
+        self.wake(id, now);
     }
 
     fn add(
@@ -352,6 +363,7 @@ impl Neighbours {
             failed_before: false,
             held: [None; HOLD],
             asked: None,
+            due: now,
             tries: 0,
             used: false,
             doubted: false,
@@ -371,7 +383,7 @@ impl Neighbours {
             None => return None,
         };
         self.index.insert(self.hash(network, address), id);
-        self.wheel.schedule(id, now);
+        self.wake(id, now);
         Some(id)
     }
 

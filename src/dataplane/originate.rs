@@ -4,11 +4,11 @@ use std::net::Ipv4Addr;
 
 use super::flow::{Direction, FlowRef};
 use super::{Dataplane, is_host};
-use crate::config::Unserved;
 use crate::frame::{
     Ethernet, Frame, IP, IcmpError, Ipv4, Transport, icmp_error, tcp_reset, translate,
 };
 use crate::table::Table;
+use crate::table::Unserved;
 use crate::time::Instant;
 
 impl Dataplane {
@@ -40,6 +40,10 @@ impl Dataplane {
 
     /// Answers a packet to a virtual IP that no service or flow wants, as configured.
     pub(super) fn refuse(&mut self, table: &Table, frame: &Frame, headers: &Ipv4, now: Instant) {
+        // What was damaged on its way was perhaps never meant for here.
+        if !headers.is_transport_intact(frame.bytes()) {
+            return;
+        }
         match (table.unserved(), headers.transport) {
             (Unserved::Reset, Transport::Tcp(segment)) => {
                 if segment.rst || !self.may_answer(now) {

@@ -42,13 +42,18 @@ impl Dataplane {
             self.refuse(table, frame, headers, now);
             return Err(DropReason::NoFlow);
         }
+        self.check_ttl(packet, original.destination, frame)?;
         let figures = &self.figures;
         let Some(server) = self.cursors.choose(service, |id| figures.server(id).load) else {
             let error = IcmpError::PortUnreachable;
             self.report_error(table, error, original.destination, frame, headers, now);
             return Err(DropReason::NoServer);
         };
-        let id = self.open(packet, original, service, server)?;
+        // A packet that goes nowhere must not take another flow's place.
+        let hop = table.next_hop(server.address).ok_or(DropReason::NoRoute)?;
+        let neighbour = self.neighbour(hop, now)?;
+        self.check_way(packet, neighbour, original.destination, frame)?;
+        let id = self.open(packet, original, (service, server), hop.network)?;
         let verdict = self.flow_packet(packet, id, Direction::Original, frame);
         if verdict.is_err() {
             // Nothing stays of a flow whose first packet went nowhere.
@@ -66,13 +71,12 @@ impl Dataplane {
         &mut self,
         packet: &Packet<'_>,
         original: Tuple,
-        service: &Service,
-        server: &Server,
+        (service, server): (&Service, &Server),
+        server_network: NetworkId,
     ) -> Result<u32, DropReason> {
         let table = packet.table;
-        let hop = table.next_hop(server.address).ok_or(DropReason::NoRoute)?;
         // A server that called would be answered by its neighbour directly, in the wrong words.
-        let hairpin = hop.network == packet.network.id
+        let hairpin = server_network == packet.network.id
             && packet.network.joins(original.source, server.address);
         let caller = if hairpin {
             let address = table.hairpin_address(packet.network, server.address);
@@ -89,7 +93,7 @@ impl Dataplane {
         };
         let reply = self.free_reply(answer).ok_or(DropReason::PortsExhausted)?;
         self.make_room(packet.now)?;
-        let networks: [NetworkId; 2] = [packet.network.id, hop.network];
+        let networks: [NetworkId; 2] = [packet.network.id, server_network];
         let state = State::initial(original.protocol);
         let owner = Some((service.id, server.id));
         let flow = Flow::new(original, reply, state, owner, networks, table.generation());
@@ -165,6 +169,24 @@ impl Flow {
                 self.assured = (1..=FIRST_WINDOW).contains(&ahead);
             }
             Direction::Original | Direction::Reply => {}
+        }
+    }
+}
+
+impl Flow {
+    /// Remembers who reset the flow, and takes it back when that side sends data after all: the
+    /// reset was forged (RFC 5961), for who has reset a connection says nothing more on it. Until
+    /// then the reset has only shortened the flow's life (RFC 7857 section 2.2).
+    pub(super) fn note_reset(&mut self, direction: Direction, segment: &Tcp, has_data: bool) {
+        if segment.rst {
+            if self.state == State::Established {
+                self.reset_by = Some(direction);
+            }
+        } else if segment.syn || segment.fin {
+            self.reset_by = None;
+        } else if has_data && self.state == State::Close && self.reset_by == Some(direction) {
+            self.state = State::Established;
+            self.reset_by = None;
         }
     }
 }

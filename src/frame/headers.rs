@@ -87,6 +87,28 @@ impl Ipv4 {
         IP + self.header_len
     }
 
+    /// Whether the TCP or UDP checksum of this whole packet is right, or there is none. Reads all
+    /// of the packet: for what the router answers itself, not for what it forwards.
+    pub fn is_transport_intact(&self, frame: &[u8]) -> bool {
+        let segment = frame.get(self.transport_at()..IP + self.total_len).unwrap_or_default();
+        let (protocol, segment) = match self.transport {
+            Transport::Tcp(_) => (TCP, segment),
+            Transport::Udp(_) => {
+                let length =
+                    segment.get(4..6).map_or(0, |l| usize::from(l[0]) << 8 | usize::from(l[1]));
+                (UDP, segment.get(..length).unwrap_or_default())
+            }
+            Transport::Icmp(_) | Transport::Other => return true,
+        };
+        protocol == UDP && segment.get(6..8) == Some(&[0, 0])
+            || checksum::is_segment_valid(
+                self.source.octets(),
+                self.destination.octets(),
+                protocol,
+                segment,
+            )
+    }
+
     /// Any fragment, the first included.
     pub const fn is_fragment(&self) -> bool {
         self.later_fragment || self.more_fragments

@@ -101,6 +101,8 @@ pub(super) struct Flow {
     pub(super) state: State,
     class: Class,
     pub(super) assured: bool,
+    /// Who reset it while it was established.
+    pub(super) reset_by: Option<Direction>,
     /// Its client's port is a mapping of the masquerade.
     pub(super) masqueraded: bool,
     pub(super) server_syn_seen: bool,
@@ -137,6 +139,7 @@ impl Flow {
             state,
             class: Class::Protected,
             assured: false,
+            reset_by: None,
             masqueraded: false,
             server_syn_seen: false,
         }

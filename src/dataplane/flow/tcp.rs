@@ -1,8 +1,8 @@
 //! The TCP state of a flow as Linux IPVS sees it (`ip_vs_proto_tcp.c`): one event per segment, one
 //! table per point of view.
 
-use crate::config::Timeouts;
 use crate::frame::Tcp;
+use crate::table::Timeouts;
 use crate::time::Duration;
 
 /// The state of a flow; UDP flows and ICMP queries have one of their own each.

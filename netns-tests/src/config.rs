@@ -1,0 +1,108 @@
+//! Configurations as text, the way an operator writes them.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::rig::{
+    CLIENT_TAP, GATEWAY, ROUTER_INSIDE, ROUTER_OUTSIDE, SERVERS_TAP, VIP, server_address,
+};
+
+/// One `[[service]]` at the virtual IP.
+#[derive(Clone, Debug)]
+pub struct Service {
+    protocol: &'static str,
+    port: u16,
+    scheduler: &'static str,
+    /// Number of the server's namespace from 0, port, weight.
+    servers: Vec<(usize, u16, u16)>,
+}
+
+impl Service {
+    /// Round robin over TCP, without servers.
+    pub fn tcp(port: u16) -> Self {
+        Self { protocol: "tcp", port, scheduler: "rr", servers: Vec::new() }
+    }
+
+    /// Round robin over UDP, without servers.
+    pub fn udp(port: u16) -> Self {
+        Self { protocol: "udp", ..Self::tcp(port) }
+    }
+
+    /// With another scheduler.
+    #[must_use]
+    pub fn scheduler(mut self, scheduler: &'static str) -> Self {
+        self.scheduler = scheduler;
+        self
+    }
+
+    /// With one more server: the namespace with that number, from 0.
+    #[must_use]
+    pub fn server(mut self, number: usize, port: u16, weight: u16) -> Self {
+        self.servers.push((number, port, weight));
+        self
+    }
+
+    /// With the three servers of the rig, alike.
+    #[must_use]
+    pub fn three(self, port: u16) -> Self {
+        (0..3).fold(self, |service, number| service.server(number, port, 1))
+    }
+}
+
+/// A whole file. `folder` is for the control socket.
+pub fn config(folder: &Path, services: &[Service]) -> String {
+    let mut text = format!(
+        r#"[router]
+name = "lvs1"
+control_socket = "{}/lvs1.sock"
+max_flows = 200_000
+forward = "servers-out"
+unserved = "reset"
+
+[[network]]
+name = "internet"
+links = ["{CLIENT_TAP}"]
+addresses = ["{ROUTER_OUTSIDE}/24"]
+
+[[network]]
+name = "servers"
+links = ["{SERVERS_TAP}"]
+addresses = ["{ROUTER_INSIDE}/24"]
+
+[[virtual_ip]]
+address = "{VIP}"
+network = "internet"
+
+[[virtual_ip]]
+address = "{GATEWAY}"
+network = "servers"
+"#,
+        folder.display()
+    );
+    for Service { protocol, port, scheduler, servers } in services {
+        let _infallible = write!(
+            text,
+            r#"
+[[service]]
+protocol = "{protocol}"
+address = "{VIP}"
+port = {port}
+method = "nat"
+scheduler = "{scheduler}"
+"#
+        );
+        for (number, port, weight) in servers {
+            let address = server_address(*number);
+            let _infallible = write!(
+                text,
+                r#"
+[[service.server]]
+address = "{address}"
+port = {port}
+weight = {weight}
+"#
+            );
+        }
+    }
+    text
+}

@@ -1,0 +1,94 @@
+//! The `main` of every target: privileges first, then trials one after another, each with a limit.
+
+use std::fmt;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use tapvs::links::namespace::become_root;
+
+use crate::{Outcome, Rig, Scratch, Service, binary};
+
+const EXIT_PRIVILEGES: u8 = 77;
+/// A trial that takes longer hangs.
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// Runs `trials` as the command line asks.
+pub fn main(trials: Vec<Trial>) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    if !arguments.list {
+        if let Err(failure) = binary::provide() {
+            say(failure);
+            return ExitCode::FAILURE;
+        }
+        // Before the first thread: the kernel moves single-threaded processes only.
+        if let Err(missing) = become_root() {
+            say(format_args!("these tests need network namespaces and TAP devices:\n{missing}"));
+            return ExitCode::from(EXIT_PRIVILEGES);
+        }
+        Scratch::sweep();
+    }
+    // Trials measure time and load every core; and a child dies with the thread that started it.
+    arguments.test_threads.get_or_insert(1);
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// A trial that sees to everything itself.
+pub fn trial(name: &'static str, run: fn() -> Outcome) -> Trial {
+    Trial::test(name, move || {
+        let _watched = Watchdog::start(name);
+        run().map_err(Failed::from)
+    })
+}
+
+/// A check of one room as a trial.
+pub fn check(name: &'static str, check: fn() -> Result<(), String>) -> Trial {
+    Trial::test(format!("links::{name}"), move || {
+        let _watched = Watchdog::start(name);
+        check().map_err(Failed::from)
+    })
+}
+
+/// A trial on a fresh [`Rig`] with these services. Afterwards the router is stopped, and its last
+/// report must account for every frame. A failure comes with the router's log.
+pub fn rig_trial(
+    name: &'static str,
+    services: fn() -> Vec<Service>,
+    run: fn(&mut Rig) -> Outcome,
+) -> Trial {
+    Trial::test(name, move || {
+        let _watched = Watchdog::start(name);
+        let mut rig = Rig::new(&services())?;
+        run(&mut rig).and_then(|()| rig.router.stop().map(drop)).map_err(|failure| {
+            let log = rig.router.log();
+            Failed::from(format!("{failure}\n--- the router's log ---\n{}", log.join("\n")))
+        })
+    })
+}
+
+/// A line for whoever watches.
+pub fn say(line: impl fmt::Display) {
+    // That nobody reads it is no reason to stop.
+    drop(writeln!(std::io::stderr(), "{line}"));
+}
+
+/// Ends the process, and with it every child and namespace, when a trial hangs.
+struct Watchdog {
+    _done: Sender<()>,
+}
+
+impl Watchdog {
+    fn start(name: &'static str) -> Self {
+        let (done, wait) = mpsc::channel();
+        thread::spawn(move || {
+            if wait.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
+                say(format_args!("{name} has not ended after {} s", LIMIT.as_secs()));
+                std::process::exit(1);
+            }
+        });
+        Self { _done: done }
+    }
+}

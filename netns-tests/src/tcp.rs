@@ -1,0 +1,159 @@
+//! TCP servers that say who they are and whom they see, then echo; and clients that check it.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tapvs::links::Namespace;
+
+use crate::{Context as _, Failure, Outcome, ensure};
+
+/// No answer within this is none.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// An echo server; gone with all its connections when dropped.
+#[derive(Debug)]
+pub struct EchoServer {
+    listener: Arc<TcpListener>,
+    streams: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl EchoServer {
+    /// Listens at `address` in `namespace`. A client is sent one line with `name` and the client's
+    /// address as the server sees it, then everything it sends.
+    pub fn start(namespace: &Namespace, address: (Ipv4Addr, u16), name: &str) -> Outcome<Self> {
+        let listener = namespace
+            .run(|| TcpListener::bind(address))
+            .context(format_args!("cannot listen at {address:?}"))?;
+        let server = Self { listener: Arc::new(listener), streams: Arc::default() };
+        thread::spawn({
+            let (listener, streams) = (Arc::clone(&server.listener), Arc::clone(&server.streams));
+            let name = name.to_owned();
+            move || {
+                while let Ok((stream, peer)) = listener.accept() {
+                    if let Ok(kept) = stream.try_clone() {
+                        streams.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
+                    }
+                    let hello = format!("{name} {peer}\n");
+                    // A client that breaks off is the client's affair.
+                    thread::spawn(move || drop(echo(stream, &hello)));
+                }
+            }
+        });
+        Ok(server)
+    }
+}
+
+impl Drop for EchoServer {
+    fn drop(&mut self) {
+        // Wakes the accepting thread, which then ends. It fails when the listener is gone already.
+        let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
+        for stream in self.streams.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            drop(stream.shutdown(Shutdown::Both));
+        }
+    }
+}
+
+fn echo(mut stream: TcpStream, hello: &str) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    stream.write_all(hello.as_bytes())?;
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match stream.read(&mut buffer)? {
+            0 => return stream.shutdown(Shutdown::Write),
+            length => stream.write_all(&buffer[..length])?,
+        }
+    }
+}
+
+/// A connection to an [`EchoServer`].
+#[derive(Debug)]
+pub struct Client {
+    /// The connection itself.
+    pub stream: TcpStream,
+    /// Who answered.
+    pub server: String,
+    /// What the server takes the client for.
+    pub seen_as: SocketAddr,
+    /// How long the three-way handshake took.
+    pub took: Duration,
+}
+
+impl Client {
+    /// Connects from `namespace` and reads the server's greeting.
+    pub fn connect(namespace: &Namespace, to: (Ipv4Addr, u16)) -> Outcome<Self> {
+        let start = Instant::now();
+        let mut stream = connect(namespace, to, PATIENCE).context("cannot connect")?;
+        let took = start.elapsed();
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while byte != *b"\n" {
+            stream.read_exact(&mut byte).context("no greeting from the server")?;
+            line.push(byte[0]);
+        }
+        let line = String::from_utf8_lossy(&line).into_owned();
+        let (server, seen_as) = line
+            .trim_end()
+            .split_once(' ')
+            .ok_or_else(|| Failure::new(format!("`{line}` is no greeting")))?;
+        let (server, seen_as) = (server.to_owned(), seen_as.parse()?);
+        Ok(Self { stream, server, seen_as, took })
+    }
+
+    /// Sends `message` and expects the same back.
+    pub fn echo(&mut self, message: &[u8]) -> Outcome {
+        self.stream.write_all(message).context("cannot send")?;
+        let mut answer = vec![0; message.len()];
+        self.stream.read_exact(&mut answer).context("no echo")?;
+        ensure!(answer == message, "the echo differs from the {} bytes sent", message.len());
+        Ok(())
+    }
+
+    /// Ends it in order: our FIN, then the server's.
+    pub fn close(mut self) -> Outcome {
+        self.stream.shutdown(Shutdown::Write)?;
+        let rest = self.stream.read(&mut [0; 16]).context("no end of the stream")?;
+        ensure!(rest == 0, "{rest} bytes came that nobody sent");
+        Ok(())
+    }
+}
+
+/// A plain connection from `namespace`, with time-outs set.
+pub fn connect(
+    namespace: &Namespace,
+    (address, port): (Ipv4Addr, u16),
+    limit: Duration,
+) -> io::Result<TcpStream> {
+    let to = SocketAddrV4::new(address, port).into();
+    let stream = namespace.run(|| TcpStream::connect_timeout(&to, limit))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Bytes that look like noise and are the same every time (xorshift64).
+pub fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed | 1;
+    let words = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.flatten().take(length).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn noise_repeats_itself_by_seed_only() {
+        assert_eq!(noise(1_001, 7), noise(1_001, 7));
+        assert_ne!(noise(1_000, 7), noise(1_000, 9));
+        assert_eq!(noise(1_001, 7).len(), 1_001);
+    }
+}

@@ -1,0 +1,30 @@
+//! tapvs between real kernel stacks; needs Rust and nothing else.
+
+mod addresses;
+mod faults;
+mod nat;
+mod process;
+mod reload;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Trial;
+use netns_tests::checks;
+use netns_tests::harness;
+
+fn main() -> ExitCode {
+    let rooms = [
+        links(),
+        nat::trials(),
+        addresses::trials(),
+        faults::trials(),
+        reload::trials(),
+        process::trials(),
+    ];
+    harness::main(rooms.into_iter().flatten().collect())
+}
+
+/// The links room alone, without a router.
+fn links() -> Vec<Trial> {
+    checks::links::ALL.iter().map(|(name, check)| harness::check(name, *check)).collect()
+}

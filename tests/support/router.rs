@@ -1,0 +1,255 @@
+//! A router in memory: table, dataplane, virtual time. Checks the bookkeeping after every step.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use tapvs::addr::LinkId;
+use tapvs::config::Config;
+use tapvs::dataplane::{Consumed, Dataplane, Event, FlowInfo, State, Verdict};
+use tapvs::frame::Frame;
+use tapvs::table::{Ids, Table};
+use tapvs::time::{Duration, Instant};
+
+use super::network::{IN, OUT, ROUTER_IN, ROUTER_OUT, owner};
+use super::packet::{is_at, line};
+
+/// What one frame led to.
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub verdict: Verdict,
+    /// Every frame that left: the one handed in first, if it did.
+    pub out: Vec<(LinkId, Vec<u8>)>,
+    /// The frame for the router's own IP stack.
+    pub host: Option<Vec<u8>>,
+}
+
+impl Step {
+    /// Verdict and frames as text, a line each.
+    pub fn text(&self) -> String {
+        let frames =
+            self.out.iter().map(|(link, frame)| format!("\n{}: {}", name(*link), line(frame)));
+        let host = self.host.iter().map(|frame| format!("\nhost: {}", line(frame)));
+        verdict_name(self.verdict) + &frames.chain(host).collect::<String>()
+    }
+
+    /// The only frame that left.
+    pub fn only(&self) -> &[u8] {
+        assert_eq!(self.out.len(), 1, "{}", self.text());
+        &self.out[0].1
+    }
+}
+
+pub fn name(link: LinkId) -> &'static str {
+    match link {
+        OUT => "out",
+        IN => "in",
+        _ => "?",
+    }
+}
+
+pub fn verdict_name(verdict: Verdict) -> String {
+    match verdict {
+        Verdict::Forward(link) => format!("forward {}", name(link)),
+        Verdict::Reply => "reply".into(),
+        Verdict::ToHost => "to host".into(),
+        Verdict::Split => "split".into(),
+        Verdict::Held => "held".into(),
+        Verdict::Consumed(Consumed::Neighbour) => "consumed neighbour".into(),
+        Verdict::Drop(reason) => format!("drop {reason}"),
+    }
+}
+
+#[derive(Debug)]
+pub struct Router {
+    pub config: Config,
+    pub table: Table,
+    pub dataplane: Dataplane,
+    pub now: Instant,
+    /// Answer who-has for everybody whom [`owner`] knows, and keep both out of what is returned.
+    pub answers_arp: bool,
+    pub events: Vec<Event>,
+    ids: Ids,
+    frame: Frame,
+}
+
+impl Router {
+    /// A router that has just started: nothing announced, nobody resolved.
+    pub fn cold(config: Config, max_flows: usize) -> Self {
+        let mut ids = Ids::default();
+        let table = Table::compile(&config, None, &mut ids);
+        let now = Instant::from_secs(1_000);
+        let dataplane = Dataplane::new(&table, *b"0123456789abcdef", max_flows, now);
+        let frame = Frame::new();
+        Self { config, table, dataplane, now, answers_arp: true, events: Vec::new(), ids, frame }
+    }
+
+    /// A router at work: addresses announced, configured neighbours resolved.
+    pub fn new(config: Config) -> Self {
+        Self::sized(config, 1_000)
+    }
+
+    pub fn sized(config: Config, max_flows: usize) -> Self {
+        let mut router = Self::cold(config, max_flows);
+        router.advance(Duration::from_secs(5));
+        router
+    }
+
+    /// Hands one frame in and everything out.
+    pub fn feed(&mut self, link: LinkId, bytes: &[u8]) -> Step {
+        self.frame.copy_from(bytes);
+        let verdict = self.dataplane.handle_frame(&self.table, link, &mut self.frame, self.now);
+        let mut step = Step { verdict, out: Vec::new(), host: None };
+        match verdict {
+            Verdict::Forward(link) => step.out.push((link, self.frame.bytes().to_vec())),
+            Verdict::Reply => step.out.push((link, self.frame.bytes().to_vec())),
+            Verdict::ToHost => step.host = Some(self.frame.bytes().to_vec()),
+            Verdict::Split | Verdict::Held | Verdict::Consumed(_) | Verdict::Drop(_) => {}
+        }
+        step.out.extend(self.transmits());
+        self.check();
+        step
+    }
+
+    /// Lets time pass, doing what falls due on the way.
+    pub fn advance(&mut self, by: Duration) -> Vec<(LinkId, Vec<u8>)> {
+        let end = self.now + by;
+        let mut out = self.transmits();
+        let mut turns = 0;
+        while let Some(due) = self.dataplane.poll_timeout().filter(|due| *due <= end) {
+            self.now = self.now.max(due);
+            self.dataplane.handle_timeout(&self.table, self.now);
+            out.extend(self.transmits());
+            turns += 1;
+            assert!(turns < 100_000, "timers that never come to rest");
+        }
+        self.now = end;
+        self.check();
+        out
+    }
+
+    /// Everything the dataplane wants sent now.
+    pub fn transmits(&mut self) -> Vec<(LinkId, Vec<u8>)> {
+        let mut out = Vec::new();
+        while let Some(link) = self.dataplane.poll_transmit(&self.table, &mut self.frame, self.now)
+        {
+            let bytes = self.frame.bytes().to_vec();
+            match question(&bytes).filter(|_| self.answers_arp) {
+                Some((target, asker)) => self.answer(link, target, asker),
+                None => out.push((link, bytes)),
+            }
+            assert!(out.len() < 1_000, "output without end");
+        }
+        out
+    }
+
+    fn answer(&mut self, link: LinkId, target: Ipv4Addr, asker: Ipv4Addr) {
+        let Some(mac) = owner(link, target) else { return };
+        let to = if link == OUT { ROUTER_OUT } else { ROUTER_IN };
+        self.frame.copy_from(&is_at(target, mac, to, asker).frame());
+        let verdict = self.dataplane.handle_frame(&self.table, link, &mut self.frame, self.now);
+        assert_eq!(verdict, Verdict::Consumed(Consumed::Neighbour), "{target}");
+    }
+
+    /// Takes another configuration into use, as a reload does.
+    pub fn reload(&mut self, config: Config) {
+        let table = Table::compile(&config, Some(&self.table), &mut self.ids);
+        self.dataplane.handle_table(&self.table, &table, self.now);
+        self.table = table;
+        self.config = config;
+        self.check();
+    }
+
+    /// As [`Router::reload`], from the configuration in use.
+    pub fn change(&mut self, change: impl FnOnce(&mut Config)) {
+        let mut config = self.config.clone();
+        change(&mut config);
+        self.reload(config);
+    }
+
+    /// All flows, sorted.
+    pub fn flows(&self) -> Vec<FlowInfo> {
+        let mut flows: Vec<_> = self.dataplane.flows().collect();
+        let key = |flow: &FlowInfo| {
+            let t = flow.original;
+            (t.protocol, t.source, t.source_port, t.destination, t.destination_port)
+        };
+        flows.sort_by_key(key);
+        flows
+    }
+
+    /// The state of the flow from `source` port `port`.
+    pub fn state(&self, port: u16) -> Option<State> {
+        self.dataplane.flows().find(|flow| flow.original.source_port == port).map(|flow| flow.state)
+    }
+
+    /// What holds at every moment.
+    pub fn check(&mut self) {
+        while let Some(event) = self.dataplane.poll_event() {
+            match event {
+                Event::ServerRetired(id) => self.ids.free_server(id),
+                Event::ServiceRetired(id) => self.ids.free_service(id),
+                _ => {}
+            }
+            self.events.push(event);
+        }
+        let report = self.dataplane.report(&self.table);
+        assert!(report.balances(), "frames unaccounted for: {report:#?}");
+        assert!(report.flows <= report.max_flows);
+        assert!(report.waiting <= 256, "more frames wait than there is room for");
+        assert_eq!(report.flows, self.dataplane.flow_count());
+        if report.flows <= 64 {
+            self.check_flows();
+        }
+    }
+
+    /// Tuples are unique over both directions, and the servers' live counts are what flows say.
+    fn check_flows(&self) {
+        let mut tuples = BTreeSet::new();
+        let mut count = 0;
+        for flow in self.dataplane.flows() {
+            for tuple in [flow.original, flow.reply] {
+                let key = (
+                    tuple.protocol,
+                    tuple.source,
+                    tuple.source_port,
+                    tuple.destination,
+                    tuple.destination_port,
+                );
+                assert!(tuples.insert(key), "two flows share {tuple:?}");
+            }
+            count += 1;
+        }
+        assert_eq!(count, self.dataplane.flow_count());
+        let report = self.dataplane.report(&self.table);
+        for (service, seen) in self.table.services().iter().zip(&report.services) {
+            for (server, seen) in service.servers.iter().zip(&seen.servers) {
+                let of = |active| {
+                    let mine = self
+                        .dataplane
+                        .flows()
+                        .filter(|flow| flow.owner.is_some_and(|(_, id)| id == server.id));
+                    mine.filter(|flow| flow.state.is_active() == active).count()
+                };
+                let live = (seen.load.active as usize, seen.load.inactive as usize);
+                assert_eq!(live, (of(true), of(false)), "live counts of {}", server.name);
+            }
+            let of = self
+                .dataplane
+                .flows()
+                .filter(|flow| flow.owner.is_some_and(|(id, _)| id == service.id))
+                .count();
+            assert_eq!((seen.load.active + seen.load.inactive) as usize, of);
+        }
+    }
+}
+
+/// The target and the asker of a who-has that is not an announcement.
+fn question(frame: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr)> {
+    if frame.get(12..14)? != [8, 6] || frame.get(20..22)? != [0, 1] {
+        return None;
+    }
+    let address =
+        |at: usize| Some(Ipv4Addr::from(<[u8; 4]>::try_from(frame.get(at..at + 4)?).ok()?));
+    let (asker, target) = (address(28)?, address(38)?);
+    (asker != target).then_some((target, asker))
+}

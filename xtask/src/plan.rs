@@ -1,0 +1,39 @@
+//! What is run, in which order. No knowledge of how.
+
+use crate::programs;
+use crate::runner::{Command, Runner};
+
+/// Test targets of `netns-tests`; one after another, because each loads every core.
+const KERNEL_TARGETS: [&str; 2] = ["kernel", "strangers"];
+
+/// Everything a change has to pass.
+pub(crate) fn ci(runner: &mut Runner) {
+    runner.run("format", &cargo(&["fmt", "--all", "--check"]));
+    let lints = ["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"];
+    runner.run("lints", &cargo(&lints));
+    let documentation = cargo(&["doc", "--workspace", "--no-deps"]);
+    runner.run("documentation", &documentation.env("RUSTDOCFLAGS", "--deny warnings"));
+    test(runner);
+}
+
+/// Every test.
+pub(crate) fn test(runner: &mut Runner) {
+    runner.check("third-party programs", programs::provide);
+    runner.run("tests without privileges", &cargo(&["test"]));
+    runner
+        .run("the kernel tests' own tests", &cargo(&["test", "--package", "netns-tests", "--lib"]));
+    // The kernel tests would build it themselves, but out of sight.
+    runner.run("release build", &cargo(&["build", "--release", "--bin", "tapvs"]));
+    for target in KERNEL_TARGETS {
+        let test = cargo(&["test", "--package", "netns-tests", "--test", target]);
+        let name = format!("kernel tests: {target}");
+        match programs::present_for(target) {
+            Ok(()) => runner.run(&name, &test),
+            Err(missing) => runner.check(&name, || Err(missing)),
+        }
+    }
+}
+
+fn cargo(arguments: &[&'static str]) -> Command {
+    Command::new("cargo", arguments)
+}
