@@ -174,6 +174,9 @@ pub struct Cidr {
 }
 
 impl Cidr {
+    /// 0.0.0.0/0: where an IPv4 default route leads.
+    pub const EVERY_IPV4: Self = Self { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), prefix: 0 };
+
     /// `None` when the prefix is longer than the address.
     pub fn new(address: IpAddr, prefix: u8) -> Option<Self> {
         let most = if address.is_ipv4() { 32 } else { 128 };

@@ -90,6 +90,8 @@ fn query() -> Ip {
 mod arp;
 #[path = "golden/drops.rs"]
 mod drops;
+#[path = "golden/fragments.rs"]
+mod fragments;
 #[path = "golden/icmp.rs"]
 mod icmp_cases;
 #[path = "golden/nat.rs"]
@@ -136,6 +138,7 @@ fn every_drop_reason_and_every_verdict_occurs() {
     let scenarios = [
         drops::outbox_full,
         drops::refused,
+        fragments::a_flood_of_orphans,
         neighbours::held_failed_and_told,
         neighbours::more_than_three_wait,
         neighbours::too_many_neighbours,
@@ -143,7 +146,7 @@ fn every_drop_reason_and_every_verdict_occurs() {
         table::ports_run_out,
     ];
     let mut seen = [0; DropReason::COUNT];
-    let mut kinds = [0; 5];
+    let mut kinds = [0; 6];
     for router in cases.chain(scenarios.into_iter().map(|scenario| scenario())) {
         let counters = router.dataplane.counters();
         for (seen, count) in seen.iter_mut().zip(counters.drops) {
@@ -151,7 +154,7 @@ fn every_drop_reason_and_every_verdict_occurs() {
         }
         let held = neighbours::is_holding(&router);
         let c = counters;
-        let counts = [c.forwarded, c.replied, c.to_host, c.consumed, held];
+        let counts = [c.forwarded, c.replied, c.to_host, c.consumed, c.split, held];
         for (kind, count) in kinds.iter_mut().zip(counts) {
             *kind += count;
         }
@@ -161,6 +164,6 @@ fn every_drop_reason_and_every_verdict_occurs() {
     assert!(missing.is_empty(), "no frame was dropped for {missing:?}");
     assert!(
         kinds.iter().all(|kind| *kind > 0),
-        "forward, reply, to host, consumed, held: {kinds:?}"
+        "forward, reply, to host, consumed, split, held: {kinds:?}"
     );
 }

@@ -11,6 +11,7 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use crate::control::LoadError;
+use crate::lab::{self, LabArgs, LabClientArgs, LabServerArgs};
 use crate::run::{self, RunError};
 
 /// Bad usage or configuration; sysexits.h calls it EX_USAGE.
@@ -50,6 +51,11 @@ enum Command {
         /// The configuration, in TOML
         file: PathBuf,
     },
+    Lab(LabArgs),
+    #[command(hide = true)]
+    LabServer(LabServerArgs),
+    #[command(hide = true)]
+    LabClient(LabClientArgs),
 }
 
 /// Runs the command line of this process.
@@ -68,6 +74,9 @@ pub fn main() -> ExitCode {
             Ok(summary) => print(&summary),
             Err(error) => fail(&error, load_exit_code(&error)),
         },
+        Command::Lab(args) => lab::main(&args, arguments.verbose > 0),
+        Command::LabServer(args) => lab::server_main(&args),
+        Command::LabClient(args) => lab::client_main(&args),
     }
 }
 

@@ -49,9 +49,15 @@ impl Dataplane {
         let flow = self.flows.get(id);
         // The quoted packet becomes the one that the receiver of the error has sent.
         let (sent, source, destination) = match direction {
-            Direction::Original => (flow.reply, headers.source, flow.reply.source),
+            Direction::Original => {
+                let seen_as = flow.masqueraded.then_some(flow.reply.destination);
+                (flow.reply, seen_as.unwrap_or(headers.source), flow.reply.source)
+            }
             // Whoever complains behind the router does so in the virtual IP's name.
-            Direction::Reply => (flow.original, flow.original.destination, flow.original.source),
+            Direction::Reply => {
+                let seen_as = flow.owner.map(|_| flow.original.destination);
+                (flow.original, seen_as.unwrap_or(headers.source), flow.original.source)
+            }
         };
         let neighbour = self.flow_hop(table, id, direction, now)?;
         self.check_way(packet, neighbour, headers.destination, frame)?;

@@ -91,10 +91,14 @@ impl Quote {
         set_address(frame, self.at, self.at + 12, to.source);
         set_address(frame, self.at, self.at + 16, to.destination);
         let new_sum = u16::from_be_bytes([frame[self.at + 10], frame[self.at + 11]]);
-        let ports =
-            [(self.source_port, to.source_port), (self.destination_port, to.destination_port)];
-        for (at, (_, new)) in (self.transport_at..).step_by(2).zip(ports) {
-            frame[at..at + 2].copy_from_slice(&new.to_be_bytes());
+        let at = self.transport_at;
+        if self.protocol == ICMP {
+            // One of the two stands for the identifier, the other is 0.
+            let identifier = to.source_port | to.destination_port;
+            frame[at + 4..at + 6].copy_from_slice(&identifier.to_be_bytes());
+        } else {
+            frame[at..at + 2].copy_from_slice(&to.source_port.to_be_bytes());
+            frame[at + 2..at + 4].copy_from_slice(&to.destination_port.to_be_bytes());
         }
         // The ICMP checksum covers all of it. The quoted header starts on an even offset, and its
         // length is a multiple of four, so words stay words.

@@ -5,6 +5,7 @@
 //! router: batches in and out, and what becomes of a TAP that disappears.
 
 pub mod attach;
+pub mod child;
 pub mod clock;
 mod counters;
 pub mod error;

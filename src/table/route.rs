@@ -33,9 +33,8 @@ impl Routes {
         for (position, network) in config.networks.iter().enumerate() {
             let id = network_id(position);
             routes.extend(network.addresses.iter().filter_map(|own| Route::new(*own, id, None)));
-            let default = Cidr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
-            if let (Some(gateway), Some(all)) = (network.gateway.and_then(ipv4), default) {
-                routes.extend(Route::new(all, id, Some(gateway)));
+            if let Some(gateway) = network.gateway.and_then(ipv4) {
+                routes.extend(Route::new(Cidr::EVERY_IPV4, id, Some(gateway)));
             }
         }
         for route in &config.routes {

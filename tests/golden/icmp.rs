@@ -1,6 +1,24 @@
-//! Ping, and the errors that the router makes itself (R1, R2).
+//! Ping, the errors that the router makes itself (R1, R2), and those that it passes on (N16, N17).
+//!
+//! In a translated quote the transport checksum stays as it was, as with IPVS: that is the `BAD SUM`.
 
 use super::*;
+
+/// The client's SYN on the servers' network.
+fn as_server_sees() -> Ip {
+    tcp(CLIENT, SERVER11, SYN, 1000, 0, b"").ttl(63)
+}
+
+/// The server's answer on the internet.
+fn as_client_sees() -> Ip {
+    tcp(WEB, CLIENT, SYN | ACK, 500, 1001, b"").ttl(62)
+}
+
+pub fn masquerading(config: &mut Config) {
+    config.router.forward = tapvs::config::Forward::ServersOut;
+    config.masquerades =
+        vec![tapvs::config::Masquerade { from: "10.0.0.0/24".parse().unwrap(), to: VIP.into() }];
+}
 
 fn big(fragment: u16) -> Ip {
     tcp(CLIENT, WEB, ACK, 1001, 1, &[7; 1400]).with(|ip| ip.fragment = fragment)
@@ -47,13 +65,13 @@ pub fn cases() -> Vec<Case> {
             "an echo reply to the virtual IP",
             OUT,
             icmp("198.51.100.7", "203.0.113.10", (0, 0), [0, 7, 0, 1], b""),
-            "drop icmp_unhandled",
+            "drop icmp_unserved",
         ),
         case(
             "N17 an error about no known flow",
             OUT,
             icmp("198.51.100.7", "203.0.113.10", (3, 3), [0; 4], &query().packet()),
-            "drop icmp_unhandled",
+            "drop icmp_unknown_flow",
         ),
         case(
             "R1 TTL 1 from a client: time exceeded, from the address it talks to",
@@ -96,18 +114,119 @@ pub fn cases() -> Vec<Case> {
             OUT,
             big(DF),
             "drop too_big
-             out: router.out > gateway 203.0.113.10 > 198.51.100.7 ttl 64 id - tos c0 icmp 3/4 00000514 about [first 548 of 198.51.100.7 > 203.0.113.10 ttl 64 id 1 df tcp 40000 > 80 A seq 1001 ack 1 win 8192 data 1400 BAD SUM]",
+             out: router.out > gateway 203.0.113.10 > 198.51.100.7 ttl 64 id - tos c0 icmp 3/4 00000514 about [first 548 of 198.51.100.7 > 203.0.113.10 ttl 63 id 1 df tcp 40000 > 80 A seq 1001 ack 1 win 8192 data 1400 BAD SUM]",
         )
         .after(OUT, syn())
         .configured(|config| config.networks[1].mtu = 1300),
         case(
-            "N8 too big without DF is not fragmented yet",
+            "N8 too big without DF: cut into fragments, in order",
             OUT,
             big(0),
-            "drop too_big",
+            "split
+             in: router.in > server11 198.51.100.7 > 10.0.0.11 ttl 63 id 1 fragment 2000 tcp 40000 > 8080 A seq 1001 ack 1 win 8192 data 1260
+             in: router.in > server11 198.51.100.7 > 10.0.0.11 ttl 63 id 1 fragment 00a0 protocol 6 140 bytes",
         )
         .after(OUT, syn())
         .configured(|config| config.networks[1].mtu = 1300),
+        case(
+            "N17 an error from behind the router about a request: in the virtual IP's name, the quote put back",
+            IN,
+            icmp("10.0.0.9", "198.51.100.7", (3, 1), [0; 4], &as_server_sees().packet()),
+            "forward out
+             out: router.out > gateway 203.0.113.10 > 198.51.100.7 ttl 63 id 1 icmp 3/1 00000000 about [198.51.100.7 > 203.0.113.10 ttl 63 id 1 tcp 40000 > 80 S seq 1000 ack 0 win 8192 data 0 BAD SUM]",
+        )
+        .after(OUT, syn()),
+        case(
+            "N17 an error from the internet about an answer: to the server, the quote put back",
+            OUT,
+            icmp("198.51.100.1", "203.0.113.10", (11, 0), [0; 4], &as_client_sees().packet()),
+            "forward in
+             in: router.in > server11 198.51.100.1 > 10.0.0.11 ttl 63 id 1 icmp 11/0 00000000 about [10.0.0.11 > 198.51.100.7 ttl 62 id 1 tcp 8080 > 40000 SA seq 500 ack 1001 win 8192 data 0 BAD SUM]",
+        )
+        .after(OUT, syn()),
+        case(
+            "N16 b options in the quote are skipped",
+            OUT,
+            icmp(
+                "198.51.100.1",
+                "203.0.113.10",
+                (3, 4),
+                [0, 0, 5, 0],
+                &as_client_sees().with(|ip| ip.options = vec![1; 8]).packet(),
+            ),
+            "forward in
+             in: router.in > server11 198.51.100.1 > 10.0.0.11 ttl 63 id 1 icmp 3/4 00000500 about [10.0.0.11 > 198.51.100.7 ttl 62 id 1 options 0101010101010101 tcp 8080 > 40000 SA seq 500 ack 1001 win 8192 data 0 BAD SUM]",
+        )
+        .after(OUT, syn()),
+        case(
+            "N16 a a quote with a bad header checksum",
+            OUT,
+            icmp("198.51.100.1", "203.0.113.10", (3, 3), [0; 4], &{
+                let mut quote = as_client_sees().packet();
+                quote[10] ^= 1;
+                quote
+            }),
+            "drop icmp_unknown_flow",
+        )
+        .after(OUT, syn()),
+        case(
+            "N16 an error with a bad checksum",
+            OUT,
+            icmp("198.51.100.1", "203.0.113.10", (3, 3), [0; 4], &as_client_sees().packet()).bad_sum(),
+            "drop icmp_malformed",
+        )
+        .after(OUT, syn()),
+        case(
+            "a server's ping leaves in the virtual IP's name",
+            IN,
+            icmp("10.0.0.11", "198.51.100.7", (8, 0), [0, 7, 0, 1], b"x"),
+            "forward out
+             out: router.out > gateway 203.0.113.10 > 198.51.100.7 ttl 63 id 1 icmp 8/0 00070001 data 1",
+        )
+        .configured(masquerading),
+        case(
+            "N15 and its reply comes back to it",
+            OUT,
+            icmp("198.51.100.7", "203.0.113.10", (0, 0), [0, 7, 0, 1], b"x"),
+            "forward in
+             in: router.in > server11 198.51.100.7 > 10.0.0.11 ttl 63 id 1 icmp 0/0 00070001 data 1",
+        )
+        .configured(masquerading)
+        .after(IN, icmp("10.0.0.11", "198.51.100.7", (8, 0), [0, 7, 0, 1], b"x")),
+        case(
+            "N17 an error about a server's ping: the quoted identifier put back",
+            OUT,
+            icmp(
+                "198.51.100.1",
+                "203.0.113.10",
+                (11, 0),
+                [0; 4],
+                &icmp("203.0.113.10", "198.51.100.7", (8, 0), [0, 7, 0, 1], b"x").ttl(1).packet(),
+            ),
+            "forward in
+             in: router.in > server11 198.51.100.1 > 10.0.0.11 ttl 63 id 1 icmp 11/0 00000000 about [10.0.0.11 > 198.51.100.7 ttl 1 id 1 icmp 8/0 00070001 data 1]",
+        )
+        .configured(masquerading)
+        .after(IN, icmp("10.0.0.11", "198.51.100.7", (8, 0), [0, 7, 0, 1], b"x")),
+        case(
+            "D3 a server's error about its own connection leaves in the virtual IP's name",
+            IN,
+            icmp("10.0.0.11", "198.51.100.7", (3, 3), [0; 4], &udp("198.51.100.7:9", "10.0.0.11:5000", b"").ttl(62).packet()),
+            "forward out
+             out: router.out > gateway 203.0.113.10 > 198.51.100.7 ttl 63 id 1 icmp 3/3 00000000 about [198.51.100.7 > 203.0.113.10 ttl 62 id 1 udp 9 > 5000 data 0 BAD SUM]",
+        )
+        .configured(masquerading)
+        .after(IN, udp("10.0.0.11:5000", "198.51.100.7:9", b""))
+        .after(OUT, udp("198.51.100.7:9", "203.0.113.10:5000", b"")),
+        case(
+            "N17 an error about a server's own connection comes from who made it",
+            OUT,
+            icmp("198.51.100.1", "203.0.113.10", (3, 1), [0; 4], &udp("203.0.113.10:5000", "198.51.100.7:9", b"").ttl(62).packet()),
+            "forward in
+             in: router.in > server11 198.51.100.1 > 10.0.0.11 ttl 63 id 1 icmp 3/1 00000000 about [10.0.0.11 > 198.51.100.7 ttl 62 id 1 udp 5000 > 9 data 0 BAD SUM]",
+        )
+        .configured(masquerading)
+        .after(IN, udp("10.0.0.11:5000", "198.51.100.7:9", b"")),
         case(
             "unserved protocol: protocol unreachable",
             OUT,
@@ -125,13 +244,14 @@ pub fn cases() -> Vec<Case> {
             "R2 no error about an error",
             OUT,
             icmp("198.51.100.7", "203.0.113.10", (3, 3), [0; 4], &query().packet()).ttl(0),
-            "drop icmp_unhandled",
+            "drop icmp_unknown_flow",
         ),
         case(
             "R2 no error about a later fragment",
             OUT,
-            Ip::new("198.51.100.7".parse().unwrap(), VIP, 47, vec![0; 12]).with(|ip| ip.fragment = 3),
-            "drop fragment",
+            Ip::new("198.51.100.7".parse().unwrap(), VIP, 47, vec![0; 12])
+                .with(|ip| ip.fragment = 3),
+            "held",
         ),
     ]
 }

@@ -102,11 +102,11 @@ pub fn cases() -> Vec<Case> {
              in: router.in > server11 198.51.100.7 > 10.0.0.11 ttl 63 id 1 options 4408050000000000 tcp 40000 > 8080 S seq 1000 ack 0 win 8192 data 0",
         ),
         case(
-            "NAT options that are no source route pass (record route, no-operation)",
+            "NAT a record route option is filled in with the address the client sees",
             OUT,
             query().with(|ip| ip.options = vec![7, 7, 4, 0, 0, 0, 0, 1]),
             "forward in
-             in: router.in > server11 198.51.100.7 > 10.0.0.11 ttl 63 id 1 options 0707040000000001 udp 40000 > 53 data 4",
+             in: router.in > server11 198.51.100.7 > 10.0.0.11 ttl 63 id 1 options 070708cb00710a01 udp 40000 > 53 data 4",
         ),
         case(
             "NAT TOS, identification and don't-fragment are kept",

@@ -1,0 +1,119 @@
+//! The lab's namespaces and the devices between them:
+//!
+//! ```text
+//! client          router                                s1, s2, s3
+//! tapvs0 ──────── tapvs ─ tapvs1 ─┬─ labbr0 ─┬─ s1 ──── eth0
+//!                                 └ (bridge) ├─ s2 ──── eth0
+//!                                            └─ s3 ──── eth0
+//! ```
+//!
+//! The router makes both TAPs; everything else is made here. An open fd is all that keeps a
+//! namespace, and a namespace all that keeps a device: nothing outlives the process.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsRawFd as _;
+
+use super::plan::{CLIENT_TAP, Plan, SERVERS_TAP};
+use crate::addr::Cidr;
+use crate::links::{LinkError, Namespace, Netlink};
+
+/// The bridge that the servers' veths and the router's TAP are ports of.
+pub(super) const BRIDGE: &str = "labbr0";
+/// A server's NIC, in its own namespace.
+pub(super) const SERVER_NIC: &str = "eth0";
+
+/// One namespace per machine of the lab.
+#[derive(Debug)]
+pub(super) struct Topology {
+    pub(super) client: Namespace,
+    pub(super) router: Namespace,
+    /// In the plan's order.
+    pub(super) servers: Vec<Namespace>,
+}
+
+impl Topology {
+    /// The machines, without a cable.
+    pub(super) fn new(plan: &Plan) -> io::Result<Self> {
+        Ok(Self {
+            client: Namespace::new()?,
+            router: Namespace::new()?,
+            servers: plan.servers.iter().map(|_| Namespace::new()).collect::<io::Result<_>>()?,
+        })
+    }
+
+    /// The servers' network: a bridge in the router's namespace and a veth to each server, whose
+    /// default route is the floating gateway address.
+    pub(super) fn cable_servers(&self, plan: &Plan) -> Result<(), LinkError> {
+        self.router.run(|| {
+            let netlink = Netlink::new()?;
+            netlink.create_bridge(BRIDGE)?;
+            netlink.set_silent(BRIDGE)?;
+            netlink.set_up(BRIDGE)?;
+            for (server, namespace) in plan.servers.iter().zip(&self.servers) {
+                netlink.create_veth(server.name, SERVER_NIC, Some(namespace.fd()))?;
+                netlink.set_silent(server.name)?;
+                netlink.set_master(server.name, BRIDGE)?;
+                netlink.set_up(server.name)?;
+            }
+            Ok::<(), LinkError>(())
+        })?;
+        for (server, namespace) in plan.servers.iter().zip(&self.servers) {
+            namespace.run(|| {
+                let netlink = Netlink::new()?;
+                netlink.set_up(SERVER_NIC)?;
+                netlink.add_address(SERVER_NIC, server.address)?;
+                netlink.add_route(default_route(), plan.gateway)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Connects the running router: one TAP to the servers' bridge, the other to the client.
+    pub(super) fn cable_router(&self, plan: &Plan) -> Result<(), LinkError> {
+        self.router.run(|| {
+            let netlink = Netlink::new()?;
+            netlink.set_master(SERVERS_TAP, BRIDGE)?;
+            netlink.set_up(SERVERS_TAP)?;
+            netlink.move_to_namespace(CLIENT_TAP, self.client.fd())
+        })?;
+        self.client.run(|| {
+            let netlink = Netlink::new()?;
+            netlink.set_up(CLIENT_TAP)?;
+            netlink.add_address(CLIENT_TAP, plan.client)
+        })
+    }
+
+    /// How many namespaces there are.
+    pub(super) fn count(&self) -> usize {
+        2 + self.servers.len()
+    }
+
+    /// Names under `/proc` that a process inside would have for its namespace: `net:[4026532000]`.
+    pub(super) fn names(&self) -> Vec<String> {
+        let all = [&self.client, &self.router].into_iter().chain(&self.servers);
+        all.filter_map(|namespace| {
+            let path = format!("/proc/self/fd/{}", namespace.fd().as_raw_fd());
+            Some(fs::read_link(path).ok()?.to_string_lossy().into_owned())
+        })
+        .collect()
+    }
+}
+
+/// Processes that are inside one of the namespaces so named, as far as this user may see them.
+pub(super) fn inhabitants(names: &[String]) -> Vec<u32> {
+    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
+    let mut inside: Vec<u32> = processes
+        .filter_map(|process| process.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|pid| {
+            fs::read_link(format!("/proc/{pid}/ns/net"))
+                .is_ok_and(|name| names.iter().any(|own| name.as_os_str() == own.as_str()))
+        })
+        .collect();
+    inside.sort_unstable();
+    inside
+}
+
+fn default_route() -> Cidr {
+    Cidr::new(std::net::Ipv4Addr::UNSPECIFIED.into(), 0).expect("0 fits every address")
+}
