@@ -12,4 +12,5 @@ pub mod validity;
 
 pub use network::*;
 pub use packet::*;
-pub use router::Router;
+pub use random::Random;
+pub use router::{Router, Step};
