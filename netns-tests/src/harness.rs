@@ -59,9 +59,18 @@ pub fn rig_trial(
     services: fn() -> Vec<Service>,
     run: fn(&mut Rig) -> Outcome,
 ) -> Trial {
+    built_trial(name, move || Rig::new(&services()), run)
+}
+
+/// As [`rig_trial`], on whatever network `build` makes.
+pub fn built_trial(
+    name: &'static str,
+    build: impl FnOnce() -> Outcome<Rig> + Send + 'static,
+    run: fn(&mut Rig) -> Outcome,
+) -> Trial {
     Trial::test(name, move || {
         let _watched = Watchdog::start(name);
-        let mut rig = Rig::new(&services())?;
+        let mut rig = build()?;
         run(&mut rig).and_then(|()| rig.router.stop().map(drop)).map_err(|failure| {
             let log = rig.router.log();
             Failed::from(format!("{failure}\n--- the router's log ---\n{}", log.join("\n")))
