@@ -72,6 +72,8 @@ pub fn built_trial(
         let _watched = Watchdog::start(name);
         let mut rig = build()?;
         run(&mut rig).and_then(|()| rig.router.stop().map(drop)).map_err(|failure| {
+            // Its log says why, if it still says anything.
+            drop(rig.router.report());
             let log = rig.router.log();
             Failed::from(format!("{failure}\n--- the router's log ---\n{}", log.join("\n")))
         })

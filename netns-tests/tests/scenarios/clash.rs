@@ -13,9 +13,9 @@ use netns_tests::{
     CLIENT, Context as _, Failure, Outcome, Rig, Service, VIP, ensure, server_address,
 };
 
-use crate::site::{add_route, file, parts, service, tcp_server, udp_server, vip};
-
-const OTHER_VIP: &str = "203.0.113.11";
+use crate::site::{
+    OTHER_VIP, add_route, file, parts, service, tcp_server, udp_server, vip, virtual_ip,
+};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let shared = || vec![Service::tcp(80).server(0, 8080, 1), Service::tcp(81).server(0, 8080, 1)];
@@ -29,14 +29,13 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// Two ports of one virtual IP and one of another, all led to the same server's port.
 fn shared_server() -> Outcome<Rig> {
-    let other = format!("\n[[virtual_ip]]\naddress = \"{OTHER_VIP}\"\nnetwork = \"internet\"\n");
     let server = ("10.0.0.11", 5353);
     let services = [
         service("udp", (&vip(), 53), server),
         service("udp", (&vip(), 54), server),
         service("udp", (OTHER_VIP, 53), server),
     ];
-    Rig::with(|folder| file(folder, &[], &[], &(other + &services.concat())))
+    Rig::with(|folder| file(folder, &[], &[], &(virtual_ip(OTHER_VIP) + &services.concat())))
 }
 
 fn clash(rig: &mut Rig) -> Outcome {

@@ -46,6 +46,8 @@ fn site() -> Outcome<Rig> {
             netlink.add_address(SERVER_NIC, cidr(&format!("{address}/24")))
         })?;
     }
+    // Or the client would have no way back to a server that calls it under its own address.
+    add_route(&client, "10.0.0.0/24", "203.0.113.2")?;
     for server in &servers {
         add_route(server, "0.0.0.0/0", &GATEWAY.to_string())?;
     }

@@ -18,7 +18,11 @@ pub(crate) fn trials() -> Vec<Trial> {
     let own = || vec![Service::tcp(80).three(8080), Service::udp(53).three(5353)];
     let alone = || vec![Service::tcp(80).server(0, 8080, 1), Service::udp(53).server(0, 5353, 1)];
     vec![
-        built_trial("o6_servers_are_seen_as_the_virtual_ip", || masquerading(&[]), seen_as_vip),
+        built_trial(
+            "o6_servers_are_seen_as_the_virtual_ip",
+            move || masquerading(&own()),
+            seen_as_vip,
+        ),
         rig_trial("o8_a_servers_own_datagram_shadows_no_service", shadowed, shadow),
         built_trial(
             "o8_nor_does_it_behind_a_masquerade",

@@ -70,6 +70,15 @@ port = {server_port}
     text
 }
 
+/// Another virtual IP, for [`virtual_ip`].
+pub(crate) const OTHER_VIP: &str = "203.0.113.11";
+
+/// One more address outside.
+pub(crate) fn virtual_ip(address: &str) -> String {
+    format!("\n[[virtual_ip]]\naddress = \"{address}\"\nnetwork = \"internet\"\n")
+}
+
+/// A way to what lies behind `via`.
 pub(crate) fn route(to: &str, via: Ipv4Addr) -> String {
     format!("\n[[route]]\nto = \"{to}\"\nvia = \"{via}\"\n")
 }
