@@ -174,6 +174,9 @@ pub struct Cidr {
 }
 
 impl Cidr {
+    /// 0.0.0.0/0: where an IPv4 default route leads.
+    pub const EVERY_IPV4: Self = Self { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), prefix: 0 };
+
     /// `None` when the prefix is longer than the address.
     pub fn new(address: IpAddr, prefix: u8) -> Option<Self> {
         let most = if address.is_ipv4() { 32 } else { 128 };
@@ -275,8 +278,12 @@ mod tests {
     fn mac_text_round_trips() {
         let mac: MacAddr = "02:00:5e:10:00:01".parse().unwrap();
         assert_eq!(mac.to_string(), "02:00:5e:10:00:01");
-        assert!(mac.is_unicast() && !MacAddr::BROADCAST.is_unicast() && !MacAddr::ZERO.is_unicast());
-        for bad in ["", "02:00:5e:10:00", "02:00:5e:10:00:01:02", "02:00:5e:10:00:+1", "0g:00:5e:10:00:01"] {
+        assert!(
+            mac.is_unicast() && !MacAddr::BROADCAST.is_unicast() && !MacAddr::ZERO.is_unicast()
+        );
+        for bad in
+            ["", "02:00:5e:10:00", "02:00:5e:10:00:01:02", "02:00:5e:10:00:+1", "0g:00:5e:10:00:01"]
+        {
             assert!(bad.parse::<MacAddr>().is_err(), "{bad}");
         }
     }
