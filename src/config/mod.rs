@@ -1,8 +1,89 @@
-//! TOML text to a [`Config`] that cannot be wrong. Reads no files and hides no defaults.
+//! TOML text to a [`Config`] that cannot be wrong. Reads no files and hides no defaults:
+//! `configs/nat.toml` shows each of them.
+//!
+//! `section` walks the TOML tree and refuses keys that nobody asked for; `router`, `network`,
+//! `virtual_ip`, `route` and `service` each read their part and hold its rules; `addressing` is what
+//! the parts must know of one another. Nobody stops at the first mistake.
 
+mod addressing;
+mod duration;
+mod mistake;
 mod model;
+mod network;
+mod route;
+mod router;
+mod section;
+mod service;
+mod suggest;
+mod syntax;
+mod virtual_ip;
 
+pub use mistake::{Mistake, Mistakes};
 pub use model::{
-    Attach, Config, Forward, Link, Method, Network, Route, Router, Scheduler, Server, Service,
-    Timeouts, Unserved, VirtualIp,
+    Attach, Config, Forward, Link, MAX_OWN_ADDRESSES, Method, Network, Route, Router, Scheduler,
+    Server, Service, Timeouts, Unserved, VirtualIp,
 };
+
+use std::collections::HashSet;
+
+use addressing::Addressing;
+use mistake::Notes;
+use section::Section;
+
+/// The longest text that is read, in bytes. 10,000 services with ten servers each take half of it.
+pub const LONGEST: usize = 16 << 20;
+
+/// Reads a configuration, or says everything that is wrong with it.
+pub fn parse(text: &str) -> Result<Config, Mistakes> {
+    if text.len() > LONGEST {
+        return Err(Mistakes::whole_file(format!(
+            "has {} bytes; a configuration has at most {LONGEST}",
+            text.len()
+        )));
+    }
+    let notes = Notes::default();
+    let table = syntax::parse(text, &notes);
+    let config = read(Section::root(&notes, table.get_ref()));
+    notes.conclude(text, config)
+}
+
+/// Every part in the order in which they need one another. After a mistake the result is a
+/// placeholder that nobody gets to see.
+fn read(mut root: Section<'_>) -> Config {
+    // What is not TOML may have been any of these.
+    let lost = root.place.is_broken();
+    let mut known = Addressing::new(lost);
+    let router = router::read(root.section("router"));
+    let (networks, gateways) = network::read(&mut root, &mut known);
+    let virtual_ips = virtual_ip::read(&mut root, &networks, &mut known);
+    let routes = route::read(&mut root, &gateways, &mut known);
+    let services = service::read(&mut root, &known);
+    root.later("masquerade", "masquerading of the servers' own connections is");
+    root.later("failover", "failover is");
+    root.later("status", "the status page is");
+    root.finish();
+    Config { router, networks, routes, virtual_ips, services }
+}
+
+/// A label: what people call something in commands and logs.
+fn label(text: &str) -> Option<String> {
+    const LONGEST: usize = 64;
+    let fits = (1..=LONGEST).contains(&text.chars().count());
+    let clean = text.trim() == text && !text.chars().any(char::is_control);
+    (fits && clean).then(|| text.to_owned())
+}
+
+/// What is expected of a label.
+const LABEL: &str = "a name of 1 to 64 characters, without space at its ends";
+
+/// Refuses what is in `taken`, which `name` joins; `rule` says what would be right.
+fn take(taken: &mut HashSet<String>, name: &str, rule: &str) -> Result<(), String> {
+    if taken.insert(name.to_owned()) {
+        Ok(())
+    } else {
+        Err(format!("{} is taken; {rule}", mistake::quote(name)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

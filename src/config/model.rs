@@ -112,6 +112,9 @@ impl Timeouts {
     };
 }
 
+/// How many own addresses a router has at most, over all networks: what its IP stack holds.
+pub const MAX_OWN_ADDRESSES: usize = smoltcp::config::IFACE_MAX_ADDR_COUNT;
+
 /// `[[network]]`: one broadcast domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Network {

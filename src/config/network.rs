@@ -1,0 +1,227 @@
+//! `[[network]]`: broadcast domains, their TAP devices and the router's own addresses.
+
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
+
+use super::addressing::{Addressing, is_unicast};
+use super::model::{Attach, Link, MAX_OWN_ADDRESSES, Network};
+use super::section::{At, Section, Value};
+use super::{LABEL, label, take};
+use crate::addr::{Cidr, MacAddr};
+
+/// A gateway and the position of its network: checked once the virtual IPs are known.
+pub(super) type Gateway<'a> = (At<'a, Ipv4Addr>, usize);
+
+/// Reads every `[[network]]`, the router's own addresses into `known`.
+pub(super) fn read<'a>(
+    root: &mut Section<'a>,
+    known: &mut Addressing,
+) -> (Vec<Network>, Vec<Gateway<'a>>) {
+    let mut reader = Reader { known, taken: Taken::default(), gateways: Vec::new() };
+    let mut networks = Vec::new();
+    let mut own = Vec::new();
+    for (position, section) in root.sections("network").into_iter().enumerate() {
+        networks.push(reader.network(position, section, &mut own));
+    }
+    let Reader { known, gateways, .. } = reader;
+    if networks.is_empty() {
+        root.missing("network", "a [[network]] section, at least one");
+        (known.lost_network, known.lost_route) = (true, true);
+    }
+    // An own address of one network may still be the broadcast address of another's prefix.
+    for address in own {
+        let _ = address.check(|address| known.is_host(*address));
+    }
+    (networks, gateways)
+}
+
+struct Reader<'a, 'k> {
+    known: &'k mut Addressing,
+    taken: Taken,
+    gateways: Vec<Gateway<'a>>,
+}
+
+/// What only one may have.
+#[derive(Default)]
+struct Taken {
+    names: HashSet<String>,
+    interfaces: HashSet<String>,
+}
+
+impl<'a> Reader<'a, '_> {
+    fn network(
+        &mut self,
+        position: usize,
+        mut section: Section<'a>,
+        own: &mut Vec<At<'a, Ipv4Addr>>,
+    ) -> Network {
+        let name = section
+            .require("name", "a name for this network, such as \"internet\"")
+            .and_then(|value| value.parse(LABEL, label))
+            .and_then(|name| name.check(|name| take(&mut self.taken.names, name, UNIQUE)))
+            .map(|name| name.value);
+        self.known.lost_network |= name.is_none();
+        let links = section.require("links", "its TAP device, such as [\"tapvs0\"]");
+        let links = links.map_or_else(Vec::new, |value| self.links(value));
+        let addresses = section
+            .require("addresses", "the router's own address in it, such as [\"192.0.2.2/24\"]");
+        let addresses = self.addresses(position, addresses, own);
+        let gateway = section.get("gateway").map(|value| value.host_address("gateways"));
+        self.known.lost_route |= matches!(gateway, Some(None));
+        let gateway = gateway.flatten();
+        let mtu = section.get("mtu").and_then(|value| value.integer(576..=9_000));
+        let mac = section.get("mac").and_then(|value| value.parse(MAC, unicast_mac));
+        section.finish();
+        let network = Network {
+            name: name.unwrap_or_default(),
+            links,
+            addresses,
+            gateway: gateway.as_ref().map(|gateway| gateway.value.into()),
+            mtu: mtu.map_or(1_500, |mtu| mtu.value),
+            mac: mac.map(|mac| mac.value),
+        };
+        self.gateways.extend(gateway.map(|gateway| (gateway, position)));
+        network
+    }
+
+    fn links(&mut self, value: Value<'_>) -> Vec<Link> {
+        let what = "a list with one TAP device, such as [\"tapvs0\"]";
+        let place = value.place.clone();
+        let Some(values) = value.list(what) else { return Vec::new() };
+        match values.len() {
+            0 => place.wrong("is empty; add one TAP device, such as [\"tapvs0\"]"),
+            1 => {}
+            // An array without an end swallows what follows it.
+            _ if place.is_broken() => {}
+            _ => place.wrong("bridging several links is not supported yet; keep one of them"),
+        }
+        values.into_iter().filter_map(|value| self.link(value)).collect()
+    }
+
+    fn link(&mut self, value: Value<'_>) -> Option<Link> {
+        if !value.is_table() {
+            let form = match value.as_text() {
+                Some(_) => INTERFACE,
+                None => "the name of a TAP device or a table such as { tap = \"tapvs0\" }",
+            };
+            let tap = value.parse(form, interface)?;
+            return Some(Link { tap: self.interface(tap)?, attach: None });
+        }
+        let mut section = value.section()?;
+        let tap = section
+            .require("tap", "the name of the TAP device, such as \"tapvs0\"")
+            .and_then(|value| value.parse(INTERFACE, interface))
+            .and_then(|tap| self.interface(tap));
+        let attach = section.get("attach").map(|value| self.attach(value));
+        section.finish();
+        Some(Link { tap: tap?, attach: attach.unwrap_or_default() })
+    }
+
+    fn attach(&mut self, value: Value<'_>) -> Option<Attach> {
+        if !value.is_table() {
+            let form = match value.as_text() {
+                Some(_) => INTERFACE,
+                None => "the name of a NIC or a table such as { nic = \"eth1\" }",
+            };
+            let nic = self.interface(value.parse(form, interface)?)?;
+            return Some(Attach { nic, force: false });
+        }
+        let mut section = value.section()?;
+        let nic = section
+            .require("nic", "the name of the NIC, such as \"eth1\"")
+            .and_then(|value| value.parse(INTERFACE, interface))
+            .and_then(|nic| self.interface(nic));
+        let _ = section.get("mode").and_then(|mode| mode.choice(&[("bridge", ())], &["macvtap"]));
+        let force = section.get("force").and_then(Value::boolean);
+        section.finish();
+        Some(Attach { nic: nic?, force: force.is_some_and(|force| force.value) })
+    }
+
+    fn interface(&mut self, name: At<'_, String>) -> Option<String> {
+        let rule = "a TAP device or NIC belongs to one network, once";
+        let name = name.check(|name| take(&mut self.taken.interfaces, name, rule))?;
+        Some(name.value)
+    }
+
+    fn addresses(
+        &mut self,
+        position: usize,
+        value: Option<Value<'a>>,
+        own: &mut Vec<At<'a, Ipv4Addr>>,
+    ) -> Vec<Cidr> {
+        let what = "a list of addresses, such as [\"192.0.2.2/24\"]";
+        let place = value.as_ref().map(|value| value.place.clone());
+        let Some(values) = value.and_then(|value| value.list(what)) else {
+            self.known.lost_route = true;
+            return Vec::new();
+        };
+        if let (true, Some(place)) = (values.is_empty(), place) {
+            place.wrong("is empty; add the router's own address, such as \"192.0.2.2/24\"");
+            self.known.lost_route = true;
+        }
+        let mut addresses = Vec::new();
+        for value in values {
+            match self.address(position, value) {
+                Some((cidr, address)) => {
+                    addresses.push(cidr);
+                    own.push(address);
+                }
+                None => self.known.lost_route = true,
+            }
+        }
+        addresses
+    }
+
+    /// One own address; it joins what is known even when it clashes with another.
+    fn address(&mut self, position: usize, value: Value<'a>) -> Option<(Cidr, At<'a, Ipv4Addr>)> {
+        let cidr = value.cidr("addresses of the router")?;
+        let std::net::IpAddr::V4(address) = cidr.value.address() else { return None };
+        let At { value: cidr, place } = cidr.check(|cidr| {
+            is_unicast(address)?;
+            match cidr.prefix() {
+                0 => Err(format!("{cidr} spans every address; use a prefix length from 1 to 32")),
+                _ => Ok(()),
+            }
+        })?;
+        if !self.known.own.insert(address) {
+            place.wrong(format_args!("{address} is given twice; keep one of them"));
+            return None;
+        }
+        if self.known.own.len() > MAX_OWN_ADDRESSES {
+            place.wrong(format_args!(
+                "is one address too many; a router has at most {MAX_OWN_ADDRESSES} of its own"
+            ));
+            return None;
+        }
+        let other = self.known.connected.iter().find(|(other, network)| {
+            *network != position
+                && (other.contains(address.into()) || cidr.contains(other.address()))
+        });
+        if let Some((other, network)) = other {
+            place.wrong(format_args!(
+                "{} overlaps {} of network[{network}]; a prefix lies in one network",
+                cidr.network(),
+                other.network()
+            ));
+        }
+        self.known.connected.push((cidr, position));
+        Some((cidr, At { value: address, place }))
+    }
+}
+
+const UNIQUE: &str = "use a name that no other network has";
+
+const INTERFACE: &str = "an interface name: 1 to 15 ASCII letters, digits or signs, without space, \"/\", \":\" or \"%\"";
+
+/// What the kernel takes as an interface's name; `%` would make it a pattern.
+fn interface(text: &str) -> Option<String> {
+    let allowed = |c: char| c.is_ascii_graphic() && !"/:%".contains(c);
+    let named = (1..=15).contains(&text.len()) && text.chars().all(allowed);
+    (named && !matches!(text, "." | ".." | "lo")).then(|| text.to_owned())
+}
+
+const MAC: &str = "a unicast MAC address such as \"02:00:5e:10:00:01\" (its first byte is even)";
+
+fn unicast_mac(text: &str) -> Option<MacAddr> {
+    text.parse().ok().filter(|mac: &MacAddr| mac.is_unicast())
+}

@@ -1,0 +1,189 @@
+//! `[[service]]` and `[[service.server]]`: what is balanced, how, and between whom.
+
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
+
+use super::addressing::Addressing;
+use super::model::{Method, Scheduler, Server, Service};
+use super::section::{At, Section, Value};
+use super::{LABEL, label, take};
+use crate::addr::{Endpoint, Proto};
+
+/// Reads every `[[service]]`.
+pub(super) fn read(root: &mut Section<'_>, known: &Addressing) -> Vec<Service> {
+    let mut reader = Reader { known, names: HashSet::new(), taken: HashSet::new() };
+    let services = root.sections("service").into_iter();
+    services.filter_map(|section| reader.service(section)).collect()
+}
+
+struct Reader<'k> {
+    known: &'k Addressing,
+    names: HashSet<String>,
+    taken: HashSet<(Proto, Endpoint)>,
+}
+
+impl Reader<'_> {
+    fn service(&mut self, mut section: Section<'_>) -> Option<Service> {
+        let name = section.get("name").map(|value| value.parse(LABEL, label));
+        let protocol = section
+            .require("protocol", "\"tcp\" or \"udp\"")
+            .and_then(|value| value.choice(&PROTOCOLS, &[]));
+        let address = section
+            .require("address", "the virtual IP that clients use")
+            .and_then(|value| value.host_address("services"));
+        if let Some(address) = &address {
+            let _ = address.clone().check(|address| self.is_virtual_ip(*address));
+        }
+        let port = section.require("port", "the port that clients use").and_then(port);
+        let method =
+            section.get("method").and_then(|value| value.choice(&METHODS, &["direct", "tunnel"]));
+        let scheduler =
+            section.get("scheduler").and_then(|value| value.choice(&SCHEDULERS, &LATER_SCHEDULERS));
+        if let Some(value) = section.get("scheduler_flags") {
+            scheduler_flags(value);
+        }
+        for (key, what) in LATER {
+            section.later(key, what);
+        }
+        let port_value = port.as_ref().map(|port| port.value);
+        let mut servers =
+            Servers { known: self.known, names: HashSet::new(), taken: HashSet::new() };
+        let servers = section
+            .sections("server")
+            .into_iter()
+            .filter_map(|section| servers.server(section, port_value))
+            .collect();
+        let place = section.place.clone();
+        section.finish();
+
+        let identity = protocol.zip(address).zip(port);
+        let identity = identity.map(|((protocol, address), port)| {
+            let address = address.value.into();
+            (protocol.value, Endpoint { address, port: port.value })
+        });
+        if let Some((protocol, endpoint)) = identity
+            && !self.taken.insert((protocol, endpoint))
+        {
+            place.wrong(format_args!(
+                "there is a service for {protocol}:{endpoint} already; add the servers to that one"
+            ));
+            return None;
+        }
+        let name = match name {
+            Some(name) => name?,
+            None => {
+                let (protocol, endpoint) = identity?;
+                At { value: format!("{protocol}:{endpoint}"), place }
+            }
+        };
+        let name = name.check(|name| take(&mut self.names, name, UNIQUE))?.value;
+        let (protocol, Endpoint { address, port }) = identity?;
+        Some(Service {
+            name,
+            protocol,
+            address,
+            port,
+            method: method.map_or(Method::Nat, |method| method.value),
+            scheduler: scheduler.map_or(Scheduler::WeightedLeastConnection, |at| at.value),
+            servers,
+        })
+    }
+
+    fn is_virtual_ip(&self, address: Ipv4Addr) -> Result<(), String> {
+        if self.known.lost_virtual_ip || self.known.virtual_ips.contains(&address) {
+            return Ok(());
+        }
+        Err(format!("{address} is not a virtual IP; add a [[virtual_ip]] with this address"))
+    }
+}
+
+/// The servers of one service.
+struct Servers<'k> {
+    known: &'k Addressing,
+    names: HashSet<String>,
+    taken: HashSet<Endpoint>,
+}
+
+impl Servers<'_> {
+    fn server(&mut self, mut section: Section<'_>, service_port: Option<u16>) -> Option<Server> {
+        let name = section.get("name").map(|value| value.parse(LABEL, label));
+        let address = section
+            .require("address", "the real server's address")
+            .and_then(|value| value.host_address("servers"))
+            .and_then(|address| address.check(|address| self.is_real_server(*address)));
+        let port = match section.get("port") {
+            Some(value) => port(value).map(|port| port.value),
+            None => service_port,
+        };
+        let weight = section.get("weight").and_then(|value| value.integer(0..=65_535));
+        let place = section.place.clone();
+        section.finish();
+
+        let endpoint = address.zip(port).map(|(address, port)| At {
+            value: Endpoint { address: address.value.into(), port },
+            place: address.place,
+        });
+        let endpoint = endpoint.map(|endpoint| {
+            endpoint.check(|endpoint| match self.taken.insert(*endpoint) {
+                true => Ok(()),
+                false => Err(format!("{endpoint} is a server of this service already; keep one")),
+            })
+        });
+        let name = match name {
+            Some(name) => name?,
+            None => At { value: endpoint.clone()??.value.to_string(), place },
+        };
+        let name = name.check(|name| take(&mut self.names, name, UNIQUE))?.value;
+        Some(Server { name, endpoint: endpoint??.value, weight: weight.map_or(1, |at| at.value) })
+    }
+
+    fn is_real_server(&self, address: Ipv4Addr) -> Result<(), String> {
+        self.known.is_host(address)?;
+        self.known.is_someone_else(address)?;
+        if self.known.lost_route || self.known.is_reachable(address) {
+            return Ok(());
+        }
+        Err(format!(
+            "{address} cannot be reached; put it inside a network's prefix, or add a [[route]] to it"
+        ))
+    }
+}
+
+fn port(value: Value<'_>) -> Option<At<'_, u16>> {
+    value.integer(1..=65_535)
+}
+
+fn scheduler_flags(value: Value<'_>) {
+    let place = value.place.clone();
+    if let Some(flags) = value.list("a list of words")
+        && !flags.is_empty()
+    {
+        place.wrong("scheduler flags are not supported yet; leave the list empty");
+    }
+}
+
+const UNIQUE: &str = "use a name that no other one has";
+
+const PROTOCOLS: [(&str, Proto); 2] = [("tcp", Proto::Tcp), ("udp", Proto::Udp)];
+
+const METHODS: [(&str, Method); 1] = [("nat", Method::Nat)];
+
+const SCHEDULERS: [(&str, Scheduler); 4] = [
+    ("rr", Scheduler::RoundRobin),
+    ("wrr", Scheduler::WeightedRoundRobin),
+    ("lc", Scheduler::LeastConnection),
+    ("wlc", Scheduler::WeightedLeastConnection),
+];
+
+const LATER_SCHEDULERS: [&str; 10] =
+    ["sed", "nq", "sh", "dh", "mh", "fo", "ovf", "lblc", "lblcr", "twos"];
+
+const LATER: [(&str, &str); 7] = [
+    ("persistence", "persistence is"),
+    ("health", "health checks are"),
+    ("fallback", "a fallback server is"),
+    ("on_remove", "a choice of what happens to a removed server's flows is"),
+    ("on_down", "a choice of what happens to a dead server's flows is"),
+    ("slow_start", "slow start is"),
+    ("helper", "protocol helpers are"),
+];
