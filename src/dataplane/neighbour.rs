@@ -332,10 +332,12 @@ impl Neighbours {
     }
 
     /// Somebody claims another MAC for it: ask everybody, at most once a second. Until the answer
-    /// the known MAC stays in use, so that a forger interrupts nothing.
+    /// the known MAC stays in use, so that a forger interrupts nothing. A claim right after a
+    /// question is looked into later, not forgotten: who moved may never say so again.
     fn doubt(&mut self, id: u32, now: Instant) {
         let neighbour = &mut self.entries[id as usize];
-        if neighbour.asked.is_some_and(|asked| now < asked + INTERVAL) {
+        let asking = matches!(neighbour.state, Reachability::Probing | Reachability::Incomplete);
+        if neighbour.doubted && asking {
             return;
         }
         neighbour.state = match neighbour.state {
@@ -344,7 +346,8 @@ impl Neighbours {
         };
         neighbour.doubted = true;
         neighbour.tries = 0;
-        self.wake(id, now);
+        let earliest = neighbour.asked.map_or(now, |asked| (asked + INTERVAL).max(now));
+        self.wake(id, earliest);
     }
 
     fn add(

@@ -187,6 +187,23 @@ fn a_neighbour_that_moved_is_found_again() {
     assert!(router.feed(OUT, &syn().frame()).text().contains("router.in > stranger"));
 }
 
+/// A claim within a second of the last question, made only once, is looked into a second later.
+#[test]
+fn a_neighbour_that_moved_right_after_it_was_asked_is_found_again() {
+    let mut router = Router::new(config());
+    router.answers_arp = false;
+    let claim = || who_has(server_ip(11), server_ip(11), STRANGER).frame();
+    router.feed(IN, &claim());
+    assert_eq!(texts(&router.advance(Duration::from_millis(200))), [ASKS]);
+    // It is where it was, but then moves, in the same second.
+    router.feed(IN, &is_at(server_ip(11), server_mac(11), ROUTER_IN, OWN_IN).frame());
+    router.feed(IN, &claim());
+    assert_eq!(texts(&router.advance(Duration::from_millis(500))), [""; 0]);
+    assert_eq!(texts(&router.advance(Duration::from_millis(600))), [ASKS]);
+    router.feed(IN, &is_at(server_ip(11), STRANGER, ROUTER_IN, OWN_IN).frame());
+    assert!(router.feed(OUT, &syn().frame()).text().contains("router.in > stranger"));
+}
+
 /// More clients on the link than there is room for.
 pub fn too_many_neighbours() -> Router {
     let mut config = config();

@@ -263,3 +263,20 @@ fn rfc_timeouts_reach_beyond_the_wheel() {
     router.advance(Duration::from_secs(3));
     assert_eq!(router.flows().len(), 0);
 }
+
+/// S6: a reset only shortens the flow's life; data from the side that is said to have sent it shows
+/// that it was forged.
+#[test]
+fn s6_data_undoes_a_forged_reset() {
+    let mut router = Router::new(config());
+    bring(&mut router, 7, State::Established);
+    router.feed(OUT, &segment(7, RST, 1001, 0));
+    assert_eq!(router.state(7), Some(State::Close));
+    router.feed(OUT, &segment(7, ACK, 1001, 501));
+    assert_eq!(router.state(7), Some(State::Close), "an acknowledgement proves nothing");
+    let data = tcp("198.51.100.7:7", WEB, PSH | ACK, 1001, 501, b"still here").frame();
+    assert!(router.feed(OUT, &data).text().starts_with("forward"));
+    assert_eq!(router.state(7), Some(State::Established));
+    router.advance(Duration::from_secs(800));
+    assert_eq!(router.state(7), Some(State::Established));
+}

@@ -3,11 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(unreachable_pub, reason = "each test file is a crate of its own")]
 
+pub mod mutate;
 pub mod network;
 pub mod packet;
 pub mod random;
 pub mod router;
+pub mod validity;
 
 pub use network::*;
 pub use packet::*;
-pub use router::Router;
+pub use random::Random;
+pub use router::{Router, Step};

@@ -1,0 +1,129 @@
+//! Hostile input: whatever comes in is a verdict, never a panic; what leaves is whole and honest.
+
+#[expect(dead_code, reason = "each test file uses its part")]
+mod support;
+
+use support::mutate::{mutate, repair, seeds};
+use support::random::Random;
+use support::validity::check_step;
+use support::*;
+use tapvs::config::{Forward, Masquerade};
+use tapvs::dataplane::{DropReason, Verdict};
+use tapvs::time::Duration;
+
+const FRAMES: u32 = 240_000;
+const SEQUENCE: u32 = 400;
+
+/// What the parser itself objects to.
+const UNREADABLE: &[DropReason] = &[
+    DropReason::Runt,
+    DropReason::BadSourceMac,
+    DropReason::OwnSourceMac,
+    DropReason::OtherDestinationMac,
+    DropReason::Llc,
+    DropReason::Vlan,
+    DropReason::PauseFrame,
+    DropReason::UnknownEtherType,
+    DropReason::Ipv6,
+    DropReason::ArpMalformed,
+    DropReason::IpMalformed,
+    DropReason::IpChecksum,
+    DropReason::IpSourceRoute,
+    DropReason::TcpMalformed,
+    DropReason::UdpMalformed,
+    DropReason::IcmpMalformed,
+    DropReason::Oversize,
+];
+
+/// A small router with everything switched on.
+fn router() -> Router {
+    let mut config = config();
+    config.router.forward = Forward::ServersOut;
+    config.masquerades = vec![Masquerade { from: "10.0.0.0/24".parse().unwrap(), to: VIP.into() }];
+    config.networks[1].mss_clamp = Some(1200);
+    // Small enough that flows are evicted all the time.
+    Router::sized(config, 24)
+}
+
+#[test]
+fn mutated_frames() {
+    let seeds = seeds();
+    let mut router = router();
+    let (mut past, mut left) = (0_u32, 0_u32);
+    for sequence in 0..FRAMES / SEQUENCE {
+        let mut random = Random::new(u64::from(sequence));
+        for _ in 0..SEQUENCE {
+            let (link, mut frame) = random.pick(&seeds).clone();
+            if random.percent(90) {
+                mutate(&mut frame, &seeds, &mut random);
+            }
+            if random.percent(70) {
+                repair(link, &mut frame);
+            }
+            let step = router.feed(link, &frame);
+            check_step(&frame, &step);
+            past += u32::from(!matches!(step.verdict, Verdict::Drop(r) if UNREADABLE.contains(&r)));
+            left += u32::from(matches!(step.verdict, Verdict::Forward(_)));
+            if random.percent(3) {
+                let millis = *random.pick(&[1, 50, 900, 5_000, 130_000]);
+                for (link, frame) in router.advance(Duration::from_millis(millis)) {
+                    validity::check_frame(link, &frame).unwrap();
+                }
+            }
+        }
+        assert!(router.dataplane.neighbours().count() < 8_300);
+        router.answers_arp = random.percent(70);
+    }
+    eprintln!("{past} of {FRAMES} mutated frames got past the parser, {left} were forwarded");
+    assert!(past * 2 >= FRAMES, "only {past} of {FRAMES} got past the parser");
+    assert!(left * 20 >= FRAMES, "only {left} of {FRAMES} were forwarded");
+    at_rest(&mut router);
+}
+
+#[test]
+fn random_bytes_of_every_length() {
+    let mut router = router();
+    let mut random = Random::new(1);
+    let noise = random.bytes(1 << 16);
+    for round in 0..6_000 {
+        let most = if round % 2 == 0 { 128 } else { (1 << 16) + 1 };
+        let len = random.below(most);
+        let start = random.below(noise.len() - len + 1);
+        let mut frame = noise[start..start + len].to_vec();
+        // Half of them are at least for the router and of a type it knows.
+        if round % 4 < 2 && frame.len() >= 14 {
+            let kind = *random.pick(&[[8, 0], [8, 6]]);
+            frame[..14].copy_from_slice(&[&ROUTER_OUT.0[..], &GATEWAY.0, &kind].concat());
+        }
+        let step = router.feed(OUT, &frame);
+        check_step(&frame, &step);
+    }
+    for len in 0..=1_600 {
+        for byte in [0, 0x45, 0xff] {
+            let frame = vec![byte; len];
+            check_step(&frame, &router.feed(IN, &frame));
+        }
+    }
+    at_rest(&mut router);
+}
+
+/// Longer than any link can hand over: cut off, not a panic.
+#[test]
+fn more_than_64_kib() {
+    let mut router = router();
+    let frame = udp("198.51.100.7:9", "203.0.113.10:53", &[1; 65_000]).frame();
+    for len in [65_535, 65_536, 65_550, 65_554, 65_555, 100_000] {
+        let mut long = frame.clone();
+        long.resize(len, 0);
+        check_step(&long, &router.feed(OUT, &long));
+    }
+}
+
+/// Nothing is left once everything has timed out.
+fn at_rest(router: &mut Router) {
+    router.answers_arp = true;
+    router.advance(Duration::from_secs(2_000));
+    let report = router.dataplane.report(&router.table);
+    assert_eq!((report.flows, report.waiting), (0, 0));
+    assert_eq!(router.dataplane.neighbours().count(), 4, "the gateway and three servers");
+}
