@@ -1,6 +1,5 @@
 //! `tapvs lab` tells its whole story, and leaves nothing behind however it ends.
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy takes for ordinary code")]
-#![expect(clippy::disallowed_methods, reason = "real processes end in real time")]
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
