@@ -232,7 +232,10 @@ impl Router {
             self.control.tell(match event {
                 Event::ServiceRetired(id) => Message::ServiceGone(id),
                 Event::ServerRetired(id) => Message::ServerGone(id),
-                event => Message::Notice(Note::Event(event)),
+                event => {
+                    let text = event.describe(&self.table);
+                    Message::Notice(Note::Event(event, text))
+                }
             });
         }
     }

@@ -158,7 +158,7 @@ fn arrive(router: &mut Router, service: &Service, client: &str) -> Option<Ipv4Ad
     };
     let step = router.feed(OUT, &packet.frame());
     match step.verdict {
-        Verdict::Forward(IN) => Some(Read::frame(step.only()).unwrap().destination),
+        Verdict::Forward(IN) => Read::frame(step.only()).map(|packet| packet.destination),
         Verdict::Held => {
             let flows = router.flows();
             flows
@@ -195,8 +195,10 @@ fn choices() {
             let server = arrive(&mut router, &service, &client);
             chosen.push(server.and_then(|server| servers.iter().position(|s| *s == server)));
         }
-        let expect: Vec<_> =
-            list(&case["arrivals"]).iter().map(|a| a[2].as_u64().map(|at| at as usize)).collect();
+        let expect: Vec<_> = list(&case["arrivals"])
+            .iter()
+            .map(|a| a[2].as_u64().map(|at| usize::from(u16::try_from(at).unwrap())))
+            .collect();
         assert_eq!(chosen, expect, "{}", case["name"]);
         played.push(text(&case["name"]));
     }
@@ -289,7 +291,7 @@ fn frames() {
 }
 
 fn play(case: &Value) -> Result<(), String> {
-    let vip = "10.1.0.100".parse().unwrap();
+    let vip = Ipv4Addr::new(10, 1, 0, 100);
     let services = [(Proto::Tcp, 80), (Proto::Udp, 53)].map(|(protocol, port)| {
         let mut service = service(protocol, port, vec![recorded_server("10.0.0.1", port, 1)]);
         service.address = std::net::IpAddr::V4(vip);

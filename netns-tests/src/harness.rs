@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tapvs::links::namespace::become_root;
 
 use crate::{Outcome, Rig, Scratch, Service, binary};
@@ -29,11 +30,19 @@ pub fn main(trials: Vec<Trial>) -> ExitCode {
             say(format_args!("these tests need network namespaces and TAP devices:\n{missing}"));
             return ExitCode::from(EXIT_PRIVILEGES);
         }
+        allow_many_files();
         Scratch::sweep();
     }
     // Trials measure time and load every core; and a child dies with the thread that started it.
     arguments.test_threads.get_or_insert(1);
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// As many open sockets as the system allows; the usual 1,024 are few for clients and servers.
+fn allow_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    // Without it, trials with many connections will say what they miss.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// A trial that sees to everything itself.

@@ -1,13 +1,16 @@
 //! TCP servers that say who they are and whom they see, then echo; and clients that check it.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tapvs::links::Namespace;
 
+use crate::harness::say;
 use crate::{Context as _, Failure, Outcome, ensure};
 
 /// No answer within this is none.
@@ -16,8 +19,16 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// An echo server; gone with all its connections when dropped.
 #[derive(Debug)]
 pub struct EchoServer {
-    listener: Arc<TcpListener>,
-    streams: Arc<Mutex<Vec<TcpStream>>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    listener: TcpListener,
+    name: String,
+    ending: AtomicBool,
+    /// Those that are open, by number.
+    streams: Mutex<BTreeMap<u64, TcpStream>>,
 }
 
 impl EchoServer {
@@ -27,30 +38,60 @@ impl EchoServer {
         let listener = namespace
             .run(|| TcpListener::bind(address))
             .context(format_args!("cannot listen at {address:?}"))?;
-        let server = Self { listener: Arc::new(listener), streams: Arc::default() };
+        let shared = Arc::new(Shared {
+            listener,
+            name: name.to_owned(),
+            ending: AtomicBool::new(false),
+            streams: Mutex::default(),
+        });
         thread::spawn({
-            let (listener, streams) = (Arc::clone(&server.listener), Arc::clone(&server.streams));
-            let name = name.to_owned();
-            move || {
-                while let Ok((stream, peer)) = listener.accept() {
-                    if let Ok(kept) = stream.try_clone() {
-                        streams.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
-                    }
-                    let hello = format!("{name} {peer}\n");
-                    // A client that breaks off is the client's affair.
-                    thread::spawn(move || drop(echo(stream, &hello)));
+            let shared = Arc::clone(&shared);
+            move || shared.accept()
+        });
+        Ok(Self { shared })
+    }
+}
+
+impl Shared {
+    fn accept(self: Arc<Self>) {
+        for number in 0.. {
+            match self.listener.accept() {
+                Ok((stream, peer)) => {
+                    let shared = Arc::clone(&self);
+                    thread::spawn(move || shared.serve(number, stream, peer));
+                }
+                Err(_) if self.ending.load(Ordering::Relaxed) => return,
+                Err(error) => {
+                    say(format_args!("echo server {}: {error}", self.name));
+                    thread::sleep(Duration::from_millis(10));
                 }
             }
-        });
-        Ok(server)
+        }
+    }
+
+    fn serve(&self, number: u64, stream: TcpStream, peer: SocketAddr) {
+        if let Ok(kept) = stream.try_clone() {
+            self.streams().insert(number, kept);
+        }
+        if self.ending.load(Ordering::Relaxed) {
+            return;
+        }
+        // A client that breaks off is the client's affair.
+        drop(echo(stream, &format!("{} {peer}\n", self.name)));
+        self.streams().remove(&number);
+    }
+
+    fn streams(&self) -> MutexGuard<'_, BTreeMap<u64, TcpStream>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for EchoServer {
     fn drop(&mut self) {
+        self.shared.ending.store(true, Ordering::Relaxed);
         // Wakes the accepting thread, which then ends. It fails when the listener is gone already.
-        let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
-        for stream in self.streams.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        let _ = rustix::net::shutdown(&self.shared.listener, rustix::net::Shutdown::Both);
+        for stream in self.shared.streams().values() {
             drop(stream.shutdown(Shutdown::Both));
         }
     }

@@ -23,10 +23,15 @@ pub(super) struct Addressing {
     /// Something that would have added a prefix or a route could not be read.
     pub(super) lost_route: bool,
     /// Destinations with a way, as address ranges: sorted, apart from one another.
-    pub(super) reachable: Vec<(Ipv4Addr, Ipv4Addr)>,
+    reachable: Vec<(Ipv4Addr, Ipv4Addr)>,
 }
 
 impl Addressing {
+    /// Nothing is known yet; `lost` when a part of the file cannot be read, which may hold anything.
+    pub(super) fn new(lost: bool) -> Self {
+        Self { lost_network: lost, lost_virtual_ip: lost, lost_route: lost, ..Self::default() }
+    }
+
     /// The connected prefix that holds `address`, and its network's position.
     pub(super) fn network_of(&self, address: Ipv4Addr) -> Option<(Cidr, usize)> {
         self.connected.iter().copied().find(|(prefix, _)| prefix.contains(address.into()))

@@ -1,7 +1,6 @@
 //! What is wrong with a configuration and where: every mistake, in the order of the file.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 
 /// One thing that is wrong with a configuration.
@@ -150,27 +149,21 @@ impl Notes {
         }
         notes.sort();
         notes.dedup();
-        let mut broken_lines = BTreeSet::new();
-        let mut places = Vec::with_capacity(notes.len());
         let mut position = Position { rest: text, offset: 0, line: 1, column: 1 };
-        for note in &notes {
-            position.advance(note.offset);
-            places.push((position.line, position.column));
-            if note.syntax {
-                broken_lines.insert(position.line);
-            }
+        let mut mistakes: Vec<(bool, Mistake)> = Vec::with_capacity(notes.len());
+        for Note { offset, key, message, syntax } in notes {
+            position.advance(offset);
+            let Position { line, column, .. } = position;
+            mistakes.push((syntax, Mistake { line, column, key, message }));
         }
-        // On a broken line, only the syntax is worth a word: what it seems to say is a guess.
-        let mistakes = notes
-            .into_iter()
-            .zip(places)
-            .filter(|(note, (line, _))| note.syntax || !broken_lines.contains(line))
-            .map(|(Note { key, message, .. }, (line, column))| Mistake {
-                line,
-                column,
-                key,
-                message,
+        // On a broken line, only the first thing that is not TOML is sure; the rest is a guess.
+        let mistakes = mistakes
+            .chunk_by(|(_, a), (_, b)| a.line == b.line)
+            .flat_map(|line| match line.iter().find(|(syntax, _)| *syntax) {
+                Some(broken) => std::slice::from_ref(broken),
+                None => line,
             })
+            .map(|(_, mistake)| mistake.clone())
             .collect();
         Err(Mistakes { mistakes, more: self.more.get() })
     }
@@ -272,6 +265,7 @@ mod tests {
     fn a_broken_line_is_reported_for_its_syntax_alone() {
         let notes = Notes::default();
         notes.wrong(0, "a", "is a guess");
+        notes.syntax(3, "is a consequence");
         notes.syntax(2, "is broken");
         notes.wrong(6, "b", "is wrong");
         let found = notes.conclude("a = \nb = 2", ()).unwrap_err();

@@ -53,13 +53,8 @@ pub fn parse(text: &str) -> Result<Config, Mistakes> {
 /// placeholder that nobody gets to see.
 fn read(mut root: Section<'_>) -> Config {
     // What is not TOML may have been any of these.
-    let lost = root.is_broken();
-    let mut known = Addressing {
-        lost_network: lost,
-        lost_virtual_ip: lost,
-        lost_route: lost,
-        ..Addressing::default()
-    };
+    let lost = root.place.is_broken();
+    let mut known = Addressing::new(lost);
     let router = router::read(root.section("router"));
     let (networks, gateways) = network::read(&mut root, &mut known);
     let virtual_ips = virtual_ip::read(&mut root, &networks, &mut known);
@@ -91,3 +86,6 @@ fn take(taken: &mut HashSet<String>, name: &str, rule: &str) -> Result<(), Strin
         Err(format!("{} is taken; {rule}", mistake::quote(name)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -93,6 +93,8 @@ impl<'a> Reader<'a, '_> {
         match values.len() {
             0 => place.wrong("is empty; add one TAP device, such as [\"tapvs0\"]"),
             1 => {}
+            // An array without an end swallows what follows it.
+            _ if place.is_broken() => {}
             _ => place.wrong("bridging several links is not supported yet; keep one of them"),
         }
         values.into_iter().filter_map(|value| self.link(value)).collect()

@@ -23,6 +23,11 @@ impl Place<'_> {
         self.notes.wrong(self.offset, &self.key, message);
     }
 
+    /// Whether a part of the file is not TOML: then anything may seem to be missing or too much.
+    pub(super) fn is_broken(&self) -> bool {
+        self.notes.broken()
+    }
+
     fn child(&self, key: &str, offset: usize) -> Self {
         let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         let mut path = self.key.clone();
@@ -102,14 +107,9 @@ impl<'a> Section<'a> {
         value
     }
 
-    /// Whether a part of the file is not TOML: then anything may seem to be missing.
-    pub(super) fn is_broken(&self) -> bool {
-        self.place.notes.broken()
-    }
-
     /// Notes that `key` is not there; `what` says what it is.
     pub(super) fn missing(&self, key: &str, what: &str) {
-        if !self.is_broken() {
+        if !self.place.is_broken() {
             self.place.child(key, self.place.offset).wrong(format_args!("is missing; add {what}"));
         }
     }

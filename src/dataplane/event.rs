@@ -1,10 +1,10 @@
 //! What the dataplane tells the rest of the router: rare, bounded, worth a log line.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::net::Ipv4Addr;
 
 use crate::addr::{MacAddr, NetworkId, ServerId, ServiceId};
+use crate::table::Table;
 
 /// Unread events beyond this many are counted and dropped.
 const MOST: usize = 256;
@@ -65,28 +65,28 @@ impl Event {
     }
 }
 
-impl fmt::Display for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Event {
+    /// The event in words, with networks by name.
+    pub fn describe(&self, table: &Table) -> String {
+        let on = |network: &NetworkId| &table.network(*network).name;
         match self {
-            Self::AddressConflict { network, address, mac } => write!(
-                f,
-                "address conflict: {mac} claims {address}, which is this router's, on network {network}"
+            Self::AddressConflict { network, address, mac } => format!(
+                "address conflict: {mac} claims {address}, which is this router's, on network {}",
+                on(network)
             ),
             Self::NeighbourMoved { network, address, mac } => {
-                write!(f, "neighbour {address} on network {network} moved to {mac}")
+                format!("neighbour {address} on network {} moved to {mac}", on(network))
             }
-            Self::NeighbourFailed { network, address } => write!(
-                f,
-                "neighbour {address} on network {network} does not answer ARP; its flows wait or fail"
+            Self::NeighbourFailed { network, address } => format!(
+                "neighbour {address} on network {} does not answer ARP; its flows wait or fail",
+                on(network)
             ),
             Self::NeighbourBack { network, address } => {
-                write!(f, "neighbour {address} on network {network} answers again")
+                format!("neighbour {address} on network {} answers again", on(network))
             }
-            Self::TableFull => {
-                f.write_str("flow table full: new flows are refused; raise max_flows")
-            }
-            Self::ServerRetired(id) => write!(f, "last flow of removed server {id} is gone"),
-            Self::ServiceRetired(id) => write!(f, "last flow of removed service {id} is gone"),
+            Self::TableFull => "flow table full: new flows are refused; raise max_flows".to_owned(),
+            Self::ServerRetired(id) => format!("last flow of removed server {id} is gone"),
+            Self::ServiceRetired(id) => format!("last flow of removed service {id} is gone"),
         }
     }
 }

@@ -133,16 +133,16 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_toml_and_names_every_server() {
+    fn the_file_is_right_and_names_every_server() {
         let plan = Plan::nat();
-        let file: toml::Table = toml::from_str(&plan.toml()).unwrap();
-        let service = &file["service"][0];
-        assert_eq!(service["address"].as_str(), Some("198.51.100.10"));
-        let servers = service["server"].as_array().unwrap();
-        assert_eq!(servers.len(), 3);
-        for (written, planned) in servers.iter().zip(&plan.servers) {
-            assert_eq!(written["name"].as_str(), Some(planned.name));
-            assert_eq!(written["weight"].as_integer(), Some(planned.weight.into()));
+        let config = crate::config::parse(&plan.toml()).unwrap();
+        let [service] = &config.services[..] else { panic!("one service: {config:?}") };
+        assert_eq!(Endpoint { address: service.address, port: service.port }, plan.service);
+        assert_eq!(service.servers.len(), plan.servers.len());
+        for (written, planned) in service.servers.iter().zip(&plan.servers) {
+            assert_eq!(written.name, planned.name);
+            assert_eq!((written.endpoint, written.weight), (planned.endpoint(), planned.weight));
         }
+        assert!(config.virtual_ips.iter().any(|floating| floating.address == plan.gateway));
     }
 }

@@ -10,8 +10,8 @@ use crate::{host, links};
 /// Something for the log.
 #[derive(Debug)]
 pub(super) enum Note {
-    /// The dataplane noticed something.
-    Event(Event),
+    /// The dataplane noticed something; in words, because only the loop has the table at hand.
+    Event(Event, String),
     /// All counters, asked for by SIGUSR1 or at the end.
     Report(Box<Report>),
 }
@@ -22,14 +22,14 @@ impl Notice for Note {
 
     fn cause(&self) -> Option<Self::Cause> {
         match self {
-            Self::Event(event) => Some(discriminant(event)),
+            Self::Event(event, _) => Some(discriminant(event)),
             Self::Report(_) => None,
         }
     }
 
     fn level(&self) -> log::Level {
         match self {
-            Self::Event(event) => event.level(),
+            Self::Event(event, _) => event.level(),
             Self::Report(_) => log::Level::Info,
         }
     }
@@ -38,7 +38,7 @@ impl Notice for Note {
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Event(event) => event.fmt(f),
+            Self::Event(_, text) => f.write_str(text),
             Self::Report(report) => report.fmt(f),
         }
     }

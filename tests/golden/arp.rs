@@ -4,7 +4,7 @@ use super::*;
 use tapvs::dataplane::Event;
 use tapvs::time::Duration;
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let refused = |name, change: fn(&mut ArpMessage)| {
         case(name, OUT, gateway_asks(VIP).with(change), "drop arp_malformed")
     };

@@ -3,7 +3,7 @@
 use super::*;
 use tapvs::dataplane::{Origin, Verdict};
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let typed = |kind: u16| {
         let mut frame = syn().frame();
         frame[12..14].copy_from_slice(&kind.to_be_bytes());
@@ -272,14 +272,14 @@ pub fn cases() -> Vec<Case> {
             udp("10.0.0.11:53", CLIENT, b""),
             "drop no_flow",
         )
-        .configured(super::icmp_cases::masquerading),
+        .configured(icmp_cases::masquerading),
     ]
 }
 
 /// Nothing is left behind by a packet that goes nowhere.
 #[test]
 fn a_dropped_first_packet_leaves_no_flow() {
-    let drops = cases().into_iter().chain(super::icmp_cases::cases());
+    let drops = cases().into_iter().chain(icmp_cases::cases());
     for case in drops.filter(|case| case.before.is_empty()) {
         let (router, text) = case.run();
         if !text.starts_with("drop") {
@@ -290,7 +290,7 @@ fn a_dropped_first_packet_leaves_no_flow() {
 }
 
 /// More of the router's own packets than there is room for.
-pub fn outbox_full() -> Router {
+pub(crate) fn outbox_full() -> Router {
     let mut router = Router::new(config());
     let packet = icmp("203.0.113.2", "198.51.100.7", (0, 0), [0; 4], b"").packet();
     for _ in 0..300 {
@@ -310,7 +310,7 @@ fn the_outbox_is_bounded() {
 }
 
 /// Frames that the loop could not get rid of.
-pub fn refused() -> Router {
+pub(crate) fn refused() -> Router {
     let mut router = Router::new(config());
     let ping = icmp("198.51.100.7", "203.0.113.2", (8, 0), [0; 4], b"").frame();
     assert_eq!(router.feed(OUT, &ping).verdict, Verdict::ToHost);

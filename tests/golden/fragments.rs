@@ -91,7 +91,7 @@ fn pieces_share_the_first_ones_fate() {
 
 /// N9 (14a): pieces whose first one never comes are bounded in number and in time, and the rest of
 /// the traffic does not notice.
-pub fn a_flood_of_orphans() -> Router {
+pub(crate) fn a_flood_of_orphans() -> Router {
     let mut router = Router::new(config());
     for id in 0..2_000 {
         let orphan = query().with(|ip| {

@@ -14,7 +14,7 @@ fn as_client_sees() -> Ip {
     tcp(WEB, CLIENT, SYN | ACK, 500, 1001, b"").ttl(62)
 }
 
-pub fn masquerading(config: &mut Config) {
+pub(crate) fn masquerading(config: &mut Config) {
     config.router.forward = tapvs::config::Forward::ServersOut;
     config.masquerades =
         vec![tapvs::config::Masquerade { from: "10.0.0.0/24".parse().unwrap(), to: VIP.into() }];
@@ -24,7 +24,7 @@ fn big(fragment: u16) -> Ip {
     tcp(CLIENT, WEB, ACK, 1001, 1, &[7; 1400]).with(|ip| ip.fragment = fragment)
 }
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     vec![
         case(
             "ping the virtual IP",

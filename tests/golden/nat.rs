@@ -2,7 +2,7 @@
 
 use super::*;
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let data = |from, to| tcp(from, to, PSH | ACK, 1001, 501, b"hello");
     vec![
         case(

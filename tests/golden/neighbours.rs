@@ -21,7 +21,7 @@ fn texts(out: &[(LinkId, Vec<u8>)]) -> Vec<String> {
 }
 
 /// Frames that wait in `router` now.
-pub fn is_holding(router: &Router) -> u64 {
+pub(crate) fn is_holding(router: &Router) -> u64 {
     router.dataplane.report(&router.table).waiting
 }
 
@@ -45,7 +45,7 @@ fn a8_a_first_packet_waits_for_the_answer() {
 }
 
 /// Three frames wait for a neighbour, a fourth does not.
-pub fn more_than_three_wait() -> Router {
+pub(crate) fn more_than_three_wait() -> Router {
     let mut router = waiting();
     // Every other datagram is for server 11.
     let to_11 = |n: u16| client(1000 + 2 * n);
@@ -69,7 +69,7 @@ fn a8_three_frames_wait_in_order() {
 }
 
 /// A server that does not answer: its clients are told, in their own words, and forgotten.
-pub fn held_failed_and_told() -> Router {
+pub(crate) fn held_failed_and_told() -> Router {
     let mut router = waiting();
     router.feed(OUT, &gateway_asks(VIP).frame());
     let gateway = is_at(GATEWAY_IP, GATEWAY, ROUTER_OUT, OWN_OUT).frame();
@@ -205,7 +205,7 @@ fn a_neighbour_that_moved_right_after_it_was_asked_is_found_again() {
 }
 
 /// More clients on the link than there is room for.
-pub fn too_many_neighbours() -> Router {
+pub(crate) fn too_many_neighbours() -> Router {
     let mut config = config();
     config.networks[0].addresses = vec!["203.0.113.2/8".parse().unwrap()];
     let mut router = Router::sized(config, 10_000);

@@ -121,7 +121,7 @@ fn o10_a_reply_tuple_clash_gets_another_port() {
 }
 
 /// N2: every port of a client towards one server is in use: the next flow is dropped, not mixed up.
-pub fn ports_run_out() -> Router {
+pub(crate) fn ports_run_out() -> Router {
     let mut config = config();
     config.services[1].servers.truncate(1);
     let mut other = service(Proto::Udp, 54, vec![server(11, 53, 1)]);
@@ -175,7 +175,7 @@ fn of_one_class_the_oldest_goes_first() {
 }
 
 /// Nothing moves an established flow out.
-pub fn assured_flows_are_never_evicted() -> Router {
+pub(crate) fn assured_flows_are_never_evicted() -> Router {
     let mut router = Router::sized(config(), 4);
     for port in 1..=4 {
         bring(&mut router, port, State::Established);

@@ -10,16 +10,17 @@ use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, IpEndpoint};
 use tapvs::addr::{LinkId, MacAddr};
 
-use crate::support::{IN, OUT, Random, VIP, server_ip, server_mac};
+use crate::support::random::Random;
+use crate::support::{IN, OUT, VIP, server_ip, server_mac};
 
 /// A NIC: frames in, frames out.
 #[derive(Default)]
-pub struct Nic {
-    pub received: VecDeque<Vec<u8>>,
-    pub sent: Vec<Vec<u8>>,
+pub(crate) struct Nic {
+    pub(crate) received: VecDeque<Vec<u8>>,
+    pub(crate) sent: Vec<Vec<u8>>,
 }
 
-pub struct Received(Vec<u8>);
+pub(crate) struct Received(Vec<u8>);
 
 impl RxToken for Received {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, read: F) -> R {
@@ -27,7 +28,7 @@ impl RxToken for Received {
     }
 }
 
-pub struct Sending<'a>(&'a mut Vec<Vec<u8>>);
+pub(crate) struct Sending<'a>(&'a mut Vec<Vec<u8>>);
 
 impl TxToken for Sending<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, write: F) -> R {
@@ -65,10 +66,10 @@ enum Program {
     Server(Server),
 }
 
-pub struct Host {
-    pub link: LinkId,
-    pub mac: MacAddr,
-    pub nic: Nic,
+pub(crate) struct Host {
+    pub(crate) link: LinkId,
+    pub(crate) mac: MacAddr,
+    pub(crate) nic: Nic,
     interface: Interface,
     sockets: SocketSet<'static>,
     program: Program,
@@ -76,7 +77,7 @@ pub struct Host {
 
 impl Host {
     /// A client at 203.0.113.`n` with so many transfers and queries to make.
-    pub fn client(n: u8, transfers: usize, queries: usize, random: &mut Random) -> Self {
+    pub(crate) fn client(n: u8, transfers: usize, queries: usize, random: &mut Random) -> Self {
         let mac = MacAddr([2, 0, 0, 0, 3, n]);
         let address = Ipv4Addr::new(203, 0, 113, n);
         let mut host = Self::new(OUT, mac, address, None, random);
@@ -102,7 +103,7 @@ impl Host {
     }
 
     /// Real server 10.0.0.`n`.
-    pub fn server(n: u8, random: &mut Random) -> Self {
+    pub(crate) fn server(n: u8, random: &mut Random) -> Self {
         let gateway = Some(Ipv4Addr::new(10, 0, 0, 1));
         let mut host = Self::new(IN, server_mac(n), server_ip(n), gateway, random);
         let tcp = (0..6).map(|_| host.sockets.add(stream())).collect();
@@ -134,7 +135,7 @@ impl Host {
     }
 
     /// Reads what came, lets the program work, writes what there is to write.
-    pub fn poll(&mut self, now: Instant) {
+    pub(crate) fn poll(&mut self, now: Instant) {
         for _ in 0..3 {
             self.interface.poll(now, &mut self.nic, &mut self.sockets);
             match &mut self.program {
@@ -146,7 +147,7 @@ impl Host {
     }
 
     /// When to poll again without a frame.
-    pub fn next_poll(&mut self, now: Instant) -> Option<Instant> {
+    pub(crate) fn next_poll(&mut self, now: Instant) -> Option<Instant> {
         let stack = self.interface.poll_at(now, &self.sockets);
         let program = match &self.program {
             Program::Client(client) => client.asked.as_ref().map(|(_, at)| *at + RETRY),
@@ -156,7 +157,7 @@ impl Host {
     }
 
     /// Transfers and queries that are not complete.
-    pub fn left(&self) -> usize {
+    pub(crate) fn left(&self) -> usize {
         match &self.program {
             Program::Client(c) => {
                 c.waiting.len() + c.running.len() + c.queries_left + usize::from(c.asked.is_some())
@@ -166,7 +167,7 @@ impl Host {
     }
 
     /// Connections that were given up and made again.
-    pub fn retries(&self) -> usize {
+    pub(crate) fn retries(&self) -> usize {
         match &self.program {
             Program::Client(client) => client.retries,
             Program::Server(_) => 0,
@@ -174,7 +175,7 @@ impl Host {
     }
 
     /// What the program has done, for messages.
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         match &self.program {
             Program::Client(client) => {
                 let running = client.running.iter().map(|t| {

@@ -7,7 +7,8 @@ use tapvs::addr::LinkId;
 use tapvs::dataplane::{DropReason, State, Verdict};
 use tapvs::time::{Duration, Instant};
 
-use crate::support::{ACK, FIN, IN, OUT, RST, Read, Router, SYN, Step, VIP, line};
+use crate::support::router::Step;
+use crate::support::{ACK, FIN, IN, OUT, RST, Read, Router, SYN, VIP, line};
 
 /// Protocol, client, client port, service port.
 type Key = (u8, Ipv4Addr, u16, u16);
@@ -25,14 +26,14 @@ struct Flow {
 
 /// What the dataplane should know.
 #[derive(Debug, Default)]
-pub struct Shadow {
+pub(crate) struct Shadow {
     flows: BTreeMap<Key, Flow>,
     failed: u64,
 }
 
 impl Shadow {
     /// Takes note of one frame and what became of it, then compares.
-    pub fn follow(&mut self, link: LinkId, cause: &[u8], step: &Step, router: &Router) {
+    pub(crate) fn follow(&mut self, link: LinkId, cause: &[u8], step: &Step, router: &Router) {
         let taken = matches!(step.verdict, Verdict::Forward(_) | Verdict::Held);
         if let (true, Some(packet)) = (taken, Read::frame(cause))
             && let Some(ports) = packet.ports()
@@ -243,7 +244,7 @@ fn next(state: State, from_client: bool, flags: u8) -> State {
 }
 
 /// What may be seen on each side: the clients see the virtual IP only, the servers never do.
-pub fn check_sides(link: LinkId, frame: &[u8]) {
+pub(crate) fn check_sides(link: LinkId, frame: &[u8]) {
     let Some(packet) = Read::frame(frame) else { return };
     match link {
         OUT => assert_eq!(packet.source, VIP, "{}", line(frame)),

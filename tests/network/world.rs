@@ -7,12 +7,13 @@ use tapvs::time::{Duration, Instant};
 
 use crate::host::Host;
 use crate::shadow::{Shadow, check_sides};
+use crate::support::random::Random;
 use crate::support::validity::{check_frame, check_step};
-use crate::support::{IN, OUT, ROUTER_IN, ROUTER_OUT, Random, Router, config, server};
+use crate::support::{IN, OUT, ROUTER_IN, ROUTER_OUT, Router, config, server};
 
 /// What the wires do to frames, in percent.
 #[derive(Clone, Copy, Debug)]
-pub struct Faults {
+pub(crate) struct Faults {
     loss: usize,
     twice: usize,
     late: usize,
@@ -20,12 +21,12 @@ pub struct Faults {
 }
 
 impl Faults {
-    pub const NONE: Self = Self { loss: 0, twice: 0, late: 0, damaged: 0 };
+    pub(crate) const NONE: Self = Self { loss: 0, twice: 0, late: 0, damaged: 0 };
 
     /// Some for every seed, none for a few.
-    pub fn of(seed: u64) -> Self {
+    pub(crate) fn of(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0xfa17);
-        if seed % 10 == 0 {
+        if seed.is_multiple_of(10) {
             return Self::NONE;
         }
         Self {
@@ -43,10 +44,10 @@ enum Place {
     Host(usize),
 }
 
-pub struct World {
-    pub router: Router,
+pub(crate) struct World {
+    pub(crate) router: Router,
     /// Another configuration is taken into use this often.
-    pub reloads_every: Option<Duration>,
+    pub(crate) reloads_every: Option<Duration>,
     hosts: Vec<Host>,
     wires: BTreeMap<(Instant, u64), (Place, Vec<u8>)>,
     frames: u64,
@@ -58,7 +59,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64, faults: Faults) -> Self {
+    pub(crate) fn new(seed: u64, faults: Faults) -> Self {
         let mut random = Random::new(seed);
         let mut router = Router::cold(config(), 1_000);
         router.answers_arp = false;
@@ -84,14 +85,14 @@ impl World {
     }
 
     /// Lets the router find its neighbours before anybody wants anything.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         self.router.answers_arp = true;
         self.router.advance(Duration::from_secs(5));
         self.router.answers_arp = false;
     }
 
     /// Runs until everything is transferred, at most for `most`.
-    pub fn run(&mut self, most: Duration) {
+    pub(crate) fn run(&mut self, most: Duration) {
         let end = self.router.now + most;
         let mut reload = self.reloads_every.map(|every| self.router.now + every);
         let mut turns = 0;
@@ -128,7 +129,7 @@ impl World {
         }
     }
 
-    pub fn assert_complete(&self) {
+    pub(crate) fn assert_complete(&self) {
         let hosts: Vec<_> = self.hosts.iter().map(Host::describe).collect();
         assert_eq!(self.left(), 0, "seed {}, {:?}: {hosts:#?}", self.seed, self.faults);
         let retries: usize = self.hosts.iter().map(Host::retries).sum();
@@ -137,12 +138,12 @@ impl World {
     }
 
     /// A hash of everything that the router sent, and when.
-    pub const fn output(&self) -> u64 {
+    pub(crate) const fn output(&self) -> u64 {
         self.output
     }
 
     /// G13: with the network silent, every flow ends and nothing waits.
-    pub fn rest(&mut self) {
+    pub(crate) fn rest(&mut self) {
         self.router.answers_arp = true;
         self.router.advance(Duration::from_secs(1_000));
         let report = self.router.dataplane.report(&self.router.table);

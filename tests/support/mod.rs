@@ -12,5 +12,4 @@ pub mod validity;
 
 pub use network::*;
 pub use packet::*;
-pub use random::Random;
-pub use router::{Router, Step};
+pub use router::Router;

@@ -99,6 +99,16 @@ impl Runner {
         self.step(name, "", || check().map_or_else(Outcome::Failed, |()| Outcome::Passed));
     }
 
+    /// A step that is not tried, because privileges are missing.
+    pub(crate) fn unprivileged(&mut self, name: &str) {
+        self.step(name, "", || Outcome::Unprivileged);
+    }
+
+    /// Whether a step has said that privileges are missing.
+    pub(crate) fn lacks_privileges(&self) -> bool {
+        self.steps.iter().any(|step| step.outcome == Outcome::Unprivileged)
+    }
+
     fn step(&mut self, name: &str, what: &str, run: impl FnOnce() -> Outcome) {
         let start = now();
         let number = self.steps.len() + 1;

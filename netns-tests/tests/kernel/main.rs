@@ -2,6 +2,7 @@
 
 mod addresses;
 mod faults;
+mod lab;
 mod nat;
 mod process;
 mod reload;
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
         faults::trials(),
         reload::trials(),
         process::trials(),
+        lab::trials(),
     ];
     harness::main(rooms.into_iter().flatten().collect())
 }

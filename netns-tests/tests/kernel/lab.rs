@@ -1,0 +1,178 @@
+//! `tapvs lab` tells its whole story, and leaves nothing behind however it ends.
+
+use std::fs;
+use std::io::{self, BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use netns_tests::harness::trial;
+use netns_tests::{Context as _, Failure, Outcome, Scratch, ensure, eventually, tapvs};
+use rustix::process::{Pid, Signal, kill_process};
+
+const INTERRUPTED: i32 = 130;
+const NOTHING_LEFT: &str = "nothing left behind";
+/// By this many lines the lab has child processes and is not yet near its end.
+const RUNNING: usize = 8;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("the_lab_tells_its_whole_story", whole_story),
+        trial("an_interrupted_lab_leaves_nothing_behind", || {
+            ended_after_each_line(Signal::INT, |status, text| {
+                // The story's last lines may be out before the signal is in.
+                matches!(status.code(), Some(INTERRUPTED | 0)) && told_to_the_end(text)
+            })
+        }),
+        trial("a_killed_lab_leaves_nothing_behind", || {
+            ended_after_each_line(Signal::KILL, |status, text| {
+                status.code().is_none() || (status.success() && told_to_the_end(text))
+            })
+        }),
+    ]
+}
+
+fn whole_story() -> Outcome {
+    let mut lab = Lab::start(&["--requests", "600"])?;
+    let mut text = String::new();
+    while let Some(line) = lab.line()? {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    let (status, errors) = lab.end()?;
+    ensure!(status.success(), "{status}\n{text}{errors}");
+    for words in ["connection refused", "Starting s3 again", NOTHING_LEFT] {
+        ensure!(text.contains(words), "no `{words}` in\n{text}");
+    }
+    for server in ["s1", "s2", "s3"] {
+        let rows = text.lines().filter(|line| line.trim_start().starts_with(server)).count();
+        ensure!(rows == 3, "{server} is in {rows} tables, not in 3:\n{text}");
+    }
+    lab.must_be_gone()
+}
+
+fn told_to_the_end(text: &[String]) -> bool {
+    text.last().is_some_and(|line| line.contains(NOTHING_LEFT))
+}
+
+/// One lab for each line that it prints, which gets the signal after that line: while it builds,
+/// sends, stops a server, cleans up.
+fn ended_after_each_line(signal: Signal, right: fn(ExitStatus, &[String]) -> bool) -> Outcome {
+    for moment in 1.. {
+        let mut lab = Lab::start(&["--requests", "100"])?;
+        let mut text = Vec::new();
+        while text.len() < moment
+            && let Some(line) = lab.line()?
+        {
+            text.push(line);
+        }
+        let over = text.len() < moment;
+        if !over {
+            if moment == RUNNING {
+                let running = lab.processes()?;
+                ensure!(running.len() > 1, "not even seen while it runs: {running:?}");
+            }
+            lab.signal(signal)?;
+        }
+        while let Some(line) = lab.line()? {
+            text.push(line);
+        }
+        let (status, errors) = lab.end()?;
+        let text_lines = text.join("\n");
+        ensure!(right(status, &text), "{signal:?} after line {moment}: {status}\n{text_lines}");
+        lab.must_be_gone().context(format_args!("{signal:?} after line {moment}"))?;
+        if over {
+            ensure!(status.success(), "{status}\n{text_lines}{errors}");
+            ensure!(moment > 2 * RUNNING, "it has only {moment} lines:\n{text_lines}");
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// A running `tapvs lab`. Its processes inherit a directory for temporary files of its own, by
+/// which they can be told from everybody else's.
+struct Lab {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    errors: ChildStderr,
+    scratch: Scratch,
+}
+
+impl Lab {
+    fn start(arguments: &[&str]) -> Outcome<Self> {
+        let scratch = Scratch::new()?;
+        let mut child = Command::new(tapvs())
+            .arg("lab")
+            .args(arguments)
+            .env("TMPDIR", scratch.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let (Some(output), Some(errors)) = (child.stdout.take(), child.stderr.take()) else {
+            return Err(Failure::new("a child without the pipes that were asked for"));
+        };
+        Ok(Self { child, output: BufReader::new(output), errors, scratch })
+    }
+
+    fn line(&mut self) -> Outcome<Option<String>> {
+        let mut line = String::new();
+        let read = self.output.read_line(&mut line)?;
+        Ok((read > 0).then(|| line.trim_end().to_owned()))
+    }
+
+    fn signal(&self, signal: Signal) -> Outcome {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        // Until it is waited for, the pid is the child's, whether it still runs or not.
+        Ok(kill_process(pid.ok_or_else(|| Failure::new("no such pid"))?, signal)?)
+    }
+
+    /// How it ended, and what it complained about.
+    fn end(&mut self) -> Outcome<(ExitStatus, String)> {
+        let errors = io::read_to_string(&mut self.errors)?;
+        Ok((self.child.wait()?, errors))
+    }
+
+    /// No process, no file, no device.
+    fn must_be_gone(&self) -> Outcome {
+        // After SIGKILL it is the kernel that ends the children, a moment later.
+        let gone = || self.processes().is_ok_and(|left| left.is_empty());
+        ensure!(
+            eventually(Duration::from_secs(5), gone),
+            "it left the processes {:?}",
+            self.processes()
+        );
+        let files: Vec<_> = fs::read_dir(self.scratch.path())?.collect();
+        ensure!(files.is_empty(), "it left the files {files:?}");
+        for device in ["tapvs0", "tapvs1", "labbr0"] {
+            let here = Path::new("/sys/class/net").join(device).exists();
+            ensure!(!here, "it left the device {device}");
+        }
+        Ok(())
+    }
+
+    /// Every process with this lab's environment.
+    fn processes(&self) -> io::Result<Vec<String>> {
+        let mark = format!("TMPDIR={}", self.scratch.path().display());
+        let mut found = Vec::new();
+        for process in fs::read_dir("/proc")? {
+            let path = process?.path();
+            let read = |name| fs::read(path.join(name)).unwrap_or_default();
+            if read("environ").split(|&byte| byte == 0).any(|entry| entry == mark.as_bytes()) {
+                let command = read("cmdline");
+                found.push(format!("{}: {}", path.display(), String::from_utf8_lossy(&command)));
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // It may have ended; then there is nothing to do.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
