@@ -94,6 +94,8 @@ fn narrow_inside(rig: &mut Rig) -> Outcome {
     ensure!(complaint.from == other && complaint.quoted_to == other, "{complaint:?}");
     ensure!(complaint.quoted_words[1] == 80, "{complaint:?}");
 
+    // A burst of segments has brought more than one.
+    let watcher = RawSocket::icmp(&rig.client)?;
     let socket = udp::client(&rig.client, CLIENT, (VIP, 53))?;
     let port = socket.local_addr()?.port();
     ask(&socket, &[b'x'; 1_000])?;
