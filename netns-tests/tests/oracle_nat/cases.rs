@@ -278,7 +278,10 @@ pub(crate) fn errors() -> Vec<Case> {
             let about = quote(&arrived(to_client.clone()), quoted);
             packets.push((OUT, icmp(outside, VIP_IP, kind, mtu(kind), &about)));
         }
-        cases.push(case(name, packets).differing(Differs::QuotedChecksum));
+        let case = case(name, packets);
+        // Eight bytes of TCP end before the checksum.
+        let reaches_it = !about_tcp || quoted > 8;
+        cases.push(if reaches_it { case.differing(Differs::QuotedChecksum) } else { case });
     }
     cases
 }
@@ -322,20 +325,24 @@ pub(crate) fn outgoing() -> Vec<Case> {
                 (OUT, echo("198.51.100.9", VIP_IP, 0, 2)),
             ],
         ),
-        case("errors about them", {
-            let ping = echo("10.0.0.12", "198.51.100.9", 8, 1);
-            let ping_outside = echo(VIP_IP, "198.51.100.9", 8, 1);
-            let asked = datagram(server, there, b"out");
-            let asked_outside = datagram(seen_as, there, b"out");
-            let mut packets = vec![(IN, ping), (IN, asked)];
-            for kind in KINDS {
-                for about in [&ping_outside, &asked_outside] {
-                    let quoted = quote(&arrived(about.clone()), 28);
-                    packets.push((OUT, icmp("192.0.2.33", VIP_IP, kind, [0; 4], &quoted)));
-                }
-            }
-            packets
-        })
+        case(
+            "errors about pings to the outside",
+            complained_about(
+                echo("10.0.0.12", "198.51.100.9", 8, 1),
+                echo(VIP_IP, "198.51.100.9", 8, 1),
+            ),
+        ),
+        case(
+            "errors about datagrams to the outside",
+            complained_about(datagram(server, there, b"out"), datagram(seen_as, there, b"out")),
+        )
         .differing(Differs::QuotedChecksum),
     ]
+}
+
+/// A packet from inside, and every error about it as it was seen outside.
+fn complained_about(sent: Ip, seen: Ip) -> Vec<(LinkId, Ip)> {
+    let quoted = quote(&arrived(seen), 28);
+    let error = |kind| (OUT, icmp("192.0.2.33", VIP_IP, kind, [0; 4], &quoted));
+    [(IN, sent)].into_iter().chain(KINDS.map(error)).collect()
 }
