@@ -9,10 +9,10 @@ use netns_tests::raw::{Packet, RawSocket, ping, udp_without_checksum};
 use netns_tests::tcp::{Client, EchoServer};
 use netns_tests::udp::{self, UdpEchoServer, ask};
 use netns_tests::{
-    CLIENT, Context as _, Failure, Outcome, Rig, Service, VIP, ensure, server_address,
+    CLIENT, Context as _, Failure, Outcome, Rig, SERVER_NIC, Service, VIP, ensure, server_address,
     silent_namespace,
 };
-use tapvs::links::Namespace;
+use tapvs::links::{Namespace, Netlink};
 
 use crate::site::{
     Complaint, MASQUERADE, OTHER_VIP, add_route, both_ways, cable, file, icmp, make_router, packet,
@@ -28,6 +28,7 @@ const NARROW: u16 = 1_280;
 pub(crate) fn trials() -> Vec<Trial> {
     let both = || vec![Service::tcp(80).server(0, 8080, 1), Service::udp(53).server(0, 5353, 1)];
     vec![
+        built_trial("o11_a_narrow_server_network_is_the_virtual_ips_to_report", near_server, near),
         built_trial("o11_a_narrow_way_to_a_server_is_found_out", far_server, narrow_inside),
         built_trial("o11_a_narrow_way_to_the_outside_is_found_out", far_host, narrow_outside),
         rig_trial("o11_a_closed_server_port_is_reported_by_the_virtual_ip", both, closed_port),
@@ -57,6 +58,49 @@ fn next_complaint(watcher: &RawSocket) -> Outcome<Complaint> {
     let is_error = |packet: &Packet| matches!(packet.payload()[0], 3 | 11);
     let packet = watcher.receive(Duration::from_secs(5), is_error);
     Complaint::read(&packet.ok_or_else(|| Failure::new("no ICMP error came"))?)
+}
+
+/// The servers' own network takes 1280 bytes.
+fn near_server() -> Outcome<Rig> {
+    let services = [Service::udp(53).server(0, 5353, 1), Service::tcp(80).server(0, 8080, 1)];
+    let narrow = ("addresses = [\"10.0.0.2/24\"]", "addresses = [\"10.0.0.2/24\"]\nmtu = 1280");
+    Rig::with(|folder| file(folder, &services, &[narrow], ""))
+}
+
+fn near(rig: &mut Rig) -> Outcome {
+    for namespace in &rig.servers {
+        namespace.run(|| Netlink::new()?.set_mtu(SERVER_NIC, NARROW.into()))?;
+    }
+    let _servers = (udp_server(rig, 0, 5353)?, tcp_server(rig, 0, 8080)?);
+    let watcher = RawSocket::icmp(&rig.client)?;
+    let socket = udp::client(&rig.client, CLIENT, (VIP, 53))?;
+    let port = socket.local_addr()?.port();
+    // To the byte.
+    ask(&socket, &[b'x'; 1_252])?;
+    socket.send(&[b'x'; 1_253])?;
+    let complaint = next_complaint(&watcher)?;
+    ensure!(complaint.kind == (3, 4) && complaint.mtu == NARROW, "{complaint:?}");
+    ensure!(complaint.from == VIP, "{complaint:?}");
+    ensure!(complaint.quoted_from == CLIENT && complaint.quoted_to == VIP, "{complaint:?}");
+    ensure!(complaint.quoted_words[..3] == [port, 53, 1_261], "{complaint:?}");
+    ensure!(complaint.length <= 576, "{complaint:?}");
+    // Without the don't-fragment bit it is the router that cuts.
+    let data = [b'y'; 1_300];
+    let raw = RawSocket::ip(&rig.client)?;
+    let datagram = udp_without_checksum(port, 53, &data);
+    raw.send(&packet((CLIENT, VIP), (17, 21, 0), &datagram), VIP)?;
+    let answer = answer_after_refusals(&socket)?;
+    ensure!(parts(&answer)?.2.as_bytes() == data, "another answer");
+    let mut client = Client::connect(&rig.client, (VIP, 80))?;
+    both_ways(&mut client, 2 << 20)
+}
+
+/// The next datagram; what the kernel has to say about earlier sends comes first.
+fn answer_after_refusals(socket: &UdpSocket) -> Outcome<String> {
+    let mut buffer = vec![0; 65_536];
+    let received = (0..3).find_map(|_| socket.recv(&mut buffer).ok());
+    let length = received.ok_or_else(|| Failure::new("no answer to what was cut"))?;
+    Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }
 
 fn far_server() -> Outcome<Rig> {

@@ -28,7 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         rig_trial("o7_a_ping_to_the_virtual_ip_is_the_routers", dns, pings_stay),
         rig_trial("o9_4096_bytes_of_udp_arrive_in_fragments_both_ways", dns, large_datagrams),
         rig_trial("o9_fragments_in_reverse_order_are_one_datagram", dns, reversed_fragments),
-        rig_trial("o13_a_repeated_syn_is_served_once_there_is_a_service", || vec![], late_service),
+        rig_trial("o13_a_repeated_syn_is_served_once_there_is_a_service", Vec::new, late_service),
         rig_trial("o14_racing_first_packets_are_one_flow", spread, racing_threads),
     ]
 }
@@ -177,7 +177,7 @@ fn late_service(rig: &mut Rig) -> Outcome {
         thread::sleep(Duration::from_millis(300));
         let reloaded = reload(rig, &[Service::tcp(80).server(0, 8080, 1)], &silent, "");
         let took = connecting.join().map_err(|_| Failure::new("connecting panicked"))?;
-        reloaded.and(took.context("the repeated SYN was not served"))
+        reloaded.and_then(|()| took.context("the repeated SYN was not served"))
     })?;
     // The kernel repeats a SYN after one second, and after two more.
     ensure!(took > Duration::from_millis(900), "served after {took:?}, before there was a service");
