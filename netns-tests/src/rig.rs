@@ -12,6 +12,7 @@
 
 use std::fs;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tapvs::addr::Cidr;
@@ -65,6 +66,11 @@ pub struct Rig {
 impl Rig {
     /// Builds the network and starts the router with these services.
     pub fn new(services: &[Service]) -> Outcome<Self> {
+        Self::configured(|folder| config(folder, services))
+    }
+
+    /// Builds the network and starts the router with the file that `text` makes for a folder.
+    pub fn configured(text: impl FnOnce(&Path) -> String) -> Outcome<Self> {
         let scratch = Scratch::new().context("cannot make a temporary directory")?;
         let client = silent_namespace()?;
         let middle = silent_namespace()?;
@@ -72,7 +78,7 @@ impl Rig {
             (0..SERVERS).map(|_| silent_namespace()).collect::<Outcome<Vec<Namespace>>>()?;
         cable_servers(&middle, &servers)?;
         let file = scratch.path().join("tapvs.toml");
-        fs::write(&file, config(scratch.path(), services))?;
+        fs::write(&file, text(scratch.path()))?;
         let router = Router::start(&middle, &file)?;
         if let Err(error) = cable_router(&middle, &client) {
             return Err(Failure::new(format!("{error}\n{}", router.log().join("\n"))));
