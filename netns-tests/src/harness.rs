@@ -71,15 +71,20 @@ pub fn rig_trial(
     built_trial(name, move || Rig::new(&services()), run)
 }
 
-/// As [`rig_trial`], on whatever network `build` makes.
+/// As [`rig_trial`], with a configuration file as it stands.
+pub fn file_trial(name: &'static str, text: &'static str, run: fn(&mut Rig) -> Outcome) -> Trial {
+    built_trial(name, move || Rig::configured(|_| text.to_owned()), run)
+}
+
+/// As [`rig_trial`], on whatever network `rig` builds.
 pub fn built_trial(
     name: &'static str,
-    build: impl FnOnce() -> Outcome<Rig> + Send + 'static,
+    rig: impl FnOnce() -> Outcome<Rig> + Send + 'static,
     run: fn(&mut Rig) -> Outcome,
 ) -> Trial {
     Trial::test(name, move || {
         let _watched = Watchdog::start(name);
-        let mut rig = build()?;
+        let mut rig = rig()?;
         run(&mut rig).and_then(|()| rig.router.stop().map(drop)).map_err(|failure| {
             // Its log says why, if it still says anything.
             drop(rig.router.report());

@@ -66,12 +66,11 @@ pub struct Rig {
 impl Rig {
     /// Builds the network and starts the router with these services.
     pub fn new(services: &[Service]) -> Outcome<Self> {
-        Self::with(|folder| config(folder, services))
+        Self::configured(|folder| config(folder, services))
     }
 
-    /// Builds the network and starts the router with this file; `text` is told where the control
-    /// socket may be.
-    pub fn with(text: impl FnOnce(&Path) -> String) -> Outcome<Self> {
+    /// Builds the network and starts the router with the file that `text` makes for a folder.
+    pub fn configured(text: impl FnOnce(&Path) -> String) -> Outcome<Self> {
         let scratch = Scratch::new().context("cannot make a temporary directory")?;
         let client = silent_namespace()?;
         let middle = silent_namespace()?;

@@ -35,7 +35,7 @@ fn shared_server() -> Outcome<Rig> {
         service("udp", (&vip(), 54), server),
         service("udp", (OTHER_VIP, 53), server),
     ];
-    Rig::with(|folder| file(folder, &[], &[], &(virtual_ip(OTHER_VIP) + &services.concat())))
+    Rig::configured(|folder| file(folder, &[], &[], &(virtual_ip(OTHER_VIP) + &services.concat())))
 }
 
 fn clash(rig: &mut Rig) -> Outcome {

@@ -64,7 +64,7 @@ fn next_complaint(watcher: &RawSocket) -> Outcome<Complaint> {
 fn near_server() -> Outcome<Rig> {
     let services = [Service::udp(53).server(0, 5353, 1), Service::tcp(80).server(0, 8080, 1)];
     let narrow = ("addresses = [\"10.0.0.2/24\"]", "addresses = [\"10.0.0.2/24\"]\nmtu = 1280");
-    Rig::with(|folder| file(folder, &services, &[narrow], ""))
+    Rig::configured(|folder| file(folder, &services, &[narrow], ""))
 }
 
 fn near(rig: &mut Rig) -> Outcome {
@@ -110,7 +110,7 @@ fn far_server() -> Outcome<Rig> {
     ];
     let more =
         route("10.9.0.0/16", server_address(0)) + &virtual_ip(OTHER_VIP) + &services.concat();
-    Rig::with(|folder| file(folder, &[], &[], &more))
+    Rig::configured(|folder| file(folder, &[], &[], &more))
 }
 
 /// client — tapvs — first server as a router — 1280 bytes — a router — server.
@@ -165,7 +165,7 @@ fn far_host() -> Outcome<Rig> {
     let more = route("198.51.100.0/24", CLIENT) + MASQUERADE;
     // Whoever has no service to serve is no server, and does not get out.
     let services = [Service::tcp(80).three(8080)];
-    Rig::with(|folder| file(folder, &services, &[], &more))
+    Rig::configured(|folder| file(folder, &services, &[], &more))
 }
 
 /// server — tapvs, masquerading — client as a router — 1280 bytes — a router — host.

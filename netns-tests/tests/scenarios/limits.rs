@@ -25,7 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 fn rig(udp_timeout: &str) -> Outcome<Rig> {
     let timeouts = format!("max_flows = 1000\ntimeouts = {{ udp = \"{udp_timeout}\" }}");
     let services = [Service::udp(53).three(5353)];
-    Rig::with(|folder| file(folder, &services, &[("max_flows = 200_000", &timeouts)], ""))
+    Rig::configured(|folder| file(folder, &services, &[("max_flows = 200_000", &timeouts)], ""))
 }
 
 /// A thousand conversations, and nobody else gets in.

@@ -40,7 +40,7 @@ fn chain() -> Outcome<Rig> {
     let more = route("10.9.0.0/24", server_address(0))
         + &service("tcp", (&vip(), 1666), ("10.9.0.99", 12_345))
         + &MASQUERADE.replace("10.0.0.0/24", "10.9.0.0/24");
-    Rig::with(|folder| file(folder, &[], &changes, &more))
+    Rig::configured(|folder| file(folder, &[], &changes, &more))
 }
 
 /// client — 9000 — tapvs — 1500 — first server as a router — 2000 — server.
@@ -126,7 +126,7 @@ fn splits(report: &netns_tests::Report) -> Outcome<u64> {
 fn clamping() -> Outcome<Rig> {
     let narrow =
         ("addresses = [\"10.0.0.2/24\"]", "addresses = [\"10.0.0.2/24\"]\nmss_clamp = 1000");
-    Rig::with(|folder| file(folder, &[Service::tcp(80).server(0, 8080, 1)], &[narrow], ""))
+    Rig::configured(|folder| file(folder, &[Service::tcp(80).server(0, 8080, 1)], &[narrow], ""))
 }
 
 fn clamped(rig: &mut Rig) -> Outcome {

@@ -35,7 +35,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 fn masquerading(services: &[Service]) -> Outcome<Rig> {
-    Rig::with(|folder| file(folder, services, &[], MASQUERADE))
+    Rig::configured(|folder| file(folder, services, &[], MASQUERADE))
 }
 
 fn seen_as_vip(rig: &mut Rig) -> Outcome {
