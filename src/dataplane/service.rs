@@ -122,7 +122,7 @@ impl Dataplane {
 
     /// `answer`, with another port on the client's side where a flow's packets look like that
     /// already: two virtual services may share a server, and a client port.
-    fn free_reply(&mut self, answer: Tuple) -> Option<Tuple> {
+    pub(super) fn free_reply(&mut self, answer: Tuple) -> Option<Tuple> {
         if !self.flows.is_taken(answer) {
             return Some(answer);
         }
