@@ -57,9 +57,8 @@ fn every_key_of_the_examples_is_explained() {
 fn every_drop_reason_is_explained_once() {
     let page = read("docs/operations.md");
     let section = page.split("\n## ").find(|section| section.starts_with("Drop reasons")).unwrap();
-    let explained: Vec<&str> = rows(section)
-        .filter_map(|cells| cells[0].strip_prefix('`')?.strip_suffix('`'))
-        .collect();
+    let explained: Vec<&str> =
+        rows(section).filter_map(|cells| cells[0].strip_prefix('`')?.strip_suffix('`')).collect();
     for reason in DropReason::ALL {
         let times = explained.iter().filter(|name| **name == reason.name()).count();
         assert_eq!(times, 1, "docs/operations.md has {times} rows for `{reason}`");
