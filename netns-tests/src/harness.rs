@@ -68,15 +68,16 @@ pub fn rig_trial(
     services: fn() -> Vec<Service>,
     run: fn(&mut Rig) -> Outcome,
 ) -> Trial {
-    any_rig_trial(name, move || Rig::new(&services()), run)
+    built_trial(name, move || Rig::new(&services()), run)
 }
 
 /// As [`rig_trial`], with a configuration file as it stands.
 pub fn file_trial(name: &'static str, text: &'static str, run: fn(&mut Rig) -> Outcome) -> Trial {
-    any_rig_trial(name, move || Rig::configured(|_| text.to_owned()), run)
+    built_trial(name, move || Rig::configured(|_| text.to_owned()), run)
 }
 
-fn any_rig_trial(
+/// As [`rig_trial`], on whatever network `rig` builds.
+pub fn built_trial(
     name: &'static str,
     rig: impl FnOnce() -> Outcome<Rig> + Send + 'static,
     run: fn(&mut Rig) -> Outcome,
@@ -85,6 +86,8 @@ fn any_rig_trial(
         let _watched = Watchdog::start(name);
         let mut rig = rig()?;
         run(&mut rig).and_then(|()| rig.router.stop().map(drop)).map_err(|failure| {
+            // Its log says why, if it still says anything.
+            drop(rig.router.report());
             let log = rig.router.log();
             Failed::from(format!("{failure}\n--- the router's log ---\n{}", log.join("\n")))
         })

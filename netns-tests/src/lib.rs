@@ -21,7 +21,7 @@ pub use config::{Service, config};
 pub use failure::{Context, Failure, Outcome};
 pub use rig::{
     BRIDGE, CLIENT, CLIENT_TAP, GATEWAY, ROUTER_INSIDE, ROUTER_OUTSIDE, Rig, SERVER_NIC,
-    SERVERS_TAP, VIP, eventually, server_address,
+    SERVERS_TAP, VIP, eventually, server_address, silent_namespace,
 };
 pub use router::{LinkFigures, Report, Router};
 pub use scratch::Scratch;

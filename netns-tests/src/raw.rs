@@ -35,6 +35,17 @@ impl Packet {
         Ipv4Addr::new(a, b, c, d)
     }
 
+    /// Whom it is for.
+    pub fn destination(&self) -> Ipv4Addr {
+        let [a, b, c, d] = [self.0[16], self.0[17], self.0[18], self.0[19]];
+        Ipv4Addr::new(a, b, c, d)
+    }
+
+    /// From the IP header on.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// What follows the IP header.
     pub fn payload(&self) -> &[u8] {
         &self.0[usize::from(self.0[0] & 0xf) * 4..]
@@ -60,6 +71,16 @@ impl RawSocket {
     /// For UDP: sends datagrams as they are given, sees those that arrive.
     pub fn udp(namespace: &Namespace) -> Outcome<Self> {
         Self::open(namespace, ipproto::UDP)
+    }
+
+    /// For TCP: sees segments that arrive.
+    pub fn tcp(namespace: &Namespace) -> Outcome<Self> {
+        Self::open(namespace, ipproto::TCP)
+    }
+
+    /// Sends packets as they are given, their IP header included; sees none.
+    pub fn ip(namespace: &Namespace) -> Outcome<Self> {
+        Self::open(namespace, ipproto::RAW)
     }
 
     fn open(namespace: &Namespace, protocol: Protocol) -> Outcome<Self> {
@@ -129,8 +150,8 @@ pub fn udp_without_checksum(from: u16, to: u16, data: &[u8]) -> Vec<u8> {
     words.into_iter().flat_map(u16::to_be_bytes).chain(data.iter().copied()).collect()
 }
 
-/// RFC 1071.
-fn internet_checksum(bytes: &[u8]) -> u16 {
+/// RFC 1071; over what holds its own right checksum it is 0.
+pub fn internet_checksum(bytes: &[u8]) -> u16 {
     let words = bytes
         .chunks(2)
         .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)])));

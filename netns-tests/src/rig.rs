@@ -105,7 +105,7 @@ impl Rig {
 }
 
 /// A namespace that says nothing of its own accord over IPv6.
-fn silent_namespace() -> Outcome<Namespace> {
+pub fn silent_namespace() -> Outcome<Namespace> {
     let namespace = Namespace::new().context("cannot make a network namespace")?;
     for scope in ["all", "default"] {
         let sysctl = format!("net/ipv6/conf/{scope}/disable_ipv6");

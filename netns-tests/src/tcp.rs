@@ -126,8 +126,13 @@ impl Client {
     /// Connects from `namespace` and reads the server's greeting.
     pub fn connect(namespace: &Namespace, to: (Ipv4Addr, u16)) -> Outcome<Self> {
         let start = Instant::now();
-        let mut stream = connect(namespace, to, PATIENCE).context("cannot connect")?;
+        let stream = connect(namespace, to, PATIENCE).context("cannot connect")?;
         let took = start.elapsed();
+        Ok(Self { took, ..Self::greeted(stream)? })
+    }
+
+    /// Reads the server's greeting from a connection that is there already.
+    pub fn greeted(mut stream: TcpStream) -> Outcome<Self> {
         let mut line = Vec::new();
         let mut byte = [0];
         while byte != *b"\n" {
@@ -140,7 +145,7 @@ impl Client {
             .split_once(' ')
             .ok_or_else(|| Failure::new(format!("`{line}` is no greeting")))?;
         let (server, seen_as) = (server.to_owned(), seen_as.parse()?);
-        Ok(Self { stream, server, seen_as, took })
+        Ok(Self { stream, server, seen_as, took: Duration::ZERO })
     }
 
     /// Sends `message` and expects the same back.

@@ -31,7 +31,7 @@ impl UdpEchoServer {
         thread::spawn({
             let (end, name) = (Arc::clone(&end), name.to_owned());
             move || {
-                let mut buffer = vec![0; 2_048];
+                let mut buffer = vec![0; 65_536];
                 while !end.load(Ordering::Relaxed) {
                     let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
                     let mut answer = format!("{name} {from} ").into_bytes();
@@ -65,7 +65,7 @@ pub fn client(namespace: &Namespace, from: Ipv4Addr, to: (Ipv4Addr, u16)) -> Out
 /// Sends `message` and returns the answer as text.
 pub fn ask(socket: &UdpSocket, message: &[u8]) -> Outcome<String> {
     socket.send(message).context("cannot send")?;
-    let mut buffer = vec![0; 2_048];
+    let mut buffer = vec![0; 65_536];
     let length = socket.recv(&mut buffer).context("no answer")?;
     Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }

@@ -41,6 +41,12 @@ const PROGRAMS: &[Program] = &[
     },
     Program { name: "curl", target: "strangers", packages: Packages::all("curl"), service: None },
     Program { name: "wrk", target: "strangers", packages: Packages::all("wrk"), service: None },
+    Program {
+        name: "nft",
+        target: "oracle_nat",
+        packages: Packages::all("nftables"),
+        service: Some("nftables"),
+    },
 ];
 
 /// Where daemons are installed; not on every user's `PATH`.

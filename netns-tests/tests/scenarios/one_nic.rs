@@ -1,0 +1,100 @@
+//! The simplest site there is: one NIC, one wire, clients and servers on it in two subnets.
+
+use std::fs;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use netns_tests::harness::built_trial;
+use netns_tests::raw::{Packet, RawSocket, ping};
+use netns_tests::tcp::Client;
+use netns_tests::udp::{self, ask};
+use netns_tests::{
+    BRIDGE, CLIENT, CLIENT_TAP, Context as _, Failure, GATEWAY, Outcome, Rig, Router, SERVER_NIC,
+    Scratch, Service, VIP, config, ensure, server_address, silent_namespace,
+};
+use tapvs::links::{LinkError, Netlink};
+
+use crate::site::{add_route, both_ways, cidr, parts, tcp_server, udp_server};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![built_trial("one_nic_serves_two_subnets_on_one_wire", site, one_wire)]
+}
+
+/// All hosts and the router's one TAP on one bridge.
+fn site() -> Outcome<Rig> {
+    let scratch = Scratch::new().context("cannot make a temporary directory")?;
+    let (client, middle) = (silent_namespace()?, silent_namespace()?);
+    let servers = (0..3).map(|_| silent_namespace()).collect::<Outcome<Vec<_>>>()?;
+    middle.run(|| {
+        let netlink = Netlink::new()?;
+        netlink.create_bridge(BRIDGE)?;
+        netlink.set_up(BRIDGE)
+    })?;
+    for (number, host) in servers.iter().chain([&client]).enumerate() {
+        let port = format!("s{number}");
+        let address = if number < 3 { server_address(number) } else { CLIENT };
+        middle.run(|| {
+            let netlink = Netlink::new()?;
+            netlink.create_veth(&port, SERVER_NIC, Some(host.fd()))?;
+            netlink.set_master(&port, BRIDGE)?;
+            netlink.set_up(&port)
+        })?;
+        host.run(|| {
+            let netlink = Netlink::new()?;
+            netlink.set_up(SERVER_NIC)?;
+            netlink.add_address(SERVER_NIC, cidr(&format!("{address}/24")))
+        })?;
+    }
+    // Or the client would have no way back to a server that calls it under its own address.
+    add_route(&client, "10.0.0.0/24", "203.0.113.2")?;
+    for server in &servers {
+        add_route(server, "0.0.0.0/0", &GATEWAY.to_string())?;
+    }
+    let services = [Service::tcp(80).three(8080), Service::udp(53).three(5353)];
+    let text = config(scratch.path(), &services);
+    let (before, rest) = text.split_once("[[network]]\nname = \"servers\"").expect("two networks");
+    let (_, after) = rest.split_once("[[virtual_ip]]").expect("virtual IPs");
+    let both = "addresses = [\"203.0.113.2/24\", \"10.0.0.2/24\"]";
+    let text = format!("{before}[[virtual_ip]]{after}")
+        .replace("addresses = [\"203.0.113.2/24\"]", both)
+        .replace("network = \"servers\"", "network = \"internet\"");
+    let file = scratch.path().join("tapvs.toml");
+    fs::write(&file, text)?;
+    let router = Router::start(&middle, &file)?;
+    let joined: Result<(), LinkError> = middle.run(|| {
+        let netlink = Netlink::new()?;
+        netlink.set_master(CLIENT_TAP, BRIDGE)?;
+        netlink.set_up(CLIENT_TAP)
+    });
+    joined.map_err(|error| Failure::new(format!("{error}\n{}", router.log().join("\n"))))?;
+    Ok(Rig { router, client, middle, servers, scratch })
+}
+
+fn one_wire(rig: &mut Rig) -> Outcome {
+    let _tcp = [tcp_server(rig, 0, 8080)?, tcp_server(rig, 1, 8080)?, tcp_server(rig, 2, 8080)?];
+    let _udp = [udp_server(rig, 0, 5353)?, udp_server(rig, 1, 5353)?, udp_server(rig, 2, 5353)?];
+    let hosts = rig.servers.iter().chain([&rig.client]);
+    let watchers = hosts.map(RawSocket::icmp).collect::<Outcome<Vec<_>>>()?;
+    for _ in 0..3 {
+        let mut client = Client::connect(&rig.client, (VIP, 80))?;
+        ensure!(client.seen_as.ip() == IpAddr::from(CLIENT), "seen as {}", client.seen_as);
+        both_ways(&mut client, 1 << 20)?;
+        let socket = udp::client(&rig.client, CLIENT, (VIP, 53))?;
+        ensure!(parts(&ask(&socket, b"hello")?)?.1 == socket.local_addr()?, "seen as another");
+    }
+    // The servers' own traffic turns round on the same wire, and so does what they send to the
+    // virtual IP.
+    for (number, server) in rig.servers.iter().enumerate() {
+        ping(server, CLIENT, 56).context(format_args!("server {number} to the client"))?;
+        ping(server, VIP, 56).context(format_args!("server {number} to the virtual IP"))?;
+        let mut client = Client::connect(server, (VIP, 80))?;
+        both_ways(&mut client, 200_000)?;
+    }
+    for watcher in watchers {
+        let redirect =
+            watcher.receive(Duration::from_millis(200), |packet: &Packet| packet.payload()[0] == 5);
+        ensure!(redirect.is_none(), "a redirect: {redirect:?}");
+    }
+    Ok(())
+}
