@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -344,19 +345,32 @@ impl fmt::Display for Millis {
     }
 }
 
-/// A file that has no name any more: it is gone with the last process that holds it.
+/// A file without a name: it is gone with the last process that holds it.
 fn configuration_file(text: &str) -> io::Result<File> {
-    let path = std::env::temp_dir().join(format!("tapvs-lab-{}.toml", std::process::id()));
+    let folder = std::env::temp_dir();
     let open = || {
-        let mut file =
-            OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-        fs::remove_file(&path)?;
+        let mut file = nameless_file(&folder)?;
         file.write_all(text.as_bytes())?;
         Ok(file)
     };
     open().map_err(|error: io::Error| {
-        io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()))
+        let place = folder.display();
+        io::Error::new(error.kind(), format!("cannot write a file in {place}: {error}"))
     })
+}
+
+fn nameless_file(folder: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    let nameless = options.clone().custom_flags(libc::O_TMPFILE).open(folder);
+    if nameless.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Unsupported) {
+        // Not every file system can: then it has a name for a moment.
+        let path = folder.join(format!("tapvs-lab-{}.toml", std::process::id()));
+        let file = options.create_new(true).open(&path)?;
+        fs::remove_file(&path)?;
+        return Ok(file);
+    }
+    nameless
 }
 
 #[cfg(test)]

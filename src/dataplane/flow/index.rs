@@ -78,6 +78,14 @@ impl Index {
         self.cells[hole].entry = EMPTY;
     }
 
+    /// How many cells a search under `hash` looks at before it gives up.
+    #[cfg(test)]
+    pub(in crate::dataplane) fn steps(&self, hash: u64) -> usize {
+        let home = self.home(tag(hash));
+        let cells = (0..self.cells.len()).map(|step| self.cells[(home + step) & self.mask]);
+        cells.take_while(|cell| cell.entry != EMPTY).count()
+    }
+
     const fn home(&self, tag: u32) -> usize {
         tag as usize & self.mask
     }
