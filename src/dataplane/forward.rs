@@ -33,7 +33,17 @@ impl Dataplane {
         }
         let hop = table.next_hop(headers.destination).ok_or(DropReason::NoRoute)?;
         let seen_as = table.masquerade(headers.source, headers.destination);
-        if seen_as.is_some() || table.forward() == Forward::ServersOut {
+        // What goes to a server directly is told from what goes to it through a service.
+        let beside_service = match headers.transport {
+            Transport::Tcp(tcp) => {
+                tcp.syn && table.is_server(Proto::Tcp, headers.destination, tcp.destination)
+            }
+            Transport::Udp(udp) => {
+                table.is_server(Proto::Udp, headers.destination, udp.destination)
+            }
+            Transport::Icmp(_) | Transport::Other => false,
+        };
+        if seen_as.is_some() || beside_service || table.forward() == Forward::ServersOut {
             self.track_outgoing(packet, hop, seen_as, frame)
         } else {
             self.pass(packet, hop, frame)
@@ -68,11 +78,20 @@ impl Dataplane {
         self.check_ttl(packet, router, frame)?;
         let neighbour = self.neighbour(hop, now)?;
         self.check_way(packet, neighbour, router, frame)?;
-        self.make_room(now)?;
-        let mut reply = original.reversed();
-        if let Some(address) = seen_as {
-            reply.destination = address;
-            reply.destination_port = self.external_port(packet, original, address)?;
+        let reply = match seen_as {
+            Some(address) => Tuple {
+                destination: address,
+                destination_port: self.external_port(packet, original, address)?,
+                ..original.reversed()
+            },
+            // Its answers may look like those of a service's flow already.
+            None => self.free_reply(original.reversed()).ok_or(DropReason::PortsExhausted)?,
+        };
+        if let Err(reason) = self.make_room(now) {
+            if let Some(address) = seen_as {
+                self.masquerade.unmap(Socket::client_of(original), address);
+            }
+            return Err(reason);
         }
         let state = State::initial(original.protocol);
         let networks = [network.id, hop.network];
@@ -105,7 +124,7 @@ impl Dataplane {
         let port = port.ok_or(DropReason::PortsExhausted)?;
         let answer = Tuple { destination: address, destination_port: port, ..original.reversed() };
         if self.flows.is_taken(answer) {
-            self.masquerade.unmap(client);
+            self.masquerade.unmap(client, address);
             return Err(DropReason::PortsExhausted);
         }
         Ok(port)
@@ -156,7 +175,12 @@ impl Dataplane {
             self.report_error(table, error, router, frame, &headers, now);
             return Err(DropReason::TooBig);
         }
-        let Way::Closed(reason) = self.way(table, neighbour, now) else { return Ok(()) };
+        let reason = match self.way(table, neighbour, now) {
+            // What has to be cut cannot wait: its pieces would be too many.
+            Way::Wait if headers.total_len > usize::from(egress.mtu) => DropReason::HoldFull,
+            Way::Open | Way::Wait => return Ok(()),
+            Way::Closed(reason) => reason,
+        };
         if reason == DropReason::NeighbourFailed {
             let error = IcmpError::HostUnreachable;
             self.report_error(table, error, router, frame, &headers, now);
