@@ -33,17 +33,8 @@ impl Dataplane {
         }
         let hop = table.next_hop(headers.destination).ok_or(DropReason::NoRoute)?;
         let seen_as = table.masquerade(headers.source, headers.destination);
-        // What goes to a server directly is told from what goes to it through a service.
-        let beside_service = match headers.transport {
-            Transport::Tcp(tcp) => {
-                tcp.syn && table.is_server(Proto::Tcp, headers.destination, tcp.destination)
-            }
-            Transport::Udp(udp) => {
-                table.is_server(Proto::Udp, headers.destination, udp.destination)
-            }
-            Transport::Icmp(_) | Transport::Other => false,
-        };
-        if seen_as.is_some() || beside_service || table.forward() == Forward::ServersOut {
+        let remembered = table.forward() == Forward::ServersOut || goes_past_service(packet);
+        if seen_as.is_some() || remembered {
             self.track_outgoing(packet, hop, seen_as, frame)
         } else {
             self.pass(packet, hop, frame)
@@ -51,7 +42,7 @@ impl Dataplane {
     }
 
     /// A server's own connection: remembered, so that its answers find their way back and nothing
-    /// else does.
+    /// else does. Or one to a server, so that its answers are not taken for a service's.
     fn track_outgoing(
         &mut self,
         packet: &Packet<'_>,
@@ -207,5 +198,24 @@ impl Dataplane {
             return self.split(table, neighbour, frame, headers);
         }
         self.deliver(table, neighbour, frame, waiting)
+    }
+}
+
+/// Whether this opens a connection to a server's port that a service gives out: its answers would
+/// look like those of the service.
+fn goes_past_service(packet: &Packet<'_>) -> bool {
+    let Packet { table, headers, .. } = packet;
+    match headers.transport {
+        Transport::Tcp(segment) => {
+            segment.syn
+                && !segment.ack
+                && !segment.rst
+                && table.is_server(Proto::Tcp, headers.destination, segment.destination)
+        }
+        Transport::Udp(udp) => {
+            table.is_server(Proto::Udp, headers.destination, udp.destination)
+                && !table.is_server(Proto::Udp, headers.source, udp.source)
+        }
+        Transport::Icmp(_) | Transport::Other => false,
     }
 }
