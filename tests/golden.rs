@@ -98,13 +98,15 @@ mod icmp_cases;
 mod nat;
 #[path = "golden/neighbours.rs"]
 mod neighbours;
+#[path = "golden/own_traffic.rs"]
+mod own_traffic;
 #[path = "golden/reload.rs"]
 mod reload;
 #[path = "golden/table.rs"]
 mod table;
 
 fn all_cases() -> Vec<Case> {
-    [arp::cases(), nat::cases(), icmp_cases::cases(), drops::cases()]
+    [arp::cases(), nat::cases(), icmp_cases::cases(), drops::cases(), own_traffic::cases()]
         .into_iter()
         .flatten()
         .collect()
