@@ -36,6 +36,8 @@ const BATCH: usize = 64;
 /// Unless configured, flows may take a quarter of memory, but there are at most a million.
 const BYTES_PER_FLOW: u64 = 160;
 const MOST_FLOWS: u64 = 1_000_000;
+/// How soon the control thread is given more of what did not fit its queue.
+const CATCH_UP: std::time::Duration = std::time::Duration::from_millis(1);
 /// Links use the tokens from 0.
 const WAKE: Token = Token(usize::MAX);
 
@@ -144,9 +146,12 @@ impl Router {
         }
         let deadlines =
             [self.dataplane.poll_timeout(), self.host.poll_timeout(now), self.links.retry_at()];
-        let nearest = deadlines.into_iter().flatten().min()?;
-        let micros = u64::try_from(nearest.total_micros() - now.total_micros()).unwrap_or(0);
-        Some(std::time::Duration::from_micros(micros))
+        let nearest = deadlines.into_iter().flatten().min().map(|nearest| {
+            let micros = u64::try_from(nearest.total_micros() - now.total_micros()).unwrap_or(0);
+            std::time::Duration::from_micros(micros)
+        });
+        let catch_up = self.control.is_behind().then_some(CATCH_UP);
+        nearest.into_iter().chain(catch_up).min()
     }
 
     /// Takes over a new table, if there is one. The control thread holds the old one until it is

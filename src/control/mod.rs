@@ -138,13 +138,17 @@ impl<N: Notice> Control<N> {
         }
     }
 
+    /// Whether something waits for room in the queue. Nobody tells when there is: flush again soon.
+    pub fn is_behind(&self) -> bool {
+        self.line.is_behind()
+    }
+
     /// Hands over what is still queued, hangs up and waits for the thread to end.
     ///
     /// # Errors
     /// When the thread had failed.
     pub fn finish(self) -> io::Result<()> {
-        self.waker.wake()?;
-        self.line.finish();
+        self.line.finish(|| self.waker.wake())?;
         self.waker.wake()?;
         let died = |_| Err(io::Error::other("the control thread panicked"));
         self.thread.join().unwrap_or_else(died)
@@ -202,13 +206,27 @@ impl<N> Line<N> {
         std::mem::take(&mut self.unread)
     }
 
-    /// Sends all of it, waiting for room; an error means that nobody listens any more.
-    fn finish(self) {
+    fn is_behind(&self) -> bool {
+        !self.backlog.is_empty() || self.lost > 0
+    }
+
+    /// Sends all of it, waiting for room, until nobody listens any more.
+    fn finish(self, wake: impl Fn() -> io::Result<()>) -> io::Result<()> {
         let lost = (self.lost > 0).then_some(Message::Lost(self.lost));
         for message in self.backlog.into_iter().chain(lost) {
-            if self.messages.send(message).is_err() {
-                return;
+            match self.messages.try_send(message) {
+                Ok(()) => {}
+                Err(TrySendError::Full(message)) => {
+                    // The reader may have emptied the queue and gone back to sleep since it was
+                    // last woken; it would never make room.
+                    wake()?;
+                    if self.messages.send(message).is_err() {
+                        break;
+                    }
+                }
+                Err(TrySendError::Disconnected(_)) => break,
             }
         }
+        Ok(())
     }
 }

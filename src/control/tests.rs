@@ -1,5 +1,9 @@
 //! What the tests of this room share, and the tests of the line between loop and thread.
 
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
 use super::*;
 use crate::config::{
     Config, Forward, Link, Masquerade, Method, Network, Route, Router, Scheduler, Server, Service,
@@ -36,6 +40,43 @@ fn a_full_line_loses_notices_but_nothing_else() {
 }
 
 #[test]
+fn it_is_behind_until_all_is_sent() {
+    let (sender, inbox) = sync_channel(1);
+    let mut line = Line::<u32>::new(sender);
+    line.tell(Message::Applied(1));
+    assert!(!line.is_behind());
+    line.tell(Message::Applied(2));
+    line.tell(Message::Notice(0));
+    line.flush();
+    assert!(line.is_behind(), "one waits and one is lost");
+    assert!(inbox.try_recv().is_ok());
+    line.flush();
+    assert!(line.is_behind(), "nobody knows yet of the lost one");
+    assert!(inbox.try_recv().is_ok());
+    line.flush();
+    assert!(!line.is_behind());
+}
+
+#[test]
+fn the_last_words_reach_a_reader_that_sleeps_again() {
+    let (sender, inbox) = sync_channel(2);
+    let (wake, woken) = channel();
+    let (done, is_done) = channel();
+    let mut line = Line::<u32>::new(sender);
+    (0..3000).for_each(|n| line.tell(Message::ServerGone(ServerId(n))));
+    // As the control thread does: once woken it reads what is there, and not what comes later.
+    let reader =
+        thread::spawn(move || woken.iter().map(|()| inbox.try_iter().count()).sum::<usize>());
+    thread::spawn(move || {
+        line.finish(|| wake.send(()).map_err(io::Error::other)).unwrap();
+        wake.send(()).unwrap();
+        done.send(()).unwrap();
+    });
+    is_done.recv_timeout(Duration::from_secs(20)).expect("the reader sleeps, the writer waits");
+    assert_eq!(reader.join().unwrap(), 3000);
+}
+
+#[test]
 fn a_dead_control_thread_costs_no_memory() {
     let (sender, inbox) = sync_channel(1);
     let mut line = Line::new(sender);
@@ -45,7 +86,7 @@ fn a_dead_control_thread_costs_no_memory() {
         line.flush();
     }
     assert!(line.backlog.is_empty());
-    line.finish();
+    line.finish(|| Ok(())).unwrap();
 }
 
 /// A small valid configuration: two networks, one service with two servers.

@@ -69,15 +69,21 @@ impl Dataplane {
         self.check_ttl(packet, router, frame)?;
         let neighbour = self.neighbour(hop, now)?;
         self.check_way(packet, neighbour, router, frame)?;
-        self.make_room(now)?;
         let reply = match seen_as {
             Some(address) => Tuple {
                 destination: address,
                 destination_port: self.external_port(packet, original, address)?,
                 ..original.reversed()
             },
+            // Its answers may look like those of a service's flow already.
             None => self.free_reply(original.reversed()).ok_or(DropReason::PortsExhausted)?,
         };
+        if let Err(reason) = self.make_room(now) {
+            if let Some(address) = seen_as {
+                self.masquerade.unmap(Socket::client_of(original), address);
+            }
+            return Err(reason);
+        }
         let state = State::initial(original.protocol);
         let networks = [network.id, hop.network];
         let mut flow = Flow::new(original, reply, state, None, networks, table.generation());
@@ -109,7 +115,7 @@ impl Dataplane {
         let port = port.ok_or(DropReason::PortsExhausted)?;
         let answer = Tuple { destination: address, destination_port: port, ..original.reversed() };
         if self.flows.is_taken(answer) {
-            self.masquerade.unmap(client);
+            self.masquerade.unmap(client, address);
             return Err(DropReason::PortsExhausted);
         }
         Ok(port)
@@ -160,7 +166,12 @@ impl Dataplane {
             self.report_error(table, error, router, frame, &headers, now);
             return Err(DropReason::TooBig);
         }
-        let Way::Closed(reason) = self.way(table, neighbour, now) else { return Ok(()) };
+        let reason = match self.way(table, neighbour, now) {
+            // What has to be cut cannot wait: its pieces would be too many.
+            Way::Wait if headers.total_len > usize::from(egress.mtu) => DropReason::HoldFull,
+            Way::Open | Way::Wait => return Ok(()),
+            Way::Closed(reason) => reason,
+        };
         if reason == DropReason::NeighbourFailed {
             let error = IcmpError::HostUnreachable;
             self.report_error(table, error, router, frame, &headers, now);

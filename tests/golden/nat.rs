@@ -261,7 +261,7 @@ pub(crate) fn cases() -> Vec<Case> {
             OUT,
             tcp(CLIENT, SERVER11, SYN, 1000, 0, b""),
             "forward in
-             in: router.in > server11 198.51.100.7 > 10.0.0.11 ttl 63 id 1 tcp 35381 > 8080 S seq 1000 ack 0 win 8192 data 0",
+             in: router.in > server11 198.51.100.7 > 10.0.0.11 ttl 63 id 1 tcp 35280 > 8080 S seq 1000 ack 0 win 8192 data 0",
         )
         .configured(forward_all)
         .after(OUT, syn()),
@@ -270,7 +270,7 @@ pub(crate) fn cases() -> Vec<Case> {
             OUT,
             syn(),
             "forward in
-             in: router.in > server11 198.51.100.7 > 10.0.0.11 ttl 63 id 1 tcp 35381 > 8080 S seq 1000 ack 0 win 8192 data 0",
+             in: router.in > server11 198.51.100.7 > 10.0.0.11 ttl 63 id 1 tcp 35280 > 8080 S seq 1000 ack 0 win 8192 data 0",
         )
         .configured(forward_all)
         .after(OUT, tcp(CLIENT, SERVER11, SYN, 1000, 0, b"")),
