@@ -261,6 +261,9 @@ fn made_up(rig: &mut Rig) -> Outcome {
         forge(kind, &quote(CLIENT, VIP, (port, 53)), true)?;
         // As it looks between router and server, where this one cannot have seen it.
         forge(kind, &quote(CLIENT, server_address(0), (port, 5353)), true)?;
+        // Of the flow, by somebody who would have to be on the other side.
+        let inside = icmp(kind, [0, 0, 2, 64], &quote(VIP, CLIENT, (53, port)));
+        forger.send(&packet((server_address(2), VIP), (1, 9, 0), &inside), VIP)?;
         // Broken.
         forge(kind, &quote(VIP, CLIENT, (53, port)), false)?;
     }
@@ -272,8 +275,7 @@ fn made_up(rig: &mut Rig) -> Outcome {
     client.echo(b"after")?;
     ask(&socket, b"after")?;
     let report = rig.router.report()?;
-    for (reason, count) in [("icmp_unknown_flow", 10), ("wrong_network", 5), ("icmp_malformed", 5)]
-    {
+    for (reason, count) in [("icmp_unknown_flow", 15), ("reverse_path", 5), ("icmp_malformed", 5)] {
         let drops = report.drops(reason);
         ensure!(drops == count, "{drops} drops for {reason}, not {count}:\n{report}");
     }
