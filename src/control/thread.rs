@@ -179,32 +179,11 @@ impl Drop for WakeOnDrop {
 
 #[cfg(test)]
 mod tests {
-    use std::fmt;
     use std::path::Path;
     use std::sync::mpsc::sync_channel;
 
     use super::*;
-    use crate::control::tests::config;
-
-    struct Word(&'static str);
-
-    impl fmt::Display for Word {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str(self.0)
-        }
-    }
-
-    impl Notice for Word {
-        type Cause = &'static str;
-
-        fn cause(&self) -> Option<&'static str> {
-            Some(self.0)
-        }
-
-        fn level(&self) -> log::Level {
-            log::Level::Info
-        }
-    }
+    use crate::control::tests::{Word, config};
 
     fn thread(poll: &Poll) -> (Thread<Word>, SyncSender<Message<Word>>, Receiver<Order>) {
         let (sender, messages) = sync_channel(8);
@@ -257,7 +236,7 @@ mod tests {
         let poll = Poll::new().unwrap();
         let (mut thread, sender, _ordered) = thread(&poll);
         for _ in 0..8 {
-            sender.send(Message::Notice(Word("conflict"))).unwrap();
+            sender.send(Message::Notice(Word::Event("conflict"))).unwrap();
         }
         assert_eq!(thread.handle_messages(Instant::ZERO), Next::Wait);
         sender.send(Message::Applied(1)).unwrap();
