@@ -102,6 +102,7 @@ impl<N: Notice> Control<N> {
             messages: inbox,
             orders: Some(sender),
             limits: limit::Limits::default(),
+            losses: limit::Losses::default(),
             stopping_since: None,
             frame_loop: thread::WakeOnDrop(frame_loop),
         };
