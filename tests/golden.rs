@@ -9,7 +9,7 @@ mod support;
 
 use support::*;
 use tapvs::addr::{LinkId, MacAddr, Proto};
-use tapvs::config::{Config, Unserved};
+use tapvs::config::{Config, Forward, Unserved};
 use tapvs::dataplane::DropReason;
 
 /// One case: what happened before, the frame, and what the router does with it.

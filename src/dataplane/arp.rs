@@ -51,7 +51,8 @@ impl Dataplane {
         if let Some(id) = self.neighbours.find_or_add(network.id, arp.sender, now)
             && self.neighbours.ask_now(id, now)
         {
-            self.ask(table, id, Some(arp.sender_mac), now);
+            // Not only the one who asked: it may have lied about who it is.
+            self.ask(table, id, None, now);
         }
     }
 

@@ -36,7 +36,8 @@ impl Dataplane {
                     self.ask(table, neighbour, None, now);
                 }
                 let entry = self.neighbours.get(neighbour);
-                let room = entry.held.iter().any(Option::is_none) && self.outbox.may_hold();
+                let place = entry.held.iter().any(Option::is_none);
+                let room = place && self.outbox.may_hold() && self.outbox.room() > 0;
                 if room { Way::Wait } else { Way::Closed(DropReason::HoldFull) }
             }
         }

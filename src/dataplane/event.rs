@@ -44,6 +44,13 @@ pub enum Event {
         /// Which neighbour.
         address: Ipv4Addr,
     },
+    /// A frame came in from the router's own MAC: a loop, or a second router of the same name.
+    OwnMac {
+        /// Where.
+        network: NetworkId,
+    },
+    /// So many events were not kept, because nobody read them.
+    Lost(u64),
     /// New flows are refused: the table holds only flows that must not go.
     TableFull,
     /// The last flow of a removed server is gone; its id may be used again.
@@ -56,9 +63,11 @@ impl Event {
     /// `Warn` when somebody should look.
     pub const fn level(&self) -> log::Level {
         match self {
-            Self::AddressConflict { .. } | Self::NeighbourFailed { .. } | Self::TableFull => {
-                log::Level::Warn
-            }
+            Self::AddressConflict { .. }
+            | Self::NeighbourFailed { .. }
+            | Self::OwnMac { .. }
+            | Self::Lost(_)
+            | Self::TableFull => log::Level::Warn,
             Self::NeighbourMoved { .. } | Self::NeighbourBack { .. } => log::Level::Info,
             Self::ServerRetired(_) | Self::ServiceRetired(_) => log::Level::Debug,
         }
@@ -84,6 +93,13 @@ impl Event {
             Self::NeighbourBack { network, address } => {
                 format!("neighbour {address} on network {} answers again", on(network))
             }
+            Self::OwnMac { network } => format!(
+                "a frame came in on network {} from this router's own MAC {}: a loop, or a second \
+                 router of the same name; give one of them another name or mac",
+                on(network),
+                table.network(*network).mac
+            ),
+            Self::Lost(count) => format!("{count} events were not kept"),
             Self::TableFull => "flow table full: new flows are refused; raise max_flows".to_owned(),
             Self::ServerRetired(id) => format!("last flow of removed server {id} is gone"),
             Self::ServiceRetired(id) => format!("last flow of removed service {id} is gone"),
@@ -95,7 +111,7 @@ impl Event {
 #[derive(Debug)]
 pub(super) struct Events {
     queue: VecDeque<Event>,
-    pub(super) lost: u64,
+    lost: u64,
 }
 
 impl Events {
@@ -113,6 +129,10 @@ impl Events {
     }
 
     pub(super) fn pop(&mut self) -> Option<Event> {
+        let lost = std::mem::take(&mut self.lost);
+        if lost > 0 {
+            return Some(Event::Lost(lost));
+        }
         self.queue.pop_front()
     }
 }

@@ -33,7 +33,8 @@ impl Dataplane {
         }
         let hop = table.next_hop(headers.destination).ok_or(DropReason::NoRoute)?;
         let seen_as = table.masquerade(headers.source, headers.destination);
-        if seen_as.is_some() || table.forward() == Forward::ServersOut {
+        let remembered = table.forward() == Forward::ServersOut || goes_past_service(packet);
+        if seen_as.is_some() || remembered {
             self.track_outgoing(packet, hop, seen_as, frame)
         } else {
             self.pass(packet, hop, frame)
@@ -41,7 +42,7 @@ impl Dataplane {
     }
 
     /// A server's own connection: remembered, so that its answers find their way back and nothing
-    /// else does.
+    /// else does. Or one to a server, so that its answers are not taken for a service's.
     fn track_outgoing(
         &mut self,
         packet: &Packet<'_>,
@@ -68,11 +69,20 @@ impl Dataplane {
         self.check_ttl(packet, router, frame)?;
         let neighbour = self.neighbour(hop, now)?;
         self.check_way(packet, neighbour, router, frame)?;
-        self.make_room(now)?;
-        let mut reply = original.reversed();
-        if let Some(address) = seen_as {
-            reply.destination = address;
-            reply.destination_port = self.external_port(packet, original, address)?;
+        let reply = match seen_as {
+            Some(address) => Tuple {
+                destination: address,
+                destination_port: self.external_port(packet, original, address)?,
+                ..original.reversed()
+            },
+            // Its answers may look like those of a service's flow already.
+            None => self.free_reply(original.reversed()).ok_or(DropReason::PortsExhausted)?,
+        };
+        if let Err(reason) = self.make_room(now) {
+            if let Some(address) = seen_as {
+                self.masquerade.unmap(Socket::client_of(original), address);
+            }
+            return Err(reason);
         }
         let state = State::initial(original.protocol);
         let networks = [network.id, hop.network];
@@ -105,7 +115,7 @@ impl Dataplane {
         let port = port.ok_or(DropReason::PortsExhausted)?;
         let answer = Tuple { destination: address, destination_port: port, ..original.reversed() };
         if self.flows.is_taken(answer) {
-            self.masquerade.unmap(client);
+            self.masquerade.unmap(client, address);
             return Err(DropReason::PortsExhausted);
         }
         Ok(port)
@@ -156,7 +166,12 @@ impl Dataplane {
             self.report_error(table, error, router, frame, &headers, now);
             return Err(DropReason::TooBig);
         }
-        let Way::Closed(reason) = self.way(table, neighbour, now) else { return Ok(()) };
+        let reason = match self.way(table, neighbour, now) {
+            // What has to be cut cannot wait: its pieces would be too many.
+            Way::Wait if headers.total_len > usize::from(egress.mtu) => DropReason::HoldFull,
+            Way::Open | Way::Wait => return Ok(()),
+            Way::Closed(reason) => reason,
+        };
         if reason == DropReason::NeighbourFailed {
             let error = IcmpError::HostUnreachable;
             self.report_error(table, error, router, frame, &headers, now);
@@ -183,5 +198,24 @@ impl Dataplane {
             return self.split(table, neighbour, frame, headers);
         }
         self.deliver(table, neighbour, frame, waiting)
+    }
+}
+
+/// Whether this opens a connection to a server's port that a service gives out: its answers would
+/// look like those of the service.
+fn goes_past_service(packet: &Packet<'_>) -> bool {
+    let Packet { table, headers, .. } = packet;
+    match headers.transport {
+        Transport::Tcp(segment) => {
+            segment.syn
+                && !segment.ack
+                && !segment.rst
+                && table.is_server(Proto::Tcp, headers.destination, segment.destination)
+        }
+        Transport::Udp(udp) => {
+            table.is_server(Proto::Udp, headers.destination, udp.destination)
+                && !table.is_server(Proto::Udp, headers.source, udp.source)
+        }
+        Transport::Icmp(_) | Transport::Other => false,
     }
 }

@@ -75,6 +75,9 @@ struct Entry {
     since: Instant,
     /// Which units have come.
     seen: Box<[u64; UNITS / 64]>,
+    /// How many units have come, and how many there are once the last piece has.
+    come: usize,
+    all: Option<usize>,
     /// Counts the datagrams that have had this place.
     epoch: u32,
 }
@@ -134,6 +137,11 @@ impl Fragments {
     /// Takes note of a first piece; whether it may pass.
     pub(super) fn first(&mut self, key: Datagram, piece: Piece, now: Instant) -> Option<u32> {
         let id = self.find_or_add(key, now);
+        let entry = &mut self.entries[id as usize];
+        if entry.all == Some(entry.come) {
+            // All of that one has come: the identification is used again.
+            entry.start(key, now);
+        }
         let may = self.fits(id, piece) && self.entries[id as usize].owner != Owner::Condemned;
         may.then_some(id)
     }
@@ -218,6 +226,10 @@ impl Fragments {
             seen += usize::from(entry.seen[unit / 64] >> (unit % 64) & 1 == 1);
             entry.seen[unit / 64] |= 1 << (unit % 64);
         }
+        entry.come += to - from - seen;
+        if piece.last {
+            entry.all = Some(to);
+        }
         // The very same piece again is the network's doing, and does no harm.
         if seen > 0 && seen < to - from {
             entry.owner = Owner::Condemned;
@@ -246,7 +258,8 @@ impl Entry {
             protocol: 0,
         };
         let seen = Box::new([0; UNITS / 64]);
-        Self { key, owner: Owner::Unknown, since: Instant::ZERO, seen, epoch: 0 }
+        let owner = Owner::Unknown;
+        Self { key, owner, since: Instant::ZERO, seen, come: 0, all: None, epoch: 0 }
     }
 
     fn start(&mut self, key: Datagram, now: Instant) {
@@ -254,6 +267,7 @@ impl Entry {
         self.owner = Owner::Unknown;
         self.since = now;
         self.seen.fill(0);
+        (self.come, self.all) = (0, None);
         self.epoch = self.epoch.wrapping_add(1).max(1);
     }
 }

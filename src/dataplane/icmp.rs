@@ -22,6 +22,10 @@ impl Dataplane {
             return None;
         }
         let quote = Quote::parse(frame.bytes(), headers)?;
+        // An error goes to who sent the packet that it is about.
+        if quote.source != headers.destination {
+            return None;
+        }
         let quoted = Tuple {
             source: quote.source,
             destination: quote.destination,
@@ -42,6 +46,8 @@ impl Dataplane {
         frame: &mut Frame,
     ) -> Result<Verdict, DropReason> {
         let Packet { table, network, headers, now } = *packet;
+        Self::check_source(packet)?;
+        self.revalidate(table, id);
         if self.flows.get(id).networks[direction as usize] != network.id {
             return Err(DropReason::WrongNetwork);
         }

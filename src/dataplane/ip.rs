@@ -41,6 +41,19 @@ impl Packet<'_> {
     }
 }
 
+impl Packet<'_> {
+    /// Whether the packet can be one in `direction` of a flow: a question is no answer, even where
+    /// its identifier is the 0 that stands for the other side's port.
+    const fn may_go(&self, direction: Direction) -> bool {
+        match self.headers.transport {
+            Transport::Icmp(icmp) => {
+                matches!(direction, Direction::Original) == (icmp.kind == Icmp::ECHO_REQUEST)
+            }
+            Transport::Tcp(_) | Transport::Udp(_) | Transport::Other => true,
+        }
+    }
+}
+
 impl Dataplane {
     pub(super) fn handle_ipv4(
         &mut self,
@@ -69,11 +82,12 @@ impl Dataplane {
         packet: &Packet<'_>,
         frame: &mut Frame,
     ) -> Result<Verdict, DropReason> {
-        let Packet { table, network, headers, now } = *packet;
+        let Packet { table, headers, now, .. } = *packet;
         if let Some(tuple) = packet.tuple()
             && let Some((flow, direction)) = self.live_flow(tuple, now)
+            && packet.may_go(direction)
         {
-            if direction == Direction::Original && self.starts_over(flow, &headers) {
+            if direction == Direction::Original && self.starts_over(flow, packet) {
                 self.remove_flow(flow);
             } else {
                 return self.flow_packet(packet, flow, direction, frame);
@@ -82,13 +96,7 @@ impl Dataplane {
         if let Some(about) = self.flow_of_error(frame, &headers, now) {
             return self.error_packet(packet, about, frame);
         }
-        if table.local(headers.source).is_some() {
-            return Err(DropReason::MartianSource);
-        }
-        // RFC 3704 section 2.2: an answer must leave by where the question came in.
-        if table.next_hop(headers.source).is_none_or(|back| back.network != network.id) {
-            return Err(DropReason::ReversePath);
-        }
+        Self::check_source(packet)?;
         match table.local(headers.destination) {
             // The host does not put fragments together, and nobody has a reason to send it any.
             Some(Local::Own(_)) if headers.is_fragment() => Err(DropReason::Fragment),
@@ -108,6 +116,7 @@ impl Dataplane {
         frame: &mut Frame,
     ) -> Result<Verdict, DropReason> {
         let Packet { table, network, headers, now } = *packet;
+        self.revalidate(table, id);
         let flow = self.flows.get(id);
         if flow.networks[direction as usize] != network.id {
             return Err(DropReason::WrongNetwork);
@@ -154,9 +163,41 @@ impl Dataplane {
     }
 
     /// A new SYN on a flow that is over: scheduled anew, never dropped.
-    fn starts_over(&self, id: u32, headers: &Ipv4) -> bool {
-        let syn = matches!(headers.transport, Transport::Tcp(tcp) if tcp.syn && !tcp.rst);
-        syn && self.flows.get(id).state.is_reusable()
+    fn starts_over(&self, id: u32, packet: &Packet<'_>) -> bool {
+        let flow = self.flows.get(id);
+        matches!(packet.headers.transport, Transport::Tcp(tcp) if tcp.syn && !tcp.rst)
+            && flow.state.is_reusable()
+            && flow.networks[0] == packet.network.id
+    }
+
+    /// After a reload a flow's ways may lead elsewhere: they are looked up anew, once.
+    pub(super) fn revalidate(&mut self, table: &Table, id: u32) {
+        let flow = self.flows.get_mut(id);
+        if flow.generation == table.generation() {
+            return;
+        }
+        flow.generation = table.generation();
+        flow.hops = [super::neighbour::NeighbourRef::NONE; 2];
+        for direction in [Direction::Original, Direction::Reply] {
+            // Where one side is sent to is where its own packets must come from.
+            if let Some(hop) = table.next_hop(flow.rewrite(direction).destination) {
+                flow.networks[1 - direction as usize] = hop.network;
+            }
+        }
+    }
+
+    /// RFC 1812 section 5.3.7, RFC 3704 section 2.2: the source is not one of the router's own
+    /// addresses, and an answer would leave by where the packet came in.
+    pub(super) fn check_source(packet: &Packet<'_>) -> Result<(), DropReason> {
+        let Packet { table, network, headers, .. } = packet;
+        if table.local(headers.source).is_some() {
+            return Err(DropReason::MartianSource);
+        }
+        let back = table.next_hop(headers.source);
+        if back.is_none_or(|back| back.network != network.id) {
+            return Err(DropReason::ReversePath);
+        }
+        Ok(())
     }
 
     /// The neighbour that the flow's packets go to; looked up once per table generation.
@@ -168,21 +209,13 @@ impl Dataplane {
         now: Instant,
     ) -> Result<u32, DropReason> {
         let flow = self.flows.get(id);
-        if flow.generation == table.generation()
-            && let Some(neighbour) = self.neighbours.resolve(flow.hops[direction as usize])
-        {
+        if let Some(neighbour) = self.neighbours.resolve(flow.hops[direction as usize]) {
             return Ok(neighbour);
         }
         let destination = flow.rewrite(direction).destination;
         let hop = table.next_hop(destination).ok_or(DropReason::NoRoute)?;
         let neighbour = self.neighbour(hop, now)?;
-        let reference = self.neighbours.reference(neighbour);
-        let flow = self.flows.get_mut(id);
-        if flow.generation != table.generation() {
-            flow.generation = table.generation();
-            flow.hops = [super::neighbour::NeighbourRef::NONE; 2];
-        }
-        flow.hops[direction as usize] = reference;
+        self.flows.get_mut(id).hops[direction as usize] = self.neighbours.reference(neighbour);
         Ok(neighbour)
     }
 

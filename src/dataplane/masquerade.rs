@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 
 use siphasher::sip::SipHasher13;
 
+use super::draw::{Draw, Use};
 use super::flow::{Index, Tuple};
 
 /// External ports tried for one mapping.
@@ -46,7 +47,7 @@ pub(super) struct Masquerade {
     by_internal: Index,
     by_external: Index,
     hasher: SipHasher13,
-    seed: u32,
+    draw: Draw,
 }
 
 impl Masquerade {
@@ -58,7 +59,7 @@ impl Masquerade {
             by_internal: Index::new(capacity),
             by_external: Index::new(capacity),
             hasher: SipHasher13::new_with_key(seed),
-            seed: u32::from_le_bytes([seed[1], seed[6], seed[11], seed[12]]),
+            draw: Draw::new(seed, Use::ExternalPorts),
         }
     }
 
@@ -71,14 +72,14 @@ impl Masquerade {
         address: Ipv4Addr,
         is_reserved: impl Fn(u16) -> bool,
     ) -> Option<u16> {
-        if let Some(id) = self.find_internal(internal) {
+        if let Some(id) = self.find_internal(internal, address) {
             let mapping = &mut self.mappings[id as usize];
-            if mapping.external.address == address {
-                mapping.flows += 1;
-                return Some(mapping.external.port);
+            // A port that has become a service's serves the flows it has, and no more.
+            if is_reserved(mapping.external.port) {
+                return None;
             }
-            // The rule changed under a live mapping; its flows keep the old one until they end.
-            return None;
+            mapping.flows += 1;
+            return Some(mapping.external.port);
         }
         let is_free = |masquerade: &Self, port| {
             let external = Socket { address, port, ..internal };
@@ -96,9 +97,9 @@ impl Masquerade {
         Some(port)
     }
 
-    /// A flow from `internal` is gone.
-    pub(super) fn unmap(&mut self, internal: Socket) {
-        let Some(id) = self.find_internal(internal) else { return };
+    /// A flow from `internal`, seen as coming from `address`, is gone.
+    pub(super) fn unmap(&mut self, internal: Socket, address: Ipv4Addr) {
+        let Some(id) = self.find_internal(internal, address) else { return };
         let mapping = &mut self.mappings[id as usize];
         mapping.flows -= 1;
         if mapping.flows == 0 {
@@ -111,10 +112,8 @@ impl Masquerade {
 
     /// Random, of the same class and parity (REQ-3 a, REQ-4).
     fn candidate(&mut self, like: u16) -> u16 {
-        self.seed = self.seed.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
         let (first, last) = if like < 1024 { (512, 1023) } else { (1024, u16::MAX) };
-        let pairs = u32::from((last - first) / 2) + 1;
-        let pair = u16::try_from((self.seed >> 8) % pairs).unwrap_or(0);
+        let pair = self.draw.below((last - first) / 2 + 1);
         first + pair * 2 + (like & 1)
     }
 
@@ -135,8 +134,11 @@ impl Masquerade {
         Some(())
     }
 
-    fn find_internal(&self, socket: Socket) -> Option<u32> {
-        self.by_internal.find(self.hash(socket), |id| self.mappings[id as usize].internal == socket)
+    fn find_internal(&self, socket: Socket, address: Ipv4Addr) -> Option<u32> {
+        self.by_internal.find(self.hash(socket), |id| {
+            let mapping = &self.mappings[id as usize];
+            mapping.internal == socket && mapping.external.address == address
+        })
     }
 
     fn find_external(&self, socket: Socket) -> Option<u32> {
@@ -169,9 +171,9 @@ mod tests {
         let first = masquerade.map(internal(11, 5000), OUTSIDE, |_| false);
         assert_eq!(first, Some(5000), "the port itself while it is free");
         assert_eq!(masquerade.map(internal(11, 5000), OUTSIDE, |_| false), first);
-        masquerade.unmap(internal(11, 5000));
+        masquerade.unmap(internal(11, 5000), OUTSIDE);
         assert_ne!(masquerade.map(internal(12, 5000), OUTSIDE, |_| false), first, "still in use");
-        masquerade.unmap(internal(11, 5000));
+        masquerade.unmap(internal(11, 5000), OUTSIDE);
         assert_eq!(masquerade.map(internal(13, 5000), OUTSIDE, |_| false), first);
     }
 
@@ -188,5 +190,18 @@ mod tests {
         assert!(full.map(internal(1, 1), OUTSIDE, |_| false).is_some());
         assert!(full.map(internal(2, 2), OUTSIDE, |_| false).is_some());
         assert_eq!(full.map(internal(3, 3), OUTSIDE, |_| false), None);
+    }
+
+    #[test]
+    fn mappings_are_apart_by_address_and_give_way_to_services() {
+        let elsewhere = Ipv4Addr::new(203, 0, 113, 11);
+        let mut masquerade = Masquerade::new(16, &[7; 16]);
+        assert_eq!(masquerade.map(internal(11, 5000), OUTSIDE, |_| false), Some(5000));
+        assert_eq!(masquerade.map(internal(11, 5000), elsewhere, |_| false), Some(5000));
+        masquerade.unmap(internal(11, 5000), elsewhere);
+        let service_now = |port| port == 5000;
+        assert_eq!(masquerade.map(internal(11, 5000), OUTSIDE, service_now), None);
+        masquerade.unmap(internal(11, 5000), OUTSIDE);
+        assert_ne!(masquerade.map(internal(11, 5000), OUTSIDE, service_now), Some(5000));
     }
 }

@@ -8,6 +8,7 @@ mod announce;
 mod arp;
 mod counters;
 mod deliver;
+mod draw;
 mod event;
 mod flow;
 mod forward;
@@ -44,6 +45,7 @@ pub use verdict::{Consumed, DropReason, Verdict};
 
 use announce::Announcer;
 use counters::Figures;
+use draw::{Draw, Use};
 use event::Events;
 use flow::FlowTable;
 use fragments::Fragments;
@@ -88,9 +90,10 @@ pub struct Dataplane {
     retiring: Retiring,
     answers: TokenBucket,
     acquaintances: TokenBucket,
+    alarms: TokenBucket,
     /// Last time a table-full event was raised.
     table_full_told: Option<Instant>,
-    port_seed: u32,
+    client_ports: Draw,
     /// Of the last ICMP error.
     identification: u16,
 }
@@ -112,9 +115,10 @@ impl Dataplane {
             retiring: Retiring::default(),
             answers: TokenBucket::new(ANSWER_RATE.0, ANSWER_RATE.1, now),
             acquaintances: TokenBucket::new(MEETING_RATE.0, MEETING_RATE.1, now),
+            alarms: TokenBucket::new(1, 1, now),
             table_full_told: None,
-            port_seed: u32::from_le_bytes([seed[0], seed[5], seed[10], seed[15]]),
-            identification: u16::from_le_bytes([seed[3], seed[7]]),
+            client_ports: Draw::new(&seed, Use::ClientPorts),
+            identification: Draw::new(&seed, Use::Identification).below(u16::MAX),
         };
         dataplane.install(None, table, now);
         dataplane
@@ -250,7 +254,12 @@ impl Dataplane {
     ) -> Result<Verdict, DropReason> {
         let network = table.network_of(ingress).ok_or(DropReason::UnknownLink)?;
         let ethernet = Ethernet::parse(frame.bytes()).ok_or(DropReason::Runt)?;
-        check_ethernet(network, &ethernet)?;
+        if let Err(reason) = check_ethernet(network, &ethernet) {
+            if reason == DropReason::OwnSourceMac && self.alarms.take(now) {
+                self.events.push(Event::OwnMac { network: network.id });
+            }
+            return Err(reason);
+        }
         match ethernet.ether_type {
             ETHER_TYPE_IPV4 => self.handle_ipv4(table, network, &ethernet, frame, now),
             ETHER_TYPE_ARP => self.handle_arp(table, network, frame, now),

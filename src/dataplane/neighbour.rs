@@ -82,7 +82,7 @@ pub(super) struct Neighbour {
     due: Instant,
     tries: u8,
     used: bool,
-    /// Somebody else claims the address: everybody is asked, not only the MAC that is known.
+    /// Somebody else claims the address: one silence of the MAC that is known is enough.
     doubted: bool,
     epoch: u32,
     live: bool,
@@ -164,6 +164,12 @@ impl Neighbours {
         })
     }
 
+    /// Whether `address` was given up and has not answered since.
+    pub(super) fn is_silent(&self, network: NetworkId, address: Ipv4Addr) -> bool {
+        let known = self.find(network, address).map(|id| self.get(id));
+        known.is_some_and(|neighbour| neighbour.failed_before && !neighbour.is_usable())
+    }
+
     /// The neighbour at `address`, new if need be. `None` when the cache is full of others in use.
     pub(super) fn find_or_add(
         &mut self,
@@ -243,14 +249,15 @@ impl Neighbours {
         let Some(id) = self.find(network, address) else { return Answer::Unsolicited };
         let neighbour = self.get_mut(id);
         let asked = neighbour.tries > 0;
-        let same = neighbour.is_usable() && neighbour.mac == mac;
-        if !(same || solicited && asked) {
-            if neighbour.is_usable() || neighbour.pinned {
+        let (usable, same) = (neighbour.is_usable(), neighbour.mac == mac);
+        // While the known MAC may still answer, nobody else is believed.
+        if !(usable && same || solicited && asked && !usable) {
+            if usable || neighbour.pinned {
                 self.doubt(id, now);
             }
             return Answer::Unsolicited;
         }
-        let moved = neighbour.is_usable() && !same;
+        let moved = neighbour.mac != MacAddr::ZERO && !same;
         neighbour.mac = mac;
         neighbour.state = Reachability::Reachable;
         neighbour.tries = 0;
@@ -275,6 +282,11 @@ impl Neighbours {
                     return Some(self.ask(id, now));
                 }
                 Reachability::Reachable => self.forget(id),
+                Reachability::Probing if neighbour.doubted && neighbour.tries > 0 => {
+                    neighbour.state = Reachability::Incomplete;
+                    neighbour.tries = 0;
+                    return Some(self.ask(id, now));
+                }
                 Reachability::Incomplete | Reachability::Probing if neighbour.tries < TRIES => {
                     return Some(self.ask(id, now));
                 }
@@ -320,8 +332,7 @@ impl Neighbours {
         let neighbour = &mut self.entries[id as usize];
         neighbour.tries += 1;
         neighbour.asked = Some(now);
-        let known = neighbour.state == Reachability::Probing && !neighbour.doubted;
-        let to = known.then_some(neighbour.mac);
+        let to = (neighbour.state == Reachability::Probing).then_some(neighbour.mac);
         self.wake(id, now + INTERVAL);
         Due::Ask(id, to)
     }
@@ -331,13 +342,15 @@ impl Neighbours {
         self.wheel.schedule(id, at);
     }
 
-    /// Somebody claims another MAC for it: ask everybody, at most once a second. Until the answer
-    /// the known MAC stays in use, so that a forger interrupts nothing. A claim right after a
-    /// question is looked into later, not forgotten: who moved may never say so again.
+    /// Somebody claims another MAC for it: the known one is asked, at most once a second, and
+    /// everybody when it is silent. Until then it stays in use, so that a forger interrupts nothing.
+    /// A claim right after a question is looked into later, not forgotten: who moved may never say
+    /// so again.
     fn doubt(&mut self, id: u32, now: Instant) {
         let neighbour = &mut self.entries[id as usize];
         let asking = matches!(neighbour.state, Reachability::Probing | Reachability::Incomplete);
-        if neighbour.doubted && asking {
+        if asking && (neighbour.doubted || neighbour.tries > 0) {
+            neighbour.doubted = true;
             return;
         }
         neighbour.state = match neighbour.state {

@@ -78,6 +78,9 @@ impl Dataplane {
         if let (Some(id), Ok(headers)) = (self.flows.resolve(flow), Ipv4::parse(frame.bytes())) {
             let flow = self.flows.get(id);
             let (original, answered) = (flow.original, flow.packets[1] > 0);
+            // A client is told by the address it talks to, a server by its router.
+            let own = table.network(flow.networks[0]).own_address();
+            let router = own.filter(|_| flow.owner.is_none()).unwrap_or(original.destination);
             let towards_server = headers.destination == flow.reply.source;
             if towards_server && !answered {
                 // What undoes the translation of a request is that of an answer, turned around.
@@ -85,7 +88,7 @@ impl Dataplane {
                 translate(frame.bytes_mut(), &headers, &undo);
                 if let Ok(headers) = Ipv4::parse(frame.bytes()) {
                     let error = IcmpError::HostUnreachable;
-                    self.report_error(table, error, original.destination, &frame, &headers, now);
+                    self.report_error(table, error, router, &frame, &headers, now);
                 }
                 self.remove_flow(id);
             }

@@ -71,6 +71,7 @@ impl Dataplane {
     ) -> Result<Verdict, DropReason> {
         let Packet { table, network, headers, now } = *packet;
         let id = self.flows.resolve(flow).ok_or(DropReason::FragmentOrphan)?;
+        self.revalidate(table, id);
         let own = network.own_address().unwrap_or(headers.destination);
         self.check_ttl(packet, own, frame)?;
         let neighbour = self.flow_hop(table, id, direction, now)?;
@@ -101,6 +102,15 @@ impl Dataplane {
         id: u32,
         frame: &mut Frame,
     ) -> Result<Verdict, DropReason> {
+        let (table, headers) = (packet.table, &packet.headers);
+        Self::check_source(packet)?;
+        // Only what the first piece could find a way for.
+        let wanted = table.local(headers.destination).is_some()
+            || table.is_server_side(headers.source)
+            || table.forward() == Forward::All;
+        if !wanted {
+            return Err(DropReason::NotForwarded);
+        }
         if !self.fragments.may_wait() {
             return Err(DropReason::FragmentsFull);
         }

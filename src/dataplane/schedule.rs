@@ -76,15 +76,15 @@ impl Cursors {
     pub(super) fn choose<'t>(
         &mut self,
         service: &'t Service,
-        load: impl Fn(ServerId) -> Load,
+        load: impl Fn(&Server) -> Load,
     ) -> Option<&'t Server> {
         let cursor = &mut self.0[service.id.index()];
         match service.scheduler {
             Scheduler::RoundRobin => cursor.round_robin(service),
             Scheduler::WeightedRoundRobin => cursor.weighted_round_robin(service),
-            Scheduler::LeastConnection => least(service, |server| (load(server.id).overhead(), 1)),
+            Scheduler::LeastConnection => least(service, |server| (load(server).overhead(), 1)),
             Scheduler::WeightedLeastConnection => {
-                least(service, |server| (load(server.id).overhead(), u64::from(server.weight)))
+                least(service, |server| (load(server).overhead(), u64::from(server.weight)))
             }
         }
     }

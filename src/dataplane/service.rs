@@ -3,7 +3,7 @@
 use super::flow::{Direction, Flow, State, Tuple};
 use super::ip::Packet;
 use super::masquerade::Socket;
-use super::{Dataplane, DropReason, Event, Verdict};
+use super::{Dataplane, DropReason, Event, Load, Verdict};
 use crate::addr::{NetworkId, Proto};
 use crate::frame::{Frame, IcmpError, TCP, Tcp, Transport};
 use crate::table::{Server, Service};
@@ -43,8 +43,16 @@ impl Dataplane {
             return Err(DropReason::NoFlow);
         }
         self.check_ttl(packet, original.destination, frame)?;
-        let figures = &self.figures;
-        let Some(server) = self.cursors.choose(service, |id| figures.server(id).load) else {
+        let (figures, neighbours) = (&self.figures, &self.neighbours);
+        let load = |server: &Server| {
+            let load = figures.server(server.id).load;
+            let hop = table.next_hop(server.address);
+            let silent = hop.is_some_and(|hop| neighbours.is_silent(hop.network, hop.address));
+            // Nothing is stored for a server that does not answer ARP: without this it would
+            // always be the least loaded, and be given every new flow.
+            if silent { Load { active: u32::MAX, ..load } } else { load }
+        };
+        let Some(server) = self.cursors.choose(service, load) else {
             let error = IcmpError::PortUnreachable;
             self.report_error(table, error, original.destination, frame, headers, now);
             return Err(DropReason::NoServer);
@@ -109,7 +117,7 @@ impl Dataplane {
         let flow = self.flows.get(id);
         let (owner, state) = (flow.owner, flow.state);
         if flow.masqueraded {
-            self.masquerade.unmap(Socket::client_of(flow.original));
+            self.masquerade.unmap(Socket::client_of(flow.original), flow.reply.destination);
         }
         self.flows.remove(id);
         for figure in self.figures.both(owner) {
@@ -122,15 +130,13 @@ impl Dataplane {
 
     /// `answer`, with another port on the client's side where a flow's packets look like that
     /// already: two virtual services may share a server, and a client port.
-    fn free_reply(&mut self, answer: Tuple) -> Option<Tuple> {
+    pub(super) fn free_reply(&mut self, answer: Tuple) -> Option<Tuple> {
         if !self.flows.is_taken(answer) {
             return Some(answer);
         }
         (0..PORT_TRIES).find_map(|_| {
-            self.port_seed = self.port_seed.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
-            let span = u32::from(u16::MAX - FIRST_PORT) + 1;
-            let offset = u16::try_from((self.port_seed >> 8) % span).ok()?;
-            let candidate = Tuple { destination_port: FIRST_PORT + offset, ..answer };
+            let port = FIRST_PORT + self.client_ports.below(u16::MAX - FIRST_PORT + 1);
+            let candidate = Tuple { destination_port: port, ..answer };
             (!self.flows.is_taken(candidate)).then_some(candidate)
         })
     }
@@ -191,7 +197,7 @@ impl Flow {
     }
 }
 
-impl super::Load {
+impl Load {
     /// A flow's state changed.
     pub(super) const fn move_between(&mut self, before: State, after: State) {
         match (before.is_active(), after.is_active()) {

@@ -15,7 +15,7 @@ fn as_client_sees() -> Ip {
 }
 
 pub(crate) fn masquerading(config: &mut Config) {
-    config.router.forward = tapvs::config::Forward::ServersOut;
+    config.router.forward = Forward::ServersOut;
     config.masquerades =
         vec![tapvs::config::Masquerade { from: "10.0.0.0/24".parse().unwrap(), to: VIP.into() }];
 }

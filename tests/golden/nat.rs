@@ -256,7 +256,39 @@ pub(crate) fn cases() -> Vec<Case> {
             "drop unserved
              in: router.in > server11 10.0.0.1 > 10.0.0.11 ttl 64 id 0 df tcp 22 > 8080 RA seq 0 ack 6 win 0 data 0",
         ),
+        case(
+            "O12 a connection past the service, from a port that a flow has already, gets another",
+            OUT,
+            tcp(CLIENT, SERVER11, SYN, 1000, 0, b""),
+            "forward in
+             in: router.in > server11 198.51.100.7 > 10.0.0.11 ttl 63 id 1 tcp 35280 > 8080 S seq 1000 ack 0 win 8192 data 0",
+        )
+        .configured(forward_all)
+        .after(OUT, syn()),
+        case(
+            "O12 and a flow gets another than a connection past the service has",
+            OUT,
+            syn(),
+            "forward in
+             in: router.in > server11 198.51.100.7 > 10.0.0.11 ttl 63 id 1 tcp 35280 > 8080 S seq 1000 ack 0 win 8192 data 0",
+        )
+        .configured(forward_all)
+        .after(OUT, tcp(CLIENT, SERVER11, SYN, 1000, 0, b"")),
+        case(
+            "O12 the connection past the service is answered as itself",
+            IN,
+            tcp(SERVER11, CLIENT, SYN | ACK, 500, 1001, b""),
+            "forward out
+             out: router.out > gateway 10.0.0.11 > 198.51.100.7 ttl 63 id 1 tcp 8080 > 40000 SA seq 500 ack 1001 win 8192 data 0",
+        )
+        .configured(forward_all)
+        .after(OUT, tcp(CLIENT, SERVER11, SYN, 1000, 0, b""))
+        .after(OUT, syn()),
     ]
+}
+
+fn forward_all(config: &mut Config) {
+    config.router.forward = Forward::All;
 }
 
 /// N20: for every checksum that a client can send, what leaves is what a sum from scratch gives;

@@ -1,6 +1,7 @@
 //! Next hops that are not known yet, do not answer, or are too many (A8).
 
 use super::*;
+use tapvs::config::Scheduler;
 use tapvs::dataplane::{Event, Reachability, Verdict};
 use tapvs::time::Duration;
 
@@ -173,18 +174,39 @@ fn s4_a_forged_claim_moves_nothing() {
     }
 }
 
-/// A neighbour that really moved is found where it is now.
+/// The question to the MAC that is known.
+const ASKS_SERVER11: &str =
+    "router.in > server11 arp request from router.in 10.0.0.2 to server11 10.0.0.11, 60 bytes";
+
+/// S4: who claims another's address is believed only once that one is silent.
 #[test]
 fn a_neighbour_that_moved_is_found_again() {
     let mut router = Router::new(config());
     router.answers_arp = false;
     let step = router.feed(IN, &who_has(server_ip(11), server_ip(11), STRANGER).frame());
     assert_eq!(step.text(), "drop arp_unsolicited");
-    assert_eq!(texts(&router.advance(Duration::from_millis(200))), [ASKS]);
-    router.feed(IN, &is_at(server_ip(11), STRANGER, ROUTER_IN, OWN_IN).frame());
+    assert_eq!(texts(&router.advance(Duration::from_millis(200))), [ASKS_SERVER11]);
+    let answer = is_at(server_ip(11), STRANGER, ROUTER_IN, OWN_IN).frame();
+    assert_eq!(router.feed(IN, &answer).text(), "drop arp_unsolicited", "too soon");
+    assert!(router.feed(OUT, &syn().frame()).text().contains("router.in > server11"));
+    assert_eq!(texts(&router.advance(Duration::from_secs(1))), [ASKS]);
+    router.feed(IN, &answer);
     let moved = |event: &&Event| matches!(event, Event::NeighbourMoved { mac: STRANGER, .. });
     assert_eq!(router.events.iter().filter(moved).count(), 1);
     assert!(router.feed(OUT, &syn().frame()).text().contains("router.in > stranger"));
+}
+
+/// S4: answers that are always there already do not win against the one who is asked.
+#[test]
+fn a_storm_of_forged_answers_moves_nothing() {
+    let mut router = Router::new(config());
+    for _ in 0..200 {
+        router.feed(IN, &is_at(server_ip(11), STRANGER, ROUTER_IN, OWN_IN).frame());
+        router.advance(Duration::from_millis(500));
+        let answer = is_at(server_ip(11), server_mac(11), ROUTER_IN, OWN_IN);
+        router.feed(IN, &answer.frame());
+    }
+    assert!(router.feed(OUT, &syn().frame()).text().contains("router.in > server11"));
 }
 
 /// A claim within a second of the last question, made only once, is looked into a second later.
@@ -194,14 +216,35 @@ fn a_neighbour_that_moved_right_after_it_was_asked_is_found_again() {
     router.answers_arp = false;
     let claim = || who_has(server_ip(11), server_ip(11), STRANGER).frame();
     router.feed(IN, &claim());
-    assert_eq!(texts(&router.advance(Duration::from_millis(200))), [ASKS]);
+    assert_eq!(texts(&router.advance(Duration::from_millis(200))), [ASKS_SERVER11]);
     // It is where it was, but then moves, in the same second.
     router.feed(IN, &is_at(server_ip(11), server_mac(11), ROUTER_IN, OWN_IN).frame());
     router.feed(IN, &claim());
     assert_eq!(texts(&router.advance(Duration::from_millis(500))), [""; 0]);
-    assert_eq!(texts(&router.advance(Duration::from_millis(600))), [ASKS]);
+    assert_eq!(texts(&router.advance(Duration::from_millis(600))), [ASKS_SERVER11]);
+    assert_eq!(texts(&router.advance(Duration::from_secs(1))), [ASKS]);
     router.feed(IN, &is_at(server_ip(11), STRANGER, ROUTER_IN, OWN_IN).frame());
     assert!(router.feed(OUT, &syn().frame()).text().contains("router.in > stranger"));
+}
+
+/// A server that does not answer ARP keeps no flows, and must not look idle for that.
+#[test]
+fn a_silent_server_is_not_the_least_loaded() {
+    for scheduler in [Scheduler::LeastConnection, Scheduler::WeightedLeastConnection] {
+        let mut config = config();
+        config.services[0].scheduler = scheduler;
+        // Nobody answers for 10.0.0.111.
+        config.services[0].servers =
+            vec![server(111, 8080, 9), server(11, 8080, 1), server(12, 8080, 1)];
+        let mut router = Router::new(config);
+        for port in 1_001..=1_030 {
+            let client = format!("198.51.100.7:{port}");
+            let text = router.feed(OUT, &tcp(&client, WEB, SYN, 1, 0, b"").frame()).text();
+            assert!(text.starts_with("forward in"), "{port}: {text}");
+            router.advance(Duration::from_millis(700));
+        }
+        assert_eq!(router.flows().len(), 30);
+    }
 }
 
 /// More clients on the link than there is room for.

@@ -20,6 +20,11 @@ fn as_server_sees() -> Ip {
     tcp("10.0.0.1:40000", SERVER12, SYN, 7, 0, b"").ttl(63)
 }
 
+/// The service's answer as the client sees it.
+fn answer() -> Ip {
+    tcp(WEB, CLIENT, SYN | ACK, 500, 1001, b"").ttl(62)
+}
+
 fn everything(config: &mut Config) {
     config.router.forward = Forward::All;
 }
@@ -86,6 +91,31 @@ pub(crate) fn cases() -> Vec<Case> {
             everything(config);
             config.networks[0].gateway = None;
         }),
+        case(
+            "S8 an error from outside in a server's name",
+            OUT,
+            icmp("10.0.0.12", "203.0.113.10", (3, 3), [0; 4], &answer().packet())
+                .with(|ip| (ip.from, ip.to) = (GATEWAY, ROUTER_OUT)),
+            "drop reverse_path",
+        )
+        .after(OUT, syn()),
+        case(
+            "S8 an error from outside in the router's name",
+            OUT,
+            icmp("10.0.0.2", "203.0.113.10", (3, 3), [0; 4], &answer().packet())
+                .with(|ip| (ip.from, ip.to) = (GATEWAY, ROUTER_OUT)),
+            "drop martian_source",
+        )
+        .after(OUT, syn()),
+        case(
+            "O8 a ping of the virtual IP is not the answer to a server's ping",
+            OUT,
+            icmp("198.51.100.7", "203.0.113.10", (8, 0), [0, 0, 0, 1], b"x"),
+            "reply
+             out: router.out > gateway 203.0.113.10 > 198.51.100.7 ttl 64 id 1 icmp 0/0 00000001 data 1",
+        )
+        .configured(icmp_cases::masquerading)
+        .after(IN, icmp("10.0.0.11", "198.51.100.7", (8, 0), [0; 4], b"x")),
         case(
             "O25 a stale challenge ACK passes to the client",
             IN,
@@ -171,4 +201,45 @@ fn data_undoes_a_forged_reset() {
         router.advance(Duration::from_secs(12));
         assert_eq!(router.flows().len(), 0);
     }
+}
+
+/// O10: a client that talks to a server through the service and directly, from one port.
+#[test]
+fn o10_what_goes_to_a_server_directly_is_told_apart() {
+    let mut config = config();
+    everything(&mut config);
+    let mut router = Router::new(config);
+    router.feed(OUT, &query().frame());
+    let step = router.feed(OUT, &udp(CLIENT, "10.0.0.11:53", b"you?").frame());
+    let (port, _) = Read::frame(step.only()).unwrap().ports().unwrap();
+    assert_ne!(port, 40000, "{}", step.text());
+    let to = |port: u16| format!("198.51.100.7:{port}");
+    let text = router.feed(IN, &udp("10.0.0.11:53", &to(port), b"me").frame()).text();
+    assert!(text.contains("10.0.0.11 > 198.51.100.7") && text.contains("53 > 40000"), "{text}");
+    let text = router.feed(IN, &udp("10.0.0.11:53", &to(40000), b"me").frame()).text();
+    assert!(text.contains("203.0.113.10 > 198.51.100.7"), "{text}");
+}
+
+/// A route that a reload moves to another network takes its flows along.
+#[test]
+fn flows_follow_a_route_to_another_network() {
+    let by = |network: usize, via: &str| {
+        let mut config = config();
+        let (to, via) = ("10.5.0.0/24".parse().unwrap(), via.parse().unwrap());
+        config.routes = vec![tapvs::config::Route { to, via, network }];
+        let endpoint = tapvs::addr::Endpoint { address: "10.5.0.9".parse().unwrap(), port: 8080 };
+        config.services[0].servers =
+            vec![tapvs::config::Server { name: "far".into(), endpoint, weight: 1 }];
+        config
+    };
+    let mut router = Router::new(by(1, "10.0.0.20"));
+    assert!(router.feed(OUT, &syn().frame()).text().starts_with("forward in"));
+    router.reload(by(0, "203.0.113.50"));
+    router.advance(Duration::from_secs(1));
+    let answer = tcp("10.5.0.9:8080", CLIENT, SYN | ACK, 500, 1001, b"")
+        .with(|ip| (ip.from, ip.to) = (NEAR, ROUTER_OUT));
+    assert!(router.feed(OUT, &answer.frame()).text().starts_with("forward out"));
+    let ack = tcp(CLIENT, WEB, ACK, 1001, 501, b"");
+    assert!(router.feed(OUT, &ack.frame()).text().starts_with("forward out"));
+    assert_eq!(router.state(40000), Some(State::Established));
 }

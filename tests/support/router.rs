@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use tapvs::addr::LinkId;
+use tapvs::addr::{LinkId, MacAddr};
 use tapvs::config::Config;
 use tapvs::dataplane::{Consumed, Dataplane, Event, FlowInfo, State, Verdict};
 use tapvs::frame::Frame;
@@ -134,7 +134,7 @@ impl Router {
         {
             let bytes = self.frame.bytes().to_vec();
             match question(&bytes).filter(|_| self.answers_arp) {
-                Some((target, asker)) => self.answer(link, target, asker),
+                Some((target, asker)) => self.answer(link, &bytes, target, asker),
                 None => out.push((link, bytes)),
             }
             assert!(out.len() < 1_000, "output without end");
@@ -142,8 +142,12 @@ impl Router {
         out
     }
 
-    fn answer(&mut self, link: LinkId, target: Ipv4Addr, asker: Ipv4Addr) {
+    fn answer(&mut self, link: LinkId, question: &[u8], target: Ipv4Addr, asker: Ipv4Addr) {
         let Some(mac) = owner(link, target) else { return };
+        // A question to another station's MAC does not reach the owner.
+        if question[..6] != MacAddr::BROADCAST.0 && question[..6] != mac.0 {
+            return;
+        }
         let to = if link == OUT { ROUTER_OUT } else { ROUTER_IN };
         self.frame.copy_from(&is_at(target, mac, to, asker).frame());
         let verdict = self.dataplane.handle_frame(&self.table, link, &mut self.frame, self.now);

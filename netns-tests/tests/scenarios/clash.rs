@@ -14,15 +14,17 @@ use netns_tests::{
 };
 
 use crate::site::{
-    OTHER_VIP, add_route, file, parts, service, tcp_server, udp_server, vip, virtual_ip,
+    OTHER_VIP, add_route, file, parts, reload, service, tcp_server, udp_server, vip, virtual_ip,
 };
 
 pub(crate) fn trials() -> Vec<Trial> {
     let shared = || vec![Service::tcp(80).server(0, 8080, 1), Service::tcp(81).server(0, 8080, 1)];
+    let one = || vec![Service::tcp(80).server(0, 8080, 1)];
     let game = || vec![Service::udp(56_790).server(0, 56_790, 1)];
     vec![
         built_trial("o10_one_client_port_to_services_that_share_a_server", shared_server, clash),
         rig_trial("o12_one_client_port_is_enough_for_two_connections", shared, one_port),
+        rig_trial("o12_a_straight_connection_shares_it_with_a_service", one, straight),
         rig_trial("o15_ports_stay_when_both_ends_speak_at_once", game, both_at_once),
     ]
 }
@@ -80,6 +82,35 @@ fn one_port(rig: &mut Rig) -> Outcome {
     second.close()?;
     first.echo(b"still there")?;
     first.close()
+}
+
+/// With `forward = "all"` a client may also reach a server past its service, in either order.
+fn straight(rig: &mut Rig) -> Outcome {
+    let services = [Service::tcp(80).server(0, 8080, 1)];
+    reload(rig, &services, &[("forward = \"servers-out\"", "forward = \"all\"")], "")?;
+    add_route(&rig.client, "10.0.0.0/24", "203.0.113.2")?;
+    let _server = tcp_server(rig, 0, 8080)?;
+    let (past, by) = ((server_address(0), 8080), (VIP, 80));
+    for (port, order) in [(10_000, [past, by]), (10_002, [by, past])] {
+        let range = format!("{port} {port}");
+        rig.client.write_sysctl("net/ipv4/ip_local_port_range", &range)?;
+        let mut first = Client::connect(&rig.client, order[0])?;
+        first.echo(b"before the other")?;
+        let mut second = Client::connect(&rig.client, order[1])?;
+        for client in [&first, &second] {
+            let own = client.stream.local_addr()?.port();
+            ensure!(own == port, "the client's port is {own}");
+        }
+        ensure!(first.seen_as.port() == port, "the first was seen as {}", first.seen_as);
+        ensure!(second.seen_as.port() != port, "both were seen as {}", second.seen_as);
+        for round in 0..20 {
+            first.echo(&noise(5_000, round))?;
+            second.echo(&noise(5_000, round + 100))?;
+        }
+        first.close()?;
+        second.close()?;
+    }
+    Ok(())
 }
 
 /// The server's datagrams reach the client by the flow that the client opened, from the service's

@@ -11,9 +11,9 @@
 //! | O7 redirect | does not apply: no rule turns a host's traffic to the router itself; the nearest is a ping to a VIP, which the router answers and no server sees: `o7_…` |
 //! | O8 port shadow | `o8_…` |
 //! | O9 stateless | `o9_…` |
-//! | O10 dnat clash | `o10_…`, two ports and two virtual IPs on one server. A connection straight to the server cannot clash: `servers-out` lets none in, and what `forward = "all"` routes is not tracked, so it has no tuple of its own to defend |
+//! | O10 dnat clash | `o10_…`, two ports and two virtual IPs on one server |
 //! | O11 icmp_related | `o11_…`, in both directions of NAT |
-//! | O12 edemux | `o12_…` |
+//! | O12 edemux | `o12_…`: two services on one server, and one beside a connection straight to it |
 //! | O13 tcp_unreplied | `o13_…` |
 //! | O14 clash | `o14_…` |
 //! | O15 reverse_clash | `o15_…` |

@@ -9,9 +9,11 @@ use netns_tests::harness::{built_trial, rig_trial};
 use netns_tests::raw::{Packet, RawSocket, ping};
 use netns_tests::tcp::{Client, EchoServer};
 use netns_tests::udp::{self, UdpEchoServer, ask};
-use netns_tests::{CLIENT, Context as _, Outcome, Rig, Service, VIP, ensure, server_address};
+use netns_tests::{
+    CLIENT, Context as _, Failure, Outcome, Rig, Service, VIP, ensure, server_address,
+};
 
-use crate::site::{MASQUERADE, both_ways, file, parts, tcp_server, udp_server};
+use crate::site::{Complaint, MASQUERADE, both_ways, file, parts, tcp_server, udp_server};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let shadowed = || vec![Service::udp(53).server(1, 5353, 1)];
@@ -30,7 +32,9 @@ pub(crate) fn trials() -> Vec<Trial> {
             shadow,
         ),
         rig_trial("n5_servers_call_their_own_virtual_ip", own, hairpin),
+        built_trial("n5_also_where_they_are_masqueraded", move || masquerading(&own()), hairpin),
         rig_trial("n5_a_server_is_given_to_itself", alone, hairpin_alone),
+        rig_trial("n18_a_server_that_calls_a_closed_port_is_told", shadowed, hairpinned_error),
     ]
 }
 
@@ -118,6 +122,24 @@ fn hairpin(rig: &mut Rig) -> Outcome {
         }
         ensure!(reached.len() == 3, "server {number} reached {reached:?} by UDP");
     }
+    Ok(())
+}
+
+/// Nobody listens at the second server: the first one is told so by the virtual IP.
+fn hairpinned_error(rig: &mut Rig) -> Outcome {
+    let watcher = RawSocket::icmp(&rig.servers[0])?;
+    let socket = udp::client(&rig.servers[0], server_address(0), (VIP, 53))?;
+    let port = socket.local_addr()?.port();
+    socket.send(b"anybody?")?;
+    let is_error = |packet: &Packet| packet.payload()[0] == 3;
+    let packet = watcher.receive(Duration::from_secs(5), is_error);
+    let complaint = Complaint::read(&packet.ok_or_else(|| Failure::new("no error came"))?)?;
+    ensure!(complaint.kind == (3, 3) && complaint.from == VIP, "{complaint:?}");
+    ensure!(complaint.quoted_from == server_address(0), "{complaint:?}");
+    ensure!(complaint.quoted_to == VIP, "{complaint:?}");
+    ensure!(complaint.quoted_words[..2] == [port, 53], "{complaint:?}");
+    let refused = socket.recv(&mut [0; 16]).map_err(|error| error.kind());
+    ensure!(refused == Err(std::io::ErrorKind::ConnectionRefused), "the socket said {refused:?}");
     Ok(())
 }
 

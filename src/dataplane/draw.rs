@@ -1,0 +1,41 @@
+//! Numbers that show on the wire and must not be guessed, nor give away the key of the hash tables.
+
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
+
+/// What a secret is derived for; each use has its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    ClientPorts = 1,
+    ExternalPorts = 2,
+    Identification = 3,
+}
+
+/// A keyed sequence of numbers.
+#[derive(Debug)]
+pub(super) struct Draw {
+    hasher: SipHasher13,
+    drawn: u64,
+}
+
+impl Draw {
+    /// The sequence for `purpose` from the router's secret.
+    pub(super) fn new(seed: &[u8; 16], purpose: Use) -> Self {
+        let half = |part: u8| {
+            let mut hasher = SipHasher13::new_with_key(seed);
+            hasher.write(&[purpose as u8, part]);
+            hasher.finish()
+        };
+        Self { hasher: SipHasher13::new_with_keys(half(0), half(1)), drawn: 0 }
+    }
+
+    /// The next number below `limit`.
+    pub(super) fn below(&mut self, limit: u16) -> u16 {
+        self.drawn += 1;
+        let mut hasher = self.hasher;
+        hasher.write_u64(self.drawn);
+        let number = hasher.finish() % u64::from(limit.max(1));
+        u16::try_from(number).unwrap_or(0)
+    }
+}
