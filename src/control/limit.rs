@@ -43,9 +43,53 @@ impl<C: PartialEq> Limits<C> {
     }
 }
 
+/// Counts notices that never arrived. Told at once, and then at most once per window.
+#[derive(Debug, Default)]
+pub(super) struct Losses {
+    untold: u64,
+    told_at: Option<Instant>,
+}
+
+impl Losses {
+    pub(super) const fn add(&mut self, count: u64) {
+        self.untold = self.untold.saturating_add(count);
+    }
+
+    /// When there is something to tell.
+    pub(super) fn due_at(&self) -> Option<Instant> {
+        (self.untold > 0).then(|| self.told_at.map_or(Instant::ZERO, |at| at + WINDOW))
+    }
+
+    /// How many to tell of now.
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<u64> {
+        self.due_at().filter(|due| *due <= now)?;
+        self.told_at = Some(now);
+        Some(std::mem::take(&mut self.untold))
+    }
+
+    /// How many nobody was told of.
+    pub(super) const fn untold(&self) -> u64 {
+        self.untold
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn losses_are_told_at_once_and_then_together() {
+        let mut losses = Losses::default();
+        assert_eq!(losses.due_at(), None, "nothing to wait for");
+        losses.add(3);
+        assert_eq!(losses.take_due(Instant::from_secs(5)), Some(3));
+        losses.add(1);
+        losses.add(2);
+        assert_eq!(losses.take_due(Instant::from_millis(14_999)), None);
+        assert_eq!(losses.due_at(), Some(Instant::from_secs(15)), "without another loss");
+        assert_eq!(losses.take_due(Instant::from_secs(15)), Some(3));
+        assert_eq!((losses.due_at(), losses.untold()), (None, 0));
+    }
 
     #[test]
     fn ten_per_cause_and_window_and_the_rest_is_counted() {

@@ -39,7 +39,7 @@ pub trait Notice: fmt::Display + Send + 'static {
     /// Notices of the same cause share one rate limit.
     type Cause: PartialEq + Send;
 
-    /// What it is about; `None` is always logged.
+    /// What it is about; `None` was asked for, is always logged and never lost.
     fn cause(&self) -> Option<Self::Cause>;
 
     /// How loud it is.
@@ -55,7 +55,7 @@ pub enum Message<N> {
     ServiceGone(ServiceId),
     /// The last flow of a removed server is gone: its id is free.
     ServerGone(ServerId),
-    /// Something for the log. The only kind that is lost when the queue is full.
+    /// Something for the log. With a cause, the only kind that is lost when the queue is full.
     Notice(N),
     /// So many notices were lost.
     Lost(u64),
@@ -102,6 +102,7 @@ impl<N: Notice> Control<N> {
             messages: inbox,
             orders: Some(sender),
             limits: limit::Limits::default(),
+            losses: limit::Losses::default(),
             stopping_since: None,
             frame_loop: thread::WakeOnDrop(frame_loop),
         };
@@ -159,13 +160,14 @@ impl<N: Notice> Control<N> {
 #[derive(Debug)]
 struct Line<N> {
     messages: SyncSender<Message<N>>,
-    /// What may not be lost waits here; as many as there are services and servers at the most.
+    /// What may not be lost waits here; as many as there are services and servers at the most, and
+    /// what the control thread itself has asked for.
     backlog: VecDeque<Message<N>>,
     lost: u64,
     unread: bool,
 }
 
-impl<N> Line<N> {
+impl<N: Notice> Line<N> {
     const fn new(messages: SyncSender<Message<N>>) -> Self {
         Self { messages, backlog: VecDeque::new(), lost: 0, unread: false }
     }
@@ -180,10 +182,9 @@ impl<N> Line<N> {
     }
 
     fn keep(&mut self, message: Message<N>) {
-        if matches!(message, Message::Notice(_)) {
-            self.lost += 1;
-        } else {
-            self.backlog.push_back(message);
+        match message {
+            Message::Notice(notice) if notice.cause().is_some() => self.lost += 1,
+            message => self.backlog.push_back(message),
         }
     }
 

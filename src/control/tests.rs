@@ -10,14 +10,46 @@ use crate::config::{
     Timeouts, Unserved, VirtualIp,
 };
 
+/// Something for the log.
+#[derive(Debug)]
+pub(super) enum Word {
+    /// Happened; its text is its cause.
+    Event(&'static str),
+    /// Was asked for.
+    Asked(&'static str),
+}
+
+impl fmt::Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Event(text) | Self::Asked(text)) = self;
+        f.write_str(text)
+    }
+}
+
+impl Notice for Word {
+    type Cause = &'static str;
+
+    fn cause(&self) -> Option<&'static str> {
+        match self {
+            Self::Event(text) => Some(text),
+            Self::Asked(_) => None,
+        }
+    }
+
+    fn level(&self) -> log::Level {
+        log::Level::Info
+    }
+}
+
 #[test]
-fn a_full_line_loses_notices_but_nothing_else() {
+fn a_full_line_loses_notices_that_nobody_asked_for_but_nothing_else() {
     let (sender, inbox) = sync_channel(2);
     let mut line = Line::new(sender);
     for n in 0..5 {
-        line.tell(Message::Notice(n));
+        line.tell(Message::Notice(Word::Event("conflict")));
         line.tell(Message::ServerGone(ServerId(n)));
     }
+    line.tell(Message::Notice(Word::Asked("report")));
     assert!(line.flush(), "something to read");
     let mut seen = vec![];
     loop {
@@ -27,12 +59,13 @@ fn a_full_line_loses_notices_but_nothing_else() {
         }
     }
     let expected = [
-        "Notice(0)",
+        "Notice(Event(\"conflict\"))",
         "ServerGone(ServerId(0))",
         "ServerGone(ServerId(1))",
         "ServerGone(ServerId(2))",
         "ServerGone(ServerId(3))",
         "ServerGone(ServerId(4))",
+        "Notice(Asked(\"report\"))",
         "Lost(4)",
     ];
     assert_eq!(seen, expected);
@@ -42,11 +75,11 @@ fn a_full_line_loses_notices_but_nothing_else() {
 #[test]
 fn it_is_behind_until_all_is_sent() {
     let (sender, inbox) = sync_channel(1);
-    let mut line = Line::<u32>::new(sender);
+    let mut line = Line::<Word>::new(sender);
     line.tell(Message::Applied(1));
     assert!(!line.is_behind());
     line.tell(Message::Applied(2));
-    line.tell(Message::Notice(0));
+    line.tell(Message::Notice(Word::Event("conflict")));
     line.flush();
     assert!(line.is_behind(), "one waits and one is lost");
     assert!(inbox.try_recv().is_ok());
@@ -62,7 +95,7 @@ fn the_last_words_reach_a_reader_that_sleeps_again() {
     let (sender, inbox) = sync_channel(2);
     let (wake, woken) = channel();
     let (done, is_done) = channel();
-    let mut line = Line::<u32>::new(sender);
+    let mut line = Line::<Word>::new(sender);
     (0..3000).for_each(|n| line.tell(Message::ServerGone(ServerId(n))));
     // As the control thread does: once woken it reads what is there, and not what comes later.
     let reader =
@@ -82,7 +115,7 @@ fn a_dead_control_thread_costs_no_memory() {
     let mut line = Line::new(sender);
     drop(inbox);
     for n in 0..100 {
-        line.tell(Message::<u32>::Applied(n));
+        line.tell(Message::<Word>::Applied(n));
         line.flush();
     }
     assert!(line.backlog.is_empty());

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use log::{error, info, log, warn};
 use mio::{Events, Poll, Token, Waker};
 
-use super::limit::Limits;
+use super::limit::{Limits, Losses};
 use super::publisher::{Publisher, Reloaded};
 use super::{Message, Notice, Order};
 use crate::links::clock::Clock;
@@ -28,6 +28,7 @@ pub(super) struct Thread<N: Notice> {
     /// A stop is the sender hanging up: it cannot get lost in a full queue.
     pub(super) orders: Option<SyncSender<Order>>,
     pub(super) limits: Limits<N::Cause>,
+    pub(super) losses: Losses,
     pub(super) stopping_since: Option<Instant>,
     /// Last, so that the loop is woken when all else is gone, and sees that nobody orders it.
     pub(super) frame_loop: WakeOnDrop,
@@ -56,7 +57,11 @@ impl<N: Notice> Thread<N> {
     ) -> io::Result<()> {
         let mut events = Events::with_capacity(8);
         loop {
-            match poll.poll(&mut events, None) {
+            let timeout = self.losses.due_at().map(|due| {
+                let now = clock.now();
+                if due > now { (due - now).into() } else { std::time::Duration::ZERO }
+            });
+            match poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 Ok(()) | Err(_) => {}
             }
@@ -95,13 +100,21 @@ impl<N: Notice> Thread<N> {
     }
 
     fn handle_messages(&mut self, now: Instant) -> Next {
-        loop {
+        let next = loop {
             match self.messages.try_recv() {
                 Ok(message) => self.handle_message(message, now),
-                Err(TryRecvError::Empty) => return Next::Wait,
-                Err(TryRecvError::Disconnected) => return Next::Finished,
+                Err(TryRecvError::Empty) => break Next::Wait,
+                Err(TryRecvError::Disconnected) => break Next::Finished,
             }
+        };
+        let lost = match next {
+            Next::Finished => Some(self.losses.untold()).filter(|count| *count > 0),
+            _ => self.losses.take_due(now),
+        };
+        if let Some(count) = lost {
+            warn!("{count} events came too fast to be logged");
         }
+        next
     }
 
     fn handle_message(&mut self, message: Message<N>, now: Instant) {
@@ -109,7 +122,7 @@ impl<N: Notice> Thread<N> {
             Message::Applied(generation) => self.publisher.acknowledged(generation),
             Message::ServiceGone(id) => self.publisher.service_gone(id),
             Message::ServerGone(id) => self.publisher.server_gone(id),
-            Message::Lost(count) => warn!("{count} events came too fast to be logged"),
+            Message::Lost(count) => self.losses.add(count),
             Message::Notice(notice) => self.log(&notice, now),
         }
     }
@@ -179,32 +192,11 @@ impl Drop for WakeOnDrop {
 
 #[cfg(test)]
 mod tests {
-    use std::fmt;
     use std::path::Path;
     use std::sync::mpsc::sync_channel;
 
     use super::*;
-    use crate::control::tests::config;
-
-    struct Word(&'static str);
-
-    impl fmt::Display for Word {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str(self.0)
-        }
-    }
-
-    impl Notice for Word {
-        type Cause = &'static str;
-
-        fn cause(&self) -> Option<&'static str> {
-            Some(self.0)
-        }
-
-        fn level(&self) -> log::Level {
-            log::Level::Info
-        }
-    }
+    use crate::control::tests::{Word, config};
 
     fn thread(poll: &Poll) -> (Thread<Word>, SyncSender<Message<Word>>, Receiver<Order>) {
         let (sender, messages) = sync_channel(8);
@@ -215,6 +207,7 @@ mod tests {
             messages,
             orders: Some(orders),
             limits: Limits::default(),
+            losses: Losses::default(),
             stopping_since: None,
             frame_loop: WakeOnDrop(Arc::new(waker)),
         };
@@ -257,7 +250,7 @@ mod tests {
         let poll = Poll::new().unwrap();
         let (mut thread, sender, _ordered) = thread(&poll);
         for _ in 0..8 {
-            sender.send(Message::Notice(Word("conflict"))).unwrap();
+            sender.send(Message::Notice(Word::Event("conflict"))).unwrap();
         }
         assert_eq!(thread.handle_messages(Instant::ZERO), Next::Wait);
         sender.send(Message::Applied(1)).unwrap();

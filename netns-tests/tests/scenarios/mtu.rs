@@ -1,6 +1,6 @@
 //! Networks of different MTUs, and TCP segments kept small enough for them.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
@@ -8,9 +8,11 @@ use netns_tests::harness::built_trial;
 use netns_tests::raw::{Packet, RawSocket};
 use netns_tests::tcp::{Client, EchoServer};
 use netns_tests::{
-    CLIENT, Failure, Outcome, Rig, Service, VIP, ensure, server_address, silent_namespace,
+    CLIENT, Failure, Outcome, ROUTER_OUTSIDE, Rig, Service, VIP, ensure, server_address,
+    silent_namespace, udp,
 };
 use rustix::net::sockopt::set_ip_tos;
+use rustix::process::Signal;
 use tapvs::links::Namespace;
 
 use crate::site::{
@@ -26,6 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         built_trial("o20_2_mib_cross_9000_1500_and_2000_bytes_of_mtu", chain, discovered),
         built_trial("o20_the_router_fragments_what_may_be_fragmented", chain, fragmented),
+        built_trial("o20_a_burst_is_fragmented_in_order", chain, burst),
         built_trial("o20_2_mib_cross_behind_a_masquerade", chain, masqueraded),
         built_trial("mss_clamp_shows_in_both_syns", clamping, clamped),
     ]
@@ -101,6 +104,41 @@ fn transfer(rig: &Rig, far: &Namespace) -> Outcome {
     drop(marked_from_the_start);
     let seen = at_client.receive(Duration::from_secs(2), marked);
     ensure!(seen.is_some_and(|packet| packet.source() == VIP), "no segment of the server's did");
+    Ok(())
+}
+
+/// As many datagrams as the router reads at once, most of them in six fragments.
+fn burst(rig: &mut Rig) -> Outcome {
+    let near = &rig.servers[0];
+    let port = (server_address(0), 7_000);
+    let at_server = near.run(|| UdpSocket::bind(port))?;
+    at_server.set_read_timeout(Some(Duration::from_secs(1)))?;
+    rig.client.write_sysctl("net/ipv4/ip_no_pmtu_disc", "1")?;
+    add_route(&rig.client, "10.0.0.0/24", &ROUTER_OUTSIDE.to_string())?;
+    let client = udp::client(&rig.client, CLIENT, port)?;
+    let mut buffer = vec![0; 9_000];
+    // The first one waits for the MACs.
+    client.send(b"first")?;
+    at_server.recv(&mut buffer)?;
+    let before = rig.router.report()?;
+
+    rig.router.signal(Signal::STOP)?;
+    for number in 0..64 {
+        buffer[0] = number;
+        let length = if number % 8 == 7 { 100 } else { 8_000 };
+        client.send(&buffer[..length])?;
+    }
+    rig.router.signal(Signal::CONT)?;
+    let mut seen = vec![];
+    while let Ok(length) = at_server.recv(&mut buffer) {
+        seen.push((buffer[0], length));
+    }
+    // The server's socket may lose some, the router none.
+    ensure!(seen.iter().any(|(_, length)| *length == 100), "no small one arrived: {seen:?}");
+    ensure!(seen.is_sorted(), "they arrived in another order: {seen:?}");
+    let report = rig.router.report()?;
+    ensure!(splits(&report)? - splits(&before)? == 56, "not all were fragmented:\n{report}");
+    ensure!(report.drops("outbox_full") == 0, "fragments crowded each other out:\n{report}");
     Ok(())
 }
 
