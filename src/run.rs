@@ -91,7 +91,7 @@ impl Router {
         let addresses: Vec<_> =
             table.networks().iter().flat_map(|network| network.addresses.iter().copied()).collect();
         let mtu = table.networks().iter().map(|network| network.mtu).max().unwrap_or_default();
-        let host = Host::new(&addresses, mtu, host_seed(seed), now);
+        let host = Host::new(&addresses, mtu, host_seed(links::seed()), now);
         let ready_line = ready_line(config, &table);
         let waker = Waker::new(poll.registry(), WAKE).map(Arc::new);
         let control = waker
@@ -302,6 +302,7 @@ fn max_flows(config: &Config) -> usize {
     usize::try_from(flows).unwrap_or(usize::MAX)
 }
 
+/// A secret of its own: what the host draws from it shows on the wire.
 fn host_seed(seed: [u8; 16]) -> u64 {
     let [.., a, b, c, d, e, f, g, h] = seed;
     u64::from_le_bytes([a, b, c, d, e, f, g, h])
