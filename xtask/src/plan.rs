@@ -24,6 +24,8 @@ pub(crate) fn test(runner: &mut Runner) {
         .run("the kernel tests' own tests", &cargo(&["test", "--package", "netns-tests", "--lib"]));
     // The kernel tests would build it themselves, but out of sight.
     runner.run("release build", &cargo(&["build", "--release", "--bin", "tapvs"]));
+    // As the README has it.
+    runner.run("the lab", &cargo(&["run", "--release", "--", "lab"]));
     for target in KERNEL_TARGETS {
         let test = cargo(&["test", "--package", "netns-tests", "--test", target]);
         let name = format!("kernel tests: {target}");
