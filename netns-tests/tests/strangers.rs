@@ -115,7 +115,9 @@ impl Drop for Nginx {
 fn nginx_config(folder: &Path, address: Ipv4Addr, number: usize) -> String {
     let folder = folder.display();
     format!(
-        r#"daemon off;
+        // In a user namespace there is nobody else whom nginx could give its folders to.
+        r#"user root root;
+daemon off;
 master_process off;
 pid {folder}/nginx.pid;
 error_log stderr warn;
