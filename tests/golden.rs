@@ -90,6 +90,8 @@ fn query() -> Ip {
 mod arp;
 #[path = "golden/drops.rs"]
 mod drops;
+#[path = "golden/flood.rs"]
+mod flood;
 #[path = "golden/fragments.rs"]
 mod fragments;
 #[path = "golden/icmp.rs"]
