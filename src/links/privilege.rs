@@ -94,8 +94,8 @@ pub(super) fn tun_unavailable(error: &io::Error) -> String {
         Some(libc::EACCES) => {
             let mode = fs::metadata(TUN).map_or(0, |tun| tun.permissions().mode() & 0o7777);
             format!(
-                "its mode is {mode:04o}; `sudo chmod 0666 {TUN}` opens it to every user, which is \
-                 the usual mode: making a device still takes CAP_NET_ADMIN"
+                "its mode is {mode:04o}; `sudo chmod 0666 {TUN}`, the usual mode, opens it to every \
+                 user, who needs CAP_NET_ADMIN all the same or a user namespace of his own"
             )
         }
         Some(libc::EPERM) => {
