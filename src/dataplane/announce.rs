@@ -26,7 +26,7 @@ struct Round {
 }
 
 /// What is still to be announced, soonest first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Announcer {
     rounds: VecDeque<Round>,
     /// When each address was last defended, a fixed number of them.
@@ -34,9 +34,15 @@ pub(super) struct Announcer {
 }
 
 impl Announcer {
+    pub(super) fn new() -> Self {
+        Self { rounds: VecDeque::new(), defended: VecDeque::with_capacity(DEFENDED) }
+    }
+
     /// Announces `address` now and again. A set-up step: it may allocate.
     pub(super) fn announce(&mut self, network: NetworkId, address: Ipv4Addr, now: Instant) {
         self.rounds.retain(|round| round.address != address);
+        // With room for all that may have to be defended at once.
+        self.rounds.reserve(1 + DEFENDED);
         self.rounds.push_front(Round { due: now, network, address, left: TIMES });
     }
 

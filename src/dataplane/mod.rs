@@ -107,7 +107,7 @@ impl Dataplane {
             outbox: Outbox::new(),
             fragments: Fragments::new(&seed),
             masquerade: Masquerade::new(max_flows.min(MAPPINGS), &seed),
-            announcer: Announcer::default(),
+            announcer: Announcer::new(),
             cursors: Cursors::default(),
             figures: Figures::default(),
             counters: Counters::default(),

@@ -1,0 +1,91 @@
+//! The frame path allocates nothing: neither for flows that it knows, nor for new ones, nor for what
+//! it drops, answers, holds or cuts.
+
+#[expect(dead_code, reason = "each test file uses its part")]
+mod support;
+
+use allocation_counter::measure;
+use support::*;
+use tapvs::addr::LinkId;
+use tapvs::frame::Frame;
+use tapvs::time::Duration;
+
+/// Hands the frames in and takes out what they cause; how often that allocated.
+fn allocations(router: &mut Router, frames: &[(LinkId, Vec<u8>)]) -> u64 {
+    let (mut frame, mut out) = (Frame::new(), Frame::new());
+    let work = || {
+        for (link, bytes) in frames {
+            frame.copy_from(bytes);
+            let Router { dataplane, table, now, .. } = &mut *router;
+            dataplane.handle_frame(table, *link, &mut frame, *now);
+            while dataplane.poll_transmit(table, &mut out, *now).is_some() {}
+            *now += Duration::from_micros(50);
+            if dataplane.poll_timeout().is_some_and(|due| due <= *now) {
+                dataplane.handle_timeout(table, *now);
+            }
+        }
+    };
+    measure(work).count_total
+}
+
+fn client(n: u32) -> String {
+    let [_, a, b, c] = n.to_be_bytes();
+    format!("100.{a}.{b}.{c}:6000")
+}
+
+#[test]
+fn the_counter_counts() {
+    let counted = measure(|| drop(std::hint::black_box(Vec::<u8>::with_capacity(10))));
+    assert_eq!(counted.count_total, 1);
+}
+
+#[test]
+fn known_flows() {
+    let mut router = Router::sized(config(), 10_000);
+    let out = router.feed(OUT, &tcp(&client(1), "203.0.113.10:80", SYN, 1000, 0, b"").frame());
+    let server = Read::frame(out.only()).unwrap().destination;
+    let server = format!("{server}:8080");
+    router.feed(IN, &tcp(&server, &client(1), SYN | ACK, 500, 1001, b"").frame());
+    let packets: Vec<_> = (0..1_000)
+        .flat_map(|_| {
+            let data = [7; 1000];
+            [
+                (OUT, tcp(&client(1), "203.0.113.10:80", ACK, 1001, 501, &data).frame()),
+                (IN, tcp(&server, &client(1), ACK, 501, 1001, &data).frame()),
+            ]
+        })
+        .collect();
+    assert_eq!(allocations(&mut router, &packets), 0);
+}
+
+#[test]
+fn new_flows_and_evictions() {
+    let mut router = Router::sized(config(), 1_000);
+    let syns: Vec<_> = (0..5_000)
+        .map(|n| (OUT, tcp(&client(n), "203.0.113.10:80", SYN, 1000, 0, b"").frame()))
+        .collect();
+    assert_eq!(allocations(&mut router, &syns), 0);
+    assert_eq!(router.flows().len(), 1_000);
+}
+
+#[test]
+fn everything_else() {
+    let mut config = config();
+    config.networks[1].mtu = 1300;
+    let mut router = Router::sized(config, 1_000);
+    let big = |n| udp(&client(n), "203.0.113.10:53", &[1; 1400]).frame();
+    let frames: Vec<_> = (0..500)
+        .flat_map(|n| {
+            [
+                // Cut, answered, refused, dropped; and whatever else the seeds of the hostile tests are.
+                (OUT, big(n)),
+                (OUT, icmp("198.51.100.7", "203.0.113.10", (8, 0), [0, 1, 0, 1], b"ping").frame()),
+                (OUT, udp(&client(n), "203.0.113.10:99", b"nobody").frame()),
+                (OUT, who_has(VIP, NEAR_IP, NEAR).frame()),
+                (OUT, is_at(VIP, STRANGER, ROUTER_OUT, OWN_OUT).frame()),
+            ]
+        })
+        .chain(mutate::seeds())
+        .collect();
+    assert_eq!(allocations(&mut router, &frames), 0);
+}
