@@ -1,5 +1,6 @@
 //! What has happened, counted where it happens.
 
+use super::flow::Direction;
 use super::schedule::Load;
 use super::verdict::DropReason;
 use crate::addr::{ServerId, ServiceId};
@@ -73,6 +74,22 @@ pub struct Traffic {
     pub packets_out: u64,
     /// Their bytes, IP header on.
     pub bytes_out: u64,
+}
+
+impl Traffic {
+    /// One packet of `bytes` bytes.
+    pub(super) const fn count(&mut self, direction: Direction, bytes: u64) {
+        match direction {
+            Direction::Original => {
+                self.packets_in += 1;
+                self.bytes_in += bytes;
+            }
+            Direction::Reply => {
+                self.packets_out += 1;
+                self.bytes_out += bytes;
+            }
+        }
+    }
 }
 
 /// Per service and per server figures: plain arrays by id, untouched by a reload.

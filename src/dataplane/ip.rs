@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::flow::{Direction, Event as TcpEvent, State, Tuple, View};
+use super::flow::{Direction, Event as TcpEvent, Tuple, View};
 use super::outbox::Waiting;
 use super::{Dataplane, DropReason, Verdict, is_host};
 use crate::frame::{
@@ -39,9 +39,7 @@ impl Packet<'_> {
             protocol: self.headers.protocol,
         })
     }
-}
 
-impl Packet<'_> {
     /// Whether the packet can be one in `direction` of a flow: a question is no answer, even where
     /// its identifier is the 0 that stands for the other side's port.
     const fn may_go(&self, direction: Direction) -> bool {
@@ -132,17 +130,14 @@ impl Dataplane {
         self.check_way(packet, neighbour, router, frame)?;
         self.account(packet, id, direction);
         translate(frame.bytes_mut(), &headers, &self.flows.get(id).rewrite(direction));
+        let egress = table.network(self.neighbours.get(neighbour).network);
         let recorded = match direction {
             Direction::Original => router,
-            Direction::Reply => {
-                let egress = table.network(self.neighbours.get(neighbour).network);
-                egress.own_address().unwrap_or(router)
-            }
+            Direction::Reply => egress.own_address().unwrap_or(router),
         };
         if let Transport::Tcp(segment) = headers.transport
             && segment.syn
         {
-            let egress = table.network(self.neighbours.get(neighbour).network);
             let clamps = [network.mss_clamp, egress.mss_clamp].into_iter().flatten();
             if let Some(most) = clamps.min() {
                 clamp_mss(frame.bytes_mut(), &headers, &segment, most);
@@ -299,15 +294,4 @@ fn check_addresses(
 
 fn is_broadcast(table: &Table, address: Ipv4Addr) -> bool {
     table.networks().iter().any(|network| network.is_broadcast(address))
-}
-
-impl State {
-    /// The state of a flow that has not seen a packet.
-    pub(super) const fn initial(protocol: u8) -> Self {
-        match protocol {
-            crate::frame::TCP => Self::None,
-            crate::frame::UDP => Self::Udp,
-            _ => Self::Icmp,
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! Which server a new flow gets, exactly as Linux IPVS chooses (`ip_vs_rr.c`, `ip_vs_wrr.c`,
 //! `ip_vs_lc.c`, `ip_vs_wlc.c`). "First" is first in the file; ties go to the first.
 
+use super::State;
 use crate::addr::ServerId;
 use crate::table::{Scheduler, Server, Service};
 
@@ -14,6 +15,30 @@ pub struct Load {
 }
 
 impl Load {
+    /// A flow's state changed.
+    pub(super) const fn move_between(&mut self, before: State, after: State) {
+        match (before.is_active(), after.is_active()) {
+            (false, true) => {
+                self.inactive = self.inactive.saturating_sub(1);
+                self.active += 1;
+            }
+            (true, false) => {
+                self.active = self.active.saturating_sub(1);
+                self.inactive += 1;
+            }
+            (true, true) | (false, false) => {}
+        }
+    }
+
+    /// A flow in `state` is gone.
+    pub(super) const fn leave(&mut self, state: State) {
+        if state.is_active() {
+            self.active = self.active.saturating_sub(1);
+        } else {
+            self.inactive = self.inactive.saturating_sub(1);
+        }
+    }
+
     /// An active connection weighs as much as 256 inactive ones.
     const fn overhead(self) -> u64 {
         self.active as u64 * 256 + self.inactive as u64

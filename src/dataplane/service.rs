@@ -5,7 +5,7 @@ use super::ip::Packet;
 use super::masquerade::Socket;
 use super::{Dataplane, DropReason, Event, Load, Verdict};
 use crate::addr::{NetworkId, Proto};
-use crate::frame::{Frame, IcmpError, TCP, Tcp, Transport};
+use crate::frame::{Frame, IcmpError, TCP, Transport};
 use crate::table::{Server, Service};
 use crate::time::{Duration, Instant};
 
@@ -17,9 +17,6 @@ const FIRST_PORT: u16 = 1024;
 const FTP_DATA: u16 = 20;
 /// How often a full table is told about.
 const TOLD_INTERVAL: Duration = Duration::from_secs(10);
-/// How far beyond the server's SYN a first acknowledgement may reach: no window scaling applies to
-/// what was sent before it (RFC 7323 section 2.2).
-const FIRST_WINDOW: u32 = 65_536;
 
 impl Dataplane {
     /// A TCP or UDP packet to a virtual IP that belongs to no flow.
@@ -106,7 +103,7 @@ impl Dataplane {
         let owner = Some((service.id, server.id));
         let flow = Flow::new(original, reply, state, owner, networks, table.generation());
         let id = self.flows.insert(flow, packet.now, state.timeout(table.timeouts()));
-        for figure in self.figures.both(Some((service.id, server.id))) {
+        for figure in self.figures.both(owner) {
             figure.load.inactive += 1;
         }
         Ok(id)
@@ -155,86 +152,5 @@ impl Dataplane {
         };
         self.remove_flow(victim);
         Ok(())
-    }
-}
-
-impl Flow {
-    /// Notices when the client acknowledges the server's SYN: from then on both are known to be
-    /// there, and the flow is assured. A client that cannot have seen the SYN proves nothing.
-    pub(super) fn note_handshake(&mut self, direction: Direction, segment: &Tcp) {
-        if self.assured {
-            return;
-        }
-        match direction {
-            Direction::Reply if segment.syn && !segment.rst => {
-                self.server_syn = segment.sequence;
-                self.server_syn_seen = true;
-            }
-            Direction::Original if self.server_syn_seen && segment.ack && !segment.rst => {
-                let ahead = segment.acknowledgement.wrapping_sub(self.server_syn);
-                self.assured = (1..=FIRST_WINDOW).contains(&ahead);
-            }
-            Direction::Original | Direction::Reply => {}
-        }
-    }
-}
-
-impl Flow {
-    /// Remembers who reset the flow, and takes it back when that side sends data after all: the
-    /// reset was forged (RFC 5961), for who has reset a connection says nothing more on it. Until
-    /// then the reset has only shortened the flow's life (RFC 7857 section 2.2).
-    pub(super) fn note_reset(&mut self, direction: Direction, segment: &Tcp, has_data: bool) {
-        if segment.rst {
-            if self.state == State::Established {
-                self.reset_by = Some(direction);
-            }
-        } else if segment.syn || segment.fin {
-            self.reset_by = None;
-        } else if has_data && self.state == State::Close && self.reset_by == Some(direction) {
-            self.state = State::Established;
-            self.reset_by = None;
-        }
-    }
-}
-
-impl Load {
-    /// A flow's state changed.
-    pub(super) const fn move_between(&mut self, before: State, after: State) {
-        match (before.is_active(), after.is_active()) {
-            (false, true) => {
-                self.inactive = self.inactive.saturating_sub(1);
-                self.active += 1;
-            }
-            (true, false) => {
-                self.active = self.active.saturating_sub(1);
-                self.inactive += 1;
-            }
-            (true, true) | (false, false) => {}
-        }
-    }
-
-    /// A flow in `state` is gone.
-    pub(super) const fn leave(&mut self, state: State) {
-        if state.is_active() {
-            self.active = self.active.saturating_sub(1);
-        } else {
-            self.inactive = self.inactive.saturating_sub(1);
-        }
-    }
-}
-
-impl super::Traffic {
-    /// One packet of `bytes` bytes.
-    pub(super) const fn count(&mut self, direction: Direction, bytes: u64) {
-        match direction {
-            Direction::Original => {
-                self.packets_in += 1;
-                self.bytes_in += bytes;
-            }
-            Direction::Reply => {
-                self.packets_out += 1;
-                self.bytes_out += bytes;
-            }
-        }
     }
 }

@@ -5,6 +5,7 @@
 
 mod classes;
 mod index;
+mod proof;
 mod tcp;
 
 use std::hash::Hasher;

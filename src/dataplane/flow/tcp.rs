@@ -1,7 +1,7 @@
 //! The TCP state of a flow as Linux IPVS sees it (`ip_vs_proto_tcp.c`): one event per segment, one
 //! table per point of view.
 
-use crate::frame::Tcp;
+use crate::frame::{TCP, Tcp, UDP};
 use crate::table::Timeouts;
 use crate::time::Duration;
 
@@ -23,6 +23,15 @@ pub enum State {
 }
 
 impl State {
+    /// The state of a flow that has not seen a packet.
+    pub(in crate::dataplane) const fn initial(protocol: u8) -> Self {
+        match protocol {
+            TCP => Self::None,
+            UDP => Self::Udp,
+            _ => Self::Icmp,
+        }
+    }
+
     /// The name that `ipvsadm` prints.
     pub const fn name(self) -> &'static str {
         match self {
