@@ -148,6 +148,27 @@ impl Client {
         Ok(Self { stream, server, seen_as, took: Duration::ZERO })
     }
 
+    /// Sends `size` bytes of noise, then the end, and reads the echo at the same time; they must be
+    /// equal.
+    pub fn both_ways(&mut self, size: usize) -> Outcome {
+        let data = noise(size, 11);
+        let mut writer = self.stream.try_clone()?;
+        let back = thread::scope(|scope| {
+            let sender = scope.spawn(|| {
+                writer.write_all(&data)?;
+                writer.shutdown(Shutdown::Write)
+            });
+            let mut back = Vec::with_capacity(data.len());
+            let read = self.stream.read_to_end(&mut back).context("reading the echo");
+            sender.join().map_err(|_| Failure::new("the sender panicked"))?.context("sending")?;
+            read.map(|_| back)
+        })?;
+        ensure!(back.len() == data.len(), "{} of {} bytes came back", back.len(), data.len());
+        let differs = back.iter().zip(&data).position(|(a, b)| a != b);
+        ensure!(differs.is_none(), "byte {differs:?} came back changed");
+        Ok(())
+    }
+
     /// Sends `message` and expects the same back.
     pub fn echo(&mut self, message: &[u8]) -> Outcome {
         self.stream.write_all(message).context("cannot send")?;

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::columns::Columns;
 use crate::config::{Config, Network};
 use crate::control::{self, LoadError};
+use crate::lab::grid::{Grid, Side};
 
 /// The summary of a valid file.
 pub(super) fn check(file: &Path) -> Result<String, LoadError> {
@@ -34,7 +34,7 @@ fn summary(config: &Config) -> String {
 }
 
 fn networks(config: &Config) -> Option<String> {
-    let mut columns = Columns::new(["NETWORK", "LINKS", "ADDRESSES", "GATEWAY", "MTU"]);
+    let mut columns = left(["NETWORK", "LINKS", "ADDRESSES", "GATEWAY", "MTU"]);
     for network in &config.networks {
         columns.row([
             network.name.clone(),
@@ -44,29 +44,29 @@ fn networks(config: &Config) -> Option<String> {
             network.mtu.to_string(),
         ]);
     }
-    (!config.networks.is_empty()).then(|| columns.text())
+    (!config.networks.is_empty()).then(|| text(&columns))
 }
 
 fn virtual_ips(config: &Config) -> Option<String> {
-    let mut columns = Columns::new(["VIRTUAL IP", "NETWORK"]);
+    let mut columns = left(["VIRTUAL IP", "NETWORK"]);
     for vip in &config.virtual_ips {
         columns.row([vip.address.to_string(), network_name(config, vip.network)]);
     }
-    (!config.virtual_ips.is_empty()).then(|| columns.text())
+    (!config.virtual_ips.is_empty()).then(|| text(&columns))
 }
 
 fn routes(config: &Config) -> Option<String> {
-    let mut columns = Columns::new(["ROUTE", "VIA", "NETWORK"]);
+    let mut columns = left(["ROUTE", "VIA", "NETWORK"]);
     for route in &config.routes {
         let network = network_name(config, route.network);
         columns.row([route.to.to_string(), route.via.to_string(), network]);
     }
-    (!config.routes.is_empty()).then(|| columns.text())
+    (!config.routes.is_empty()).then(|| text(&columns))
 }
 
 /// A line per service, its servers indented below it.
 fn services(config: &Config) -> Option<String> {
-    let mut columns = Columns::new(["SERVICE", "ADDRESS", "METHOD", "SCHEDULER", "WEIGHT"]);
+    let mut columns = left(["SERVICE", "ADDRESS", "METHOD", "SCHEDULER", "WEIGHT"]);
     for service in &config.services {
         let virtual_ip = std::net::SocketAddr::new(service.address, service.port);
         columns.row([
@@ -82,7 +82,7 @@ fn services(config: &Config) -> Option<String> {
             columns.row([name, endpoint, blank(), blank(), server.weight.to_string()]);
         }
     }
-    (!config.services.is_empty()).then(|| columns.text())
+    (!config.services.is_empty()).then(|| text(&columns))
 }
 
 fn links(network: &Network) -> String {
@@ -90,6 +90,14 @@ fn links(network: &Network) -> String {
         None => link.tap.clone(),
         Some(attach) => format!("{}+{}", link.tap, attach.nic),
     }))
+}
+
+fn left<const N: usize>(head: [&str; N]) -> Grid<N> {
+    Grid::new(head.map(|name| (name, Side::Left)))
+}
+
+fn text<const N: usize>(columns: &Grid<N>) -> String {
+    columns.lines().into_iter().map(|line| line + "\n").collect()
 }
 
 fn list(items: impl Iterator<Item = String>) -> String {

@@ -1,7 +1,6 @@
 //! The command line: arguments in, text and an exit code out. No logic of the router's own.
 
 mod check;
-mod columns;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;

@@ -2,32 +2,32 @@
 
 /// Which side a column's cells lean on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
+pub(crate) enum Side {
     Left,
     Right,
 }
 
 /// A table being filled; every row has as many cells as the head.
 #[derive(Debug)]
-pub(super) struct Grid<const N: usize> {
+pub(crate) struct Grid<const N: usize> {
     sides: [Side; N],
     rows: Vec<[String; N]>,
 }
 
 impl<const N: usize> Grid<N> {
-    pub(super) fn new(head: [(&str, Side); N]) -> Self {
+    pub(crate) fn new(head: [(&str, Side); N]) -> Self {
         Self {
             sides: head.map(|(_, side)| side),
             rows: vec![head.map(|(name, _)| name.to_owned())],
         }
     }
 
-    pub(super) fn row(&mut self, cells: [String; N]) {
+    pub(crate) fn row(&mut self, cells: [String; N]) {
         self.rows.push(cells);
     }
 
     /// One line per row, the head first, columns two spaces apart.
-    pub(super) fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let width = |column: usize| {
             self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default()
         };
@@ -45,7 +45,7 @@ impl<const N: usize> Grid<N> {
 }
 
 /// `12,345`.
-pub(super) fn grouped(number: usize) -> String {
+pub(crate) fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {

@@ -8,7 +8,7 @@ mod args;
 mod client;
 mod crew;
 mod deadline;
-mod grid;
+pub(crate) mod grid;
 mod plan;
 mod responder;
 mod screen;

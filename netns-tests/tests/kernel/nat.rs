@@ -1,9 +1,7 @@
 //! What a client and its servers see of each other through a service.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Shutdown, SocketAddr};
-use std::thread;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
@@ -84,23 +82,7 @@ fn wrr(rig: &mut Rig) -> Outcome {
 
 fn bulk(rig: &mut Rig) -> Outcome {
     let _servers = echo_servers(rig, 8080)?;
-    let data = noise(32 << 20, 1);
-    let mut client = Client::connect(&rig.client, (VIP, 80))?;
-    let mut writer = client.stream.try_clone()?;
-    let back = thread::scope(|scope| {
-        let sender = scope.spawn(|| {
-            writer.write_all(&data)?;
-            writer.shutdown(Shutdown::Write)
-        });
-        let mut back = Vec::with_capacity(data.len());
-        let read = client.stream.read_to_end(&mut back).context("reading the echo");
-        sender.join().map_err(|_| Failure::new("the sender panicked"))?.context("sending")?;
-        read.map(|_| back)
-    })?;
-    ensure!(back.len() == data.len(), "{} of {} bytes came back", back.len(), data.len());
-    let differs = back.iter().zip(&data).position(|(a, b)| a != b);
-    ensure!(differs.is_none(), "byte {differs:?} came back changed");
-    Ok(())
+    Client::connect(&rig.client, (VIP, 80))?.both_ways(32 << 20)
 }
 
 fn many(rig: &mut Rig) -> Outcome {

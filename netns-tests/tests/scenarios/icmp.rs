@@ -15,8 +15,8 @@ use netns_tests::{
 use tapvs::links::{Namespace, Netlink};
 
 use crate::site::{
-    Complaint, MASQUERADE, OTHER_VIP, add_route, both_ways, cable, file, icmp, make_router, packet,
-    parts, route, service, tcp_server, udp_server, vip, virtual_ip,
+    Complaint, MASQUERADE, OTHER_VIP, add_route, cable, file, icmp, make_router, packet, parts,
+    route, service, tcp_server, udp_server, vip, virtual_ip,
 };
 
 /// A server two routers away; the way there is narrow.
@@ -92,7 +92,7 @@ fn near(rig: &mut Rig) -> Outcome {
     let answer = answer_after_refusals(&socket)?;
     ensure!(parts(&answer)?.2.as_bytes() == data, "another answer");
     let mut client = Client::connect(&rig.client, (VIP, 80))?;
-    both_ways(&mut client, 2 << 20)
+    client.both_ways(2 << 20)
 }
 
 /// The next datagram; what the kernel has to say about earlier sends comes first.
@@ -132,7 +132,7 @@ fn narrow_inside(rig: &mut Rig) -> Outcome {
     // Before the far host knows of it, and so announces an MSS that fits: a full segment does not.
     let other: Ipv4Addr = OTHER_VIP.parse()?;
     let mut client = Client::connect(&rig.client, (other, 80))?;
-    both_ways(&mut client, 2 << 20)?;
+    client.both_ways(2 << 20)?;
     let complaint = next_complaint(&watcher)?;
     ensure!(complaint.kind == (3, 4) && complaint.mtu == NARROW, "{complaint:?}");
     ensure!(complaint.from == other && complaint.quoted_to == other, "{complaint:?}");
@@ -208,7 +208,7 @@ fn narrow_outside(rig: &mut Rig) -> Outcome {
     let last = RawSocket::icmp(&rig.servers[0])?;
     let mut client = Client::connect(&rig.servers[0], (FAR_HOST, 8080))?;
     ensure!(client.seen_as.ip() == IpAddr::from(VIP), "seen as {}", client.seen_as);
-    both_ways(&mut client, 2 << 20)?;
+    client.both_ways(2 << 20)?;
     let complaint = next_complaint(&last)?;
     ensure!(complaint.kind == (3, 4) && complaint.mtu == NARROW, "{complaint:?}");
     ensure!(complaint.quoted_from == server_address(0), "{complaint:?}");

@@ -16,7 +16,7 @@ use rustix::process::Signal;
 use tapvs::links::Namespace;
 
 use crate::site::{
-    MASQUERADE, add_route, both_ways, cable, file, make_router, route, service, tcp_server, vip,
+    MASQUERADE, add_route, cable, file, make_router, route, service, tcp_server, vip,
 };
 
 const FAR: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 99);
@@ -89,7 +89,7 @@ fn transfer(rig: &Rig, far: &Namespace) -> Outcome {
     let marked = |packet: &Packet| packet.bytes()[1] & 0xfc == TOS;
     let seen = at_server.receive(Duration::from_secs(2), marked);
     ensure!(seen.is_some(), "no segment of the client's kept its DSCP");
-    both_ways(&mut client, SIZE)?;
+    client.both_ways(SIZE)?;
     // A connection of that class from its first segment on: the server answers in kind.
     let marked_from_the_start = rig.client.run(|| -> Outcome<Client> {
         let socket = rustix::net::socket(
@@ -147,7 +147,7 @@ fn masqueraded(rig: &mut Rig) -> Outcome {
     let _outside = EchoServer::start(&rig.client, (CLIENT, 9000), "outside")?;
     let mut client = Client::connect(&far, (CLIENT, 9000))?;
     ensure!(client.seen_as.ip() == IpAddr::from(VIP), "it was seen as {}", client.seen_as);
-    both_ways(&mut client, SIZE)?;
+    client.both_ways(SIZE)?;
     let report = rig.router.report()?;
     ensure!(report.drops("too_big") > 0, "nothing was too big, so nothing was proved:\n{report}");
     Ok(())
@@ -177,7 +177,7 @@ fn clamped(rig: &mut Rig) -> Outcome {
         let syn = syn.ok_or_else(|| Failure::new("no SYN arrived"))?;
         ensure!(mss(syn.payload()) == Some(1_000), "an MSS of {:?}", mss(syn.payload()));
     }
-    both_ways(&mut client, SIZE)?;
+    client.both_ways(SIZE)?;
     for side in &sides {
         while let Some(packet) = side.receive(Duration::from_millis(200), |_| true) {
             ensure!(packet.bytes().len() <= 1_040, "a packet of {} bytes", packet.bytes().len());

@@ -15,7 +15,7 @@ use netns_tests::{
 };
 use tapvs::links::{LinkError, Netlink};
 
-use crate::site::{add_route, both_ways, cidr, parts, tcp_server, udp_server};
+use crate::site::{add_route, cidr, parts, tcp_server, udp_server};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![built_trial("one_nic_serves_two_subnets_on_one_wire", site, one_wire)]
@@ -79,7 +79,7 @@ fn one_wire(rig: &mut Rig) -> Outcome {
     for _ in 0..3 {
         let mut client = Client::connect(&rig.client, (VIP, 80))?;
         ensure!(client.seen_as.ip() == IpAddr::from(CLIENT), "seen as {}", client.seen_as);
-        both_ways(&mut client, 1 << 20)?;
+        client.both_ways(1 << 20)?;
         let socket = udp::client(&rig.client, CLIENT, (VIP, 53))?;
         ensure!(parts(&ask(&socket, b"hello")?)?.1 == socket.local_addr()?, "seen as another");
     }
@@ -89,7 +89,7 @@ fn one_wire(rig: &mut Rig) -> Outcome {
         ping(server, CLIENT, 56).context(format_args!("server {number} to the client"))?;
         ping(server, VIP, 56).context(format_args!("server {number} to the virtual IP"))?;
         let mut client = Client::connect(server, (VIP, 80))?;
-        both_ways(&mut client, 200_000)?;
+        client.both_ways(200_000)?;
     }
     for watcher in watchers {
         let redirect =

@@ -13,7 +13,7 @@ use netns_tests::{
     CLIENT, Context as _, Failure, Outcome, Rig, Service, VIP, ensure, server_address,
 };
 
-use crate::site::{Complaint, MASQUERADE, both_ways, file, parts, tcp_server, udp_server};
+use crate::site::{Complaint, MASQUERADE, file, parts, tcp_server, udp_server};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let shadowed = || vec![Service::udp(53).server(1, 5353, 1)];
@@ -62,7 +62,7 @@ fn seen_as_vip(rig: &mut Rig) -> Outcome {
         let mut client = Client::connect(namespace, (CLIENT, 9000))?;
         ensure!(client.seen_as.ip() == IpAddr::from(VIP), "TCP was seen as {}", client.seen_as);
         client.echo(b"out and back")?;
-        both_ways(&mut client, 100_000)?;
+        client.both_ways(100_000)?;
         // The same port of all three.
         let socket = namespace.run(|| UdpSocket::bind((server_address(number), 5000)))?;
         socket.connect((CLIENT, 9001))?;
@@ -111,7 +111,7 @@ fn hairpin(rig: &mut Rig) -> Outcome {
         for _ in 0..3 {
             let mut client = Client::connect(namespace, (VIP, 80))?;
             reached.insert(client.server.clone());
-            both_ways(&mut client, 200_000)?;
+            client.both_ways(200_000)?;
         }
         ensure!(reached.len() == 3, "server {number} reached {reached:?} by TCP");
         reached.clear();
@@ -146,7 +146,7 @@ fn hairpinned_error(rig: &mut Rig) -> Outcome {
 fn hairpin_alone(rig: &mut Rig) -> Outcome {
     let _servers = (tcp_server(rig, 0, 8080)?, udp_server(rig, 0, 5353)?);
     let mut client = Client::connect(&rig.servers[0], (VIP, 80))?;
-    both_ways(&mut client, 200_000)?;
+    client.both_ways(200_000)?;
     let socket = udp::client(&rig.servers[0], server_address(0), (VIP, 53))?;
     ensure!(parts(&ask(&socket, b"hello")?)?.0 == "0", "somebody else answered");
     Ok(())

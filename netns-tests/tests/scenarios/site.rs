@@ -2,13 +2,11 @@
 //! that no kernel would make.
 
 use std::fmt::Write as _;
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::thread;
 
 use netns_tests::raw::internet_checksum;
-use netns_tests::tcp::{Client, EchoServer, noise};
+use netns_tests::tcp::EchoServer;
 use netns_tests::udp::UdpEchoServer;
 use netns_tests::{
     Context as _, Failure, Outcome, Rig, Service, VIP, config, ensure, server_address,
@@ -144,25 +142,6 @@ pub(crate) fn parts(answer: &str) -> Outcome<(&str, SocketAddr, &str)> {
         (Some(name), Some(seen_as), Some(message)) => Ok((name, seen_as.parse()?, message)),
         _ => Err(Failure::new(format!("`{answer}` is no answer"))),
     }
-}
-
-/// Sends `size` bytes and reads the echo at the same time; they must be equal.
-pub(crate) fn both_ways(client: &mut Client, size: usize) -> Outcome {
-    let data = noise(size, 11);
-    let mut writer = client.stream.try_clone()?;
-    let back = thread::scope(|scope| {
-        let sender = scope.spawn(|| {
-            writer.write_all(&data)?;
-            writer.shutdown(Shutdown::Write)
-        });
-        let mut back = Vec::with_capacity(data.len());
-        let read = client.stream.read_to_end(&mut back).context("reading the echo");
-        sender.join().map_err(|_| Failure::new("the sender panicked"))?.context("sending")?;
-        read.map(|_| back)
-    })?;
-    ensure!(back.len() == data.len(), "{} of {} bytes came back", back.len(), data.len());
-    ensure!(back == data, "the bytes that came back differ");
-    Ok(())
 }
 
 /// An IPv4 packet, for a raw socket that takes its header too.
