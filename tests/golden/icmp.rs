@@ -3,6 +3,7 @@
 //! In a translated quote the transport checksum stays as it was, as with IPVS: that is the `BAD SUM`.
 
 use super::*;
+use tapvs::time::Duration;
 
 /// The client's SYN on the servers' network.
 fn as_server_sees() -> Ip {
@@ -267,4 +268,61 @@ fn answers_are_limited() {
     router.advance(tapvs::time::Duration::from_millis(100));
     let told = (0..1_000).filter(|_| !router.feed(OUT, &frame).out.is_empty()).count();
     assert_eq!(told, 100);
+}
+
+/// The client's port is closed now: it says so about the server's answer.
+fn closed() -> Vec<u8> {
+    let answer = udp(DNS, CLIENT, b"here").ttl(62);
+    icmp("198.51.100.7", "203.0.113.10", (3, 3), [0; 4], &answer.packet()).frame()
+}
+
+/// N7: an error about a flow neither ends nor refreshes it.
+#[test]
+fn n7_an_error_leaves_a_flows_timer_alone() {
+    let mut router = Router::new(config());
+    router.feed(OUT, &query().frame());
+    router.feed(IN, &udp("10.0.0.11:53", CLIENT, b"here").frame());
+    router.advance(Duration::from_secs(290));
+    assert!(router.feed(OUT, &closed()).text().starts_with("forward in"));
+    assert_eq!(router.flows().len(), 1, "not ended");
+    router.advance(Duration::from_secs(9));
+    assert_eq!(router.flows().len(), 1, "300 s are not over");
+    router.advance(Duration::from_secs(3));
+    assert_eq!(router.flows().len(), 0, "not refreshed at 290 s");
+}
+
+/// N15: a ping's mapping lives for 60 seconds.
+#[test]
+fn n15_a_ping_may_be_answered_for_a_minute() {
+    for (seconds, expected) in [(59, "forward in"), (62, "drop icmp_unserved")] {
+        let mut config = config();
+        masquerading(&mut config);
+        let mut router = Router::new(config);
+        let ping = icmp("10.0.0.11", "198.51.100.7", (8, 0), [0, 7, 0, 1], b"x");
+        assert!(router.feed(IN, &ping.frame()).text().starts_with("forward out"));
+        router.advance(Duration::from_secs(seconds));
+        let pong = icmp("198.51.100.7", "203.0.113.10", (0, 0), [0, 7, 0, 1], b"x");
+        let text = router.feed(OUT, &pong.frame()).text();
+        assert!(text.starts_with(expected), "after {seconds} s: {text}");
+    }
+}
+
+/// N16 d: what follows the quoted packet (RFC 4884: padding and extensions) is carried along.
+#[test]
+fn n16_extensions_behind_the_quote_are_carried_along() {
+    let mut router = Router::new(config());
+    router.feed(OUT, &query().frame());
+    let mut quoted = udp(DNS, CLIENT, b"here").ttl(62).packet();
+    quoted.resize(128, 0);
+    let extension = [0x20, 0, 0x12, 0x34, 0, 8, 1, 1, 0xca, 0xfe, 0xba, 0xbe];
+    quoted.extend(extension);
+    // The second of the four bytes is the length of what is quoted, in words.
+    let error = icmp("198.51.100.1", "203.0.113.10", (11, 0), [0, 32, 0, 0], &quoted);
+    let step = router.feed(OUT, &error.frame());
+    assert!(step.text().starts_with("forward in"), "{}", step.text());
+    let out = Read::frame(step.only()).unwrap();
+    assert_eq!(out.transport_ok(), Some(true));
+    assert_eq!(out.body[4..8], [0, 32, 0, 0]);
+    assert_eq!(out.body[8 + 128..], extension);
+    assert_eq!(out.body[8 + 12..8 + 16], [10, 0, 0, 11], "and the quote itself is translated");
 }
