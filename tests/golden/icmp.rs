@@ -265,7 +265,7 @@ fn answers_are_limited() {
     let told = (0..1_000).filter(|_| !router.feed(OUT, &frame).out.is_empty()).count();
     assert_eq!(told, 200);
     assert_eq!(router.dataplane.counters().suppressed, 800);
-    router.advance(tapvs::time::Duration::from_millis(100));
+    router.advance(Duration::from_millis(100));
     let told = (0..1_000).filter(|_| !router.feed(OUT, &frame).out.is_empty()).count();
     assert_eq!(told, 100);
 }
