@@ -38,7 +38,7 @@ fn recorded(vip: Ipv4Addr, services: Vec<Service>) -> Config {
     config.networks[0].addresses = vec!["10.1.0.1/24".parse().unwrap()];
     config.networks[0].gateway = Some("10.1.0.2".parse().unwrap());
     config.networks[1].addresses = vec!["10.0.0.254/24".parse().unwrap()];
-    config.virtual_ips = vec![VirtualIp { address: vip.into(), network: 0 }];
+    config.virtual_ips = vec![VirtualIp::new(vip.into(), 0)];
     config.services = services;
     config
 }

@@ -22,8 +22,8 @@ mod words;
 
 pub use mistake::{Mistake, Mistakes};
 pub use model::{
-    Attach, Config, Forward, Link, Masquerade, Method, Network, Route, Router, Scheduler, Server,
-    Service, Timeouts, Unserved, VirtualIp,
+    Attach, Bridge, Config, Defend, Forward, Link, Masquerade, Method, Network, Route, Router,
+    Scheduler, Server, Service, Timeouts, Unserved, VirtualIp,
 };
 
 use std::collections::HashSet;

@@ -119,7 +119,7 @@ impl Timeouts {
 pub struct Network {
     /// Its label, unique.
     pub name: String,
-    /// Its TAP devices; exactly one until bridging exists.
+    /// Its TAP devices; two or more are bridged.
     pub links: Vec<Link>,
     /// The router's own addresses in it, unique over all networks.
     pub addresses: Vec<Cidr>,
@@ -131,6 +131,25 @@ pub struct Network {
     pub mss_clamp: Option<u16>,
     /// The router's MAC in this network; `None`: derived from router and network name.
     pub mac: Option<MacAddr>,
+    /// How several links are bridged.
+    pub bridge: Bridge,
+}
+
+/// How the links of one network are bridged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bridge {
+    /// How long a station that says nothing is remembered: 60 s to 24 h.
+    pub mac_ageing: Duration,
+    /// Broadcast and multicast frames taken from a link in a second, and as many of unknown
+    /// destination: 1 to 1,000,000.
+    pub broadcast_limit: u32,
+}
+
+impl Default for Bridge {
+    /// Ageing as IEEE 802.1D recommends.
+    fn default() -> Self {
+        Self { mac_ageing: Duration::from_secs(300), broadcast_limit: 1_000 }
+    }
 }
 
 /// One entry of `links`.
@@ -169,6 +188,28 @@ pub struct VirtualIp {
     pub address: IpAddr,
     /// Position of the network where it is answered for.
     pub network: usize,
+    /// Who is told when somebody else claims it; `None`: as its services need it.
+    pub defend: Option<Defend>,
+    /// How often it is asked who else claims it; `None`: never. Asked only where a `direct` service
+    /// lets others hold it.
+    pub probe_interval: Option<Duration>,
+}
+
+impl VirtualIp {
+    /// One with every other key at its default.
+    pub const fn new(address: IpAddr, network: usize) -> Self {
+        let probe_interval = Some(Duration::from_secs(10));
+        Self { address, network, defend: None, probe_interval }
+    }
+}
+
+/// Who is told that a virtual IP is the router's when somebody else has claimed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Defend {
+    /// The gateway and the hosts that were just misled: servers that watch for conflicts keep it.
+    Unicast,
+    /// Everybody.
+    Broadcast,
 }
 
 /// `[[masquerade]]`: connections that the real servers open themselves.
@@ -204,6 +245,8 @@ pub struct Service {
 pub enum Method {
     /// Addresses and ports are rewritten both ways.
     Nat,
+    /// Only the MAC of the client's packets is rewritten; the server answers the client itself.
+    Direct,
 }
 
 /// How a server is chosen for a new flow.

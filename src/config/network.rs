@@ -4,10 +4,12 @@ use std::collections::HashSet;
 use std::net::Ipv4Addr;
 
 use super::addressing::{Addressing, is_unicast};
-use super::model::{Attach, Link, Network};
+use super::duration;
+use super::model::{Attach, Bridge, Link, Network};
 use super::section::{At, Section, Value};
 use super::{LABEL, label, take};
 use crate::addr::{Cidr, MacAddr};
+use crate::time::Duration;
 
 /// A gateway and the position of its network: checked once the virtual IPs are known.
 pub(super) type Gateway<'a> = (At<'a, Ipv4Addr>, usize);
@@ -63,6 +65,7 @@ impl<'a> Reader<'a, '_> {
         self.known.lost_network |= name.is_none();
         let links = section.require("links", "its TAP device, such as [\"tapvs0\"]");
         let links = links.map_or_else(Vec::new, |value| self.links(value));
+        let bridge = bridge(&mut section, links.len());
         let addresses = section
             .require("addresses", "the router's own address in it, such as [\"192.0.2.2/24\"]");
         let addresses = self.addresses(position, addresses, own);
@@ -81,21 +84,21 @@ impl<'a> Reader<'a, '_> {
             mtu: mtu.map_or(1_500, |mtu| mtu.value),
             mss_clamp: mss_clamp.map(|most| most.value),
             mac: mac.map(|mac| mac.value),
+            bridge,
         };
         self.gateways.extend(gateway.map(|gateway| (gateway, position)));
         network
     }
 
     fn links(&mut self, value: Value<'_>) -> Vec<Link> {
-        let what = "a list with one TAP device, such as [\"tapvs0\"]";
+        let what = "a list of TAP devices, such as [\"tapvs0\"]";
         let place = value.place.clone();
         let Some(values) = value.list(what) else { return Vec::new() };
-        match values.len() {
-            0 => place.wrong("is empty; add one TAP device, such as [\"tapvs0\"]"),
-            1 => {}
-            // An array without an end swallows what follows it.
-            _ if place.is_broken() => {}
-            _ => place.wrong("bridging several links is not supported yet; keep one of them"),
+        if values.is_empty() {
+            place.wrong("is empty; add a TAP device, such as [\"tapvs0\"]");
+        } else if values.len() > MOST_LINKS {
+            let count = values.len();
+            place.wrong(format_args!("has {count} links; a network has at most {MOST_LINKS}"));
         }
         values.into_iter().filter_map(|value| self.link(value)).collect()
     }
@@ -204,6 +207,38 @@ impl<'a> Reader<'a, '_> {
         Some((cidr, At { value: address, place }))
     }
 }
+
+/// What becomes of several links; a network with one has no use for these keys.
+fn bridge(section: &mut Section<'_>, links: usize) -> Bridge {
+    let mut bridge = Bridge::default();
+    let ageing = section.get("mac_ageing");
+    let limit = section.get("broadcast_limit");
+    if links == 1 {
+        for value in [&ageing, &limit].into_iter().flatten() {
+            value.place.wrong("is for a network of several links; add links or leave it out");
+        }
+    }
+    if let Some(ageing) = ageing.and_then(|value| value.parse(&ageing_form(), mac_ageing)) {
+        bridge.mac_ageing = ageing.value;
+    }
+    if let Some(limit) = limit.and_then(|value| value.integer(1..=1_000_000)) {
+        bridge.broadcast_limit = limit.value;
+    }
+    bridge
+}
+
+/// Not shorter than the router needs to hear of its own neighbours again.
+fn mac_ageing(text: &str) -> Option<Duration> {
+    let allowed = Duration::from_secs(60)..=Duration::from_secs(24 * 60 * 60);
+    duration::parse(text).filter(|ageing| allowed.contains(ageing))
+}
+
+fn ageing_form() -> String {
+    format!("60s to 24h, as {}", duration::FORM)
+}
+
+/// Every broadcast is copied to all of them.
+const MOST_LINKS: usize = 64;
 
 const UNIQUE: &str = "use a name that no other network has";
 

@@ -35,8 +35,8 @@ impl Reader<'_> {
             let _ = address.clone().check(|address| self.is_virtual_ip(*address));
         }
         let port = section.require("port", "the port that clients use").and_then(port);
-        let method =
-            section.get("method").and_then(|value| value.choice(&METHODS, &["direct", "tunnel"]));
+        let method = section.get("method").and_then(|value| value.choice(&METHODS, &["tunnel"]));
+        let method = method.map_or(Method::Nat, |method| method.value);
         let scheduler =
             section.get("scheduler").and_then(|value| value.choice(&SCHEDULERS, &LATER_SCHEDULERS));
         if let Some(value) = section.get("scheduler_flags") {
@@ -47,7 +47,7 @@ impl Reader<'_> {
         }
         let port_value = port.as_ref().map(|port| port.value);
         let mut servers =
-            Servers { known: self.known, names: HashSet::new(), taken: HashSet::new() };
+            Servers { known: self.known, method, names: HashSet::new(), taken: HashSet::new() };
         let servers = section
             .sections("server")
             .into_iter()
@@ -83,7 +83,7 @@ impl Reader<'_> {
             protocol,
             address,
             port,
-            method: method.map_or(Method::Nat, |method| method.value),
+            method,
             scheduler: scheduler.map_or(Scheduler::WeightedLeastConnection, |at| at.value),
             servers,
         })
@@ -100,6 +100,7 @@ impl Reader<'_> {
 /// The servers of one service.
 struct Servers<'k> {
     known: &'k Addressing,
+    method: Method,
     names: HashSet<String>,
     taken: HashSet<Endpoint>,
 }
@@ -112,7 +113,9 @@ impl Servers<'_> {
             .and_then(|value| value.host_address("servers"))
             .and_then(|address| address.check(|address| self.is_real_server(*address)));
         let port = match section.get("port") {
-            Some(value) => port(value).map(|port| port.value),
+            Some(value) => port(value)
+                .and_then(|port| port.check(|port| self.is_possible(*port, service_port)))
+                .map(|port| port.value),
             None => service_port,
         };
         let weight = section.get("weight").and_then(|value| value.integer(0..=65_535));
@@ -140,12 +143,32 @@ impl Servers<'_> {
     fn is_real_server(&self, address: Ipv4Addr) -> Result<(), String> {
         self.known.is_host(address)?;
         self.known.is_someone_else(address)?;
-        if self.known.lost_route || self.known.is_reachable(address) {
+        if self.known.lost_route {
+            return Ok(());
+        }
+        if self.method == Method::Direct && self.known.network_of(address).is_none() {
+            return Err(format!(
+                "{address} is in no connected network; direct routing reaches a server by its MAC: \
+                 put it inside a network's prefix, or use method = \"nat\""
+            ));
+        }
+        if self.known.is_reachable(address) {
             return Ok(());
         }
         Err(format!(
             "{address} cannot be reached; put it inside a network's prefix, or add a [[route]] to it"
         ))
+    }
+
+    /// Direct routing leaves the packet as the client sent it.
+    fn is_possible(&self, port: u16, service_port: Option<u16>) -> Result<(), String> {
+        match service_port {
+            Some(service) if self.method == Method::Direct && port != service => Err(format!(
+                "{port} is not the service's port {service}; direct routing does not change ports: \
+                 leave it out, or use method = \"nat\""
+            )),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -166,7 +189,7 @@ const UNIQUE: &str = "use a name that no other one has";
 
 const PROTOCOLS: [(&str, Proto); 2] = [("tcp", Proto::Tcp), ("udp", Proto::Udp)];
 
-const METHODS: [(&str, Method); 1] = [("nat", Method::Nat)];
+const METHODS: [(&str, Method); 2] = [("nat", Method::Nat), ("direct", Method::Direct)];
 
 const SCHEDULERS: [(&str, Scheduler); 4] = [
     ("rr", Scheduler::RoundRobin),

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use super::addressing::Addressing;
+use super::duration;
 use super::mistake::quote;
-use super::model::{Network, VirtualIp};
+use super::model::{Defend, Network, VirtualIp};
 use super::section::{Section, one_of};
+use crate::time::Duration;
 
 /// Reads every `[[virtual_ip]]`, their addresses into `known`.
 pub(super) fn read(
@@ -34,7 +36,8 @@ fn one(
     let network = section
         .require("network", "the name of the network where it is answered for")
         .and_then(|value| value.text("the name of a network"));
-    section.later("defend", "defending a virtual IP is");
+    let defend = section.get("defend").and_then(|value| value.choice(&DEFENCES, &[]));
+    let pace = section.get("probe_interval").and_then(|value| value.parse(PACE, probe_interval));
     section.finish();
     let network = network.and_then(|name| {
         let position = positions.get(name.value).copied();
@@ -68,7 +71,25 @@ fn one(
         address.place.wrong(format_args!("{value} is given twice; keep one [[virtual_ip]] for it"));
         return None;
     }
-    Some(VirtualIp { address: value.into(), network: network? })
+    let mut vip = VirtualIp::new(value.into(), network?);
+    vip.defend = defend.map(|defend| defend.value);
+    vip.probe_interval = pace.map_or(vip.probe_interval, |pace| pace.value);
+    Some(vip)
+}
+
+const DEFENCES: [(&str, Defend); 2] =
+    [("unicast", Defend::Unicast), ("broadcast", Defend::Broadcast)];
+
+const PACE: &str = "\"off\", or 1s to 1h as a whole number with a unit, such as \"10s\"";
+
+/// `Some(None)`: never.
+#[expect(clippy::option_option, reason = "no interval is a value, no parse is a mistake")]
+fn probe_interval(text: &str) -> Option<Option<Duration>> {
+    if text == "off" {
+        return Some(None);
+    }
+    let allowed = Duration::from_secs(1)..=Duration::from_secs(60 * 60);
+    duration::parse(text).filter(|pace| allowed.contains(pace)).map(Some)
 }
 
 /// Refuses an address inside another network's prefix: nobody there would get an answer.

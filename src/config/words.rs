@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::model::{Forward, Method, Scheduler, Unserved};
+use super::model::{Defend, Forward, Method, Scheduler, Unserved};
 
 impl fmt::Display for Forward {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,6 +28,16 @@ impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Nat => "nat",
+            Self::Direct => "direct",
+        })
+    }
+}
+
+impl fmt::Display for Defend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Unicast => "unicast",
+            Self::Broadcast => "broadcast",
         })
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use crate::addr::Cidr;
-use crate::config::{Config, Link, Network, Router, Server, Service, Timeouts};
+use crate::config::{Bridge, Config, Link, Network, Router, Server, Service, Timeouts, VirtualIp};
 use crate::time::Duration;
 
 /// The difference between the running configuration and a new one.
@@ -23,11 +23,7 @@ impl Changes {
         let Config { router, networks, routes, virtual_ips, masquerades, services } = old;
         changes.router(router, &new.router);
         changes.networks(networks, &new.networks);
-        changes.set(virtual_ips, &new.virtual_ips, |vip| {
-            // Networks are compared above: the name is that of both.
-            let network = networks.get(vip.network).map_or("", |network| &network.name);
-            format!("virtual IP {} on {network}", vip.address)
-        });
+        changes.virtual_ips(virtual_ips, &new.virtual_ips, networks);
         changes
             .set(routes, &new.routes, |route| format!("route to {} via {}", route.to, route.via));
         changes.set(masquerades, &new.masquerades, |masquerade| {
@@ -60,7 +56,8 @@ impl Changes {
             return;
         }
         for (old, new) in old.iter().zip(new) {
-            let Network { name, links, addresses, gateway, mtu, mss_clamp, mac } = old;
+            let Network { name, links, addresses, gateway, mtu, mss_clamp, mac, bridge } = old;
+            let Bridge { mac_ageing, broadcast_limit } = *bridge;
             let key = |key| format!("network {name}: {key}");
             self.restart(&key("name"), name, &new.name);
             self.restart(&key("links"), list(links, link), list(&new.links, link));
@@ -70,6 +67,33 @@ impl Changes {
             self.restart(&key("mac"), optional(*mac), optional(new.mac));
             self.field(&key("gateway"), optional(*gateway), optional(new.gateway));
             self.field(&key("mss_clamp"), optional(*mss_clamp), optional(new.mss_clamp));
+            self.field(&key("mac_ageing"), mac_ageing, new.bridge.mac_ageing);
+            self.field(&key("broadcast_limit"), broadcast_limit, new.bridge.broadcast_limit);
+        }
+    }
+
+    fn virtual_ips(&mut self, old: &[VirtualIp], new: &[VirtualIp], networks: &[Network]) {
+        let same = |a: &VirtualIp, b: &VirtualIp| (a.address, a.network) == (b.address, b.network);
+        let label = |vip: &VirtualIp| {
+            // Networks are compared before: the name is that of both.
+            let network = networks.get(vip.network).map_or("", |network| &network.name);
+            format!("virtual IP {} on {network}", vip.address)
+        };
+        for vip in old.iter().filter(|vip| !new.iter().any(|other| same(vip, other))) {
+            self.applied.push(format!("{} removed", label(vip)));
+        }
+        for vip in new {
+            let Some(before) = old.iter().find(|other| same(vip, other)) else {
+                self.applied.push(format!("{} added", label(vip)));
+                continue;
+            };
+            let VirtualIp { address: _, network: _, defend, probe_interval } = before;
+            let key = |key: &str| format!("{}: {key}", label(vip));
+            self.field(&key("defend"), optional(*defend), optional(vip.defend));
+            let pace = |interval: Option<Duration>| {
+                interval.map_or_else(|| "off".to_owned(), |interval| interval.to_string())
+            };
+            self.field(&key("probe_interval"), pace(*probe_interval), pace(vip.probe_interval));
         }
     }
 
@@ -213,7 +237,7 @@ mod tests {
             (
                 |c| {
                     let address = "203.0.113.11".parse().unwrap();
-                    c.virtual_ips.push(VirtualIp { address, network: 1 });
+                    c.virtual_ips.push(VirtualIp::new(address, 1));
                 },
                 "virtual IP 203.0.113.11 on servers added",
             ),

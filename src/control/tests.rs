@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{
-    Config, Forward, Link, Masquerade, Method, Network, Route, Router, Scheduler, Server, Service,
-    Timeouts, Unserved, VirtualIp,
+    Bridge, Config, Forward, Link, Masquerade, Method, Network, Route, Router, Scheduler, Server,
+    Service, Timeouts, Unserved, VirtualIp,
 };
 
 /// Something for the log.
@@ -132,6 +132,7 @@ pub(super) fn config() -> Config {
         mtu: 1500,
         mss_clamp: None,
         mac: None,
+        bridge: Bridge::default(),
     };
     let server = |name: &str, endpoint: &str| {
         let socket: std::net::SocketAddr = endpoint.parse().unwrap();
@@ -156,7 +157,7 @@ pub(super) fn config() -> Config {
             via: "10.0.0.9".parse().unwrap(),
             network: 1,
         }],
-        virtual_ips: vec![VirtualIp { address: vip, network: 0 }],
+        virtual_ips: vec![VirtualIp::new(vip, 0)],
         masquerades: vec![Masquerade { from: "10.0.0.0/24".parse().unwrap(), to: vip }],
         services: vec![Service {
             name: "web".to_owned(),

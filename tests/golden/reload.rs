@@ -117,9 +117,7 @@ fn virtual_ips_come_and_go() {
     let mut router = Router::new(config());
     assert_eq!(router.feed(OUT, &gateway_asks(new).frame()).text(), "consumed neighbour");
     router.change(|config| {
-        config
-            .virtual_ips
-            .push(tapvs::config::VirtualIp { address: std::net::IpAddr::V4(new), network: 0 });
+        config.virtual_ips.push(tapvs::config::VirtualIp::new(std::net::IpAddr::V4(new), 0));
     });
     let out: Vec<_> = router.transmits().iter().map(|(_, frame)| line(frame)).collect();
     assert_eq!(

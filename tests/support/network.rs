@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use tapvs::addr::{Endpoint, LinkId, MacAddr, Proto};
 use tapvs::config::{
-    Config, Forward, Link, Method, Network, Router, Scheduler, Server, Service, Timeouts, Unserved,
-    VirtualIp,
+    Bridge, Config, Forward, Link, Method, Network, Router, Scheduler, Server, Service, Timeouts,
+    Unserved, VirtualIp,
 };
 
 /// The internet's link.
@@ -87,10 +87,7 @@ pub fn config() -> Config {
         ],
         routes: Vec::new(),
         masquerades: Vec::new(),
-        virtual_ips: vec![
-            VirtualIp { address: VIP.into(), network: 0 },
-            VirtualIp { address: INNER_VIP.into(), network: 1 },
-        ],
+        virtual_ips: vec![VirtualIp::new(VIP.into(), 0), VirtualIp::new(INNER_VIP.into(), 1)],
         services: vec![
             service(Proto::Tcp, 80, (11..=13).map(|n| server(n, 8080)).collect()),
             service(Proto::Udp, 53, (11..=12).map(|n| server(n, 53)).collect()),
@@ -107,6 +104,7 @@ pub fn network(name: &str, own: &str, gateway: Option<Ipv4Addr>, mac: MacAddr) -
         mtu: 1500,
         mss_clamp: None,
         mac: Some(mac),
+        bridge: Bridge::default(),
     }
 }
 

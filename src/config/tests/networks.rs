@@ -104,15 +104,11 @@ fn networks_and_links() {
     }
     each(&[
         (links, "", "network[1].links: is missing; add its TAP device, such as [\"tapvs0\"]"),
-        (
-            links,
-            "links = []",
-            "network[1].links: is empty; add one TAP device, such as [\"tapvs0\"]",
-        ),
+        (links, "links = []", "network[1].links: is empty; add a TAP device, such as [\"tapvs0\"]"),
         (
             links,
             "links = \"tapvs1\"",
-            "network[1].links: found \"tapvs1\"; expected a list with one TAP device, such as [\"tapvs0\"]",
+            "network[1].links: found \"tapvs1\"; expected a list of TAP devices, such as [\"tapvs0\"]",
         ),
         (
             links,
@@ -121,8 +117,23 @@ fn networks_and_links() {
         ),
         (
             links,
-            "links = [\"a\", \"b\"]",
-            "network[1].links: bridging several links is not supported yet; keep one of them",
+            "links = [\"a\", \"a\"]",
+            "network[1].links[1]: \"a\" is taken; a TAP device or NIC belongs to one network, once",
+        ),
+        (
+            links,
+            "links = [\"a\"]\nmac_ageing = \"300s\"",
+            "network[1].mac_ageing: is for a network of several links; add links or leave it out",
+        ),
+        (
+            links,
+            "links = [\"a\", \"b\"]\nmac_ageing = \"59s\"",
+            "network[1].mac_ageing: found \"59s\"; expected 60s to 24h, as a whole number with the unit ms, s, m or h, such as \"300s\"",
+        ),
+        (
+            links,
+            "links = [\"a\", \"b\"]\nbroadcast_limit = 0",
+            "network[1].broadcast_limit: found 0; expected a whole number from 1 to 1000000",
         ),
         (
             links,

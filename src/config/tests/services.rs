@@ -131,7 +131,12 @@ fn virtual_ips() {
         (
             address,
             "address = \"192.0.2.10\"\ndefend = true\n",
-            "virtual_ip[1].defend: defending a virtual IP is not supported yet; leave it out",
+            "virtual_ip[1].defend: found true; expected \"unicast\" or \"broadcast\"",
+        ),
+        (
+            address,
+            "address = \"192.0.2.10\"\nprobe_interval = \"500ms\"\n",
+            "virtual_ip[1].probe_interval: found \"500ms\"; expected \"off\", or 1s to 1h as a whole number with a unit, such as \"10s\"",
         ),
         (
             network,
@@ -181,13 +186,13 @@ fn services() {
         ),
         (
             port,
-            "port = 80\nmethod = \"direct\"\n",
-            "service[0].method: \"direct\" is not supported yet; expected \"nat\"",
+            "port = 80\nmethod = \"tunnel\"\n",
+            "service[0].method: \"tunnel\" is not supported yet; expected \"nat\" or \"direct\"",
         ),
         (
             port,
             "port = 80\nmethod = \"masq\"\n",
-            "service[0].method: found \"masq\"; expected \"nat\"",
+            "service[0].method: found \"masq\"; expected \"nat\" or \"direct\"",
         ),
         (
             port,
@@ -240,6 +245,29 @@ fn services() {
         let text =
             changed(port, &format!("port = 80\nscheduler = \"{word}\"\nscheduler_flags = []\n"));
         assert_eq!(parse(&text).unwrap().services[0].scheduler, scheduler);
+    }
+}
+
+#[test]
+fn direct_routing() {
+    let direct = |second: &str| {
+        let text = changed("port = 80\n", "port = 80\nmethod = \"direct\"\n");
+        text.replacen("address = \"10.0.0.12\"\nport = 8080", second, 1)
+    };
+    for right in ["address = \"10.0.0.12\"", "address = \"203.0.113.12\"\nport = 80"] {
+        assert_eq!(parse(&direct(right)).unwrap().services[0].method, Method::Direct);
+    }
+    for (wrong_server, message) in [
+        (
+            "address = \"10.0.0.12\"\nport = 8080",
+            "service[0].server[1].port: 8080 is not the service's port 80; direct routing does not change ports: leave it out, or use method = \"nat\"",
+        ),
+        (
+            "address = \"198.51.100.12\"",
+            "service[0].server[1].address: 198.51.100.12 is in no connected network; direct routing reaches a server by its MAC: put it inside a network's prefix, or use method = \"nat\"",
+        ),
+    ] {
+        assert_eq!(wrong(&direct(wrong_server)), [message]);
     }
 }
 
