@@ -140,7 +140,7 @@ impl Router {
             self.tell_events();
             while let Some(order) = self.control.order() {
                 match order {
-                    Order::Report => self.tell_report(),
+                    Order::Report => self.tell_report(now),
                     Order::Stop => return Ok(()),
                 }
             }
@@ -197,8 +197,17 @@ impl Router {
                     }
                     None
                 }
-                Verdict::Split | Verdict::Held | Verdict::Consumed(_) | Verdict::Drop(_) => None,
+                Verdict::Flood
+                | Verdict::Split
+                | Verdict::Held
+                | Verdict::Consumed(_)
+                | Verdict::Drop(_) => None,
             };
+            if verdict == Verdict::Flood {
+                self.write(written..at);
+                self.flood(link, at);
+                written = at + 1;
+            }
             // Fragments, and frames that had waited for a neighbour just heard of, leave before the
             // frames that came after this one, and before there are too many.
             if matches!(verdict, Verdict::Split | Verdict::Consumed(_) | Verdict::Reply) {
@@ -208,6 +217,15 @@ impl Router {
             }
         }
         self.write(written..read.count);
+    }
+
+    /// Copies a frame to every other link of its network.
+    fn flood(&mut self, ingress: LinkId, at: usize) {
+        let mut refused = 0;
+        for link in self.dataplane.flood_links(&self.table, ingress) {
+            refused += u64::from(!self.links.write(link, &self.frames[at]));
+        }
+        self.dataplane.count_refused(DropReason::WriteRefused, refused);
     }
 
     fn fire_timers(&mut self, now: Instant) {
@@ -265,12 +283,12 @@ impl Router {
         }
     }
 
-    fn tell_report(&mut self) {
+    fn tell_report(&mut self, now: Instant) {
         let ids = (0..=u16::MAX).map(LinkId).take(self.links.len());
         let link = |id| (self.links.name(id).to_owned(), self.links.counters(id));
         let report = Report {
             links: ids.map(link).collect(),
-            dataplane: self.dataplane.report(&self.table),
+            dataplane: self.dataplane.report(&self.table, now),
             host: self.host.counters(),
         };
         self.control.tell(Message::Notice(Note::Report(Box::new(report))));
@@ -278,7 +296,7 @@ impl Router {
 
     /// The last words; then the links go, and with them the TAPs and bridges.
     fn stop(mut self) -> Result<(), RunError> {
-        self.tell_report();
+        self.tell_report(self.clock.now());
         self.control.finish().map_err(RunError::system("the control thread failed"))
     }
 }
