@@ -26,6 +26,7 @@ pub(crate) fn test(runner: &mut Runner) {
     runner.run("release build", &cargo(&["build", "--release", "--bin", "tapvs"]));
     // As the README has it.
     runner.run("the lab", &cargo(&["run", "--release", "--", "lab"]));
+    runner.run("the lab, direct", &cargo(&["run", "--release", "--", "lab", "direct"]));
     for target in KERNEL_TARGETS {
         let test = cargo(&["test", "--package", "netns-tests", "--test", target]);
         let name = format!("kernel tests: {target}");

@@ -48,15 +48,13 @@ pub enum NeighbourState {
     Other,
 }
 
-/// As `ip neighbour` has it, without the device.
+/// As `ip neighbour` has it, behind address and device.
 impl fmt::Display for Neighbour {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.address)?;
         if let Some(mac) = self.mac {
-            write!(f, " lladdr {mac}")?;
+            write!(f, "lladdr {mac} ")?;
         }
-        let state = format!("{:?}", self.state).to_uppercase();
-        write!(f, " {state}")
+        f.write_str(&format!("{:?}", self.state).to_uppercase())
     }
 }
 
