@@ -88,8 +88,12 @@ impl Event {
             | Self::OwnMac { .. }
             | Self::Lost(_)
             | Self::TableFull => log::Level::Warn,
-            Self::LoopOver { .. } | Self::NeighbourMoved { .. } | Self::NeighbourBack { .. } => log::Level::Info,
-            Self::Probed { .. } | Self::ServerRetired(_) | Self::ServiceRetired(_) => log::Level::Debug,
+            Self::LoopOver { .. } | Self::NeighbourMoved { .. } | Self::NeighbourBack { .. } => {
+                log::Level::Info
+            }
+            Self::Probed { .. } | Self::ServerRetired(_) | Self::ServiceRetired(_) => {
+                log::Level::Debug
+            }
         }
     }
 }
@@ -102,7 +106,9 @@ impl Event {
             Self::AddressConflict(claim) => describe_claim(claim, table),
             Self::LoopFound { sent, came, shut } => {
                 let [sent, came, shut] = [sent, came, shut].map(|link| table.link_name(*link));
-                format!("loop: what left by {sent} came back by {came}; {shut} is shut until it is gone")
+                format!(
+                    "loop: what left by {sent} came back by {came}; {shut} is shut until it is gone"
+                )
             }
             Self::LoopOver { link } => {
                 format!("the loop is gone: {} is open again", table.link_name(*link))

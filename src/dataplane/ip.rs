@@ -100,7 +100,7 @@ impl Dataplane {
         }
         if let Err(reason) = Self::check_source(packet) {
             // Only a probe's answer comes from an address of the router's own.
-            return self.probe_answer(packet).ok_or(reason);
+            return self.probe_answer(packet, frame).ok_or(reason);
         }
         match table.local(headers.destination) {
             // The host does not put fragments together, and nobody has a reason to send it any.

@@ -307,8 +307,10 @@ impl Dataplane {
             return self.bridge_frame(&arrival, frame);
         }
         if let Err(reason) = check_ethernet(network, &ethernet) {
-            if reason == DropReason::OwnSourceMac {
-                self.own_mac_seen(network, now);
+            match reason {
+                DropReason::OwnSourceMac => self.own_mac_seen(network, now),
+                DropReason::OtherDestinationMac => self.overhear(&arrival, frame)?,
+                _ => {}
             }
             return Err(reason);
         }

@@ -10,7 +10,7 @@ use super::draw::{Draw, Use};
 use super::ip::Packet;
 use super::{Consumed, Dataplane, DropReason, Event, Verdict};
 use crate::addr::{Proto, ServerId};
-use crate::frame::{Segment, Transport};
+use crate::frame::{Frame, Segment, Transport};
 use crate::table::{Method, Table};
 use crate::time::{Duration, Instant};
 
@@ -111,7 +111,7 @@ impl Dataplane {
     }
 
     /// An answer to a probe, from the virtual IP to the router. `None` when it is none.
-    pub(super) fn probe_answer(&mut self, packet: &Packet<'_>) -> Option<Verdict> {
+    pub(super) fn probe_answer(&mut self, packet: &Packet<'_>, frame: &Frame) -> Option<Verdict> {
         let Packet { table, headers, now, .. } = packet;
         let Transport::Tcp(segment) = headers.transport else { return None };
         let from = SocketAddrV4::new(headers.source, segment.source);
@@ -127,6 +127,9 @@ impl Dataplane {
             (false, false) => return None,
         };
         let at = self.probes.under_way.iter().position(is_answered)?;
+        if !headers.is_transport_intact(frame.bytes()) {
+            return None;
+        }
         let probe = self.probes.under_way.swap_remove(at);
         if outcome == ProbeOutcome::Open
             && let Some(neighbour) = self.neighbours.resolve(probe.neighbour)
