@@ -7,9 +7,7 @@
 use super::limit::TokenBucket;
 use super::{Arrival, Consumed, Dataplane, DropReason, Verdict};
 use crate::addr::{LinkId, MacAddr};
-use crate::frame::{
-    ETHER_TYPE_ARP, ETHER_TYPE_IPV4, ETHER_TYPE_LOOP_PROBE, ETHERNET, Frame, IP,
-};
+use crate::frame::{ETHER_TYPE_ARP, ETHER_TYPE_IPV4, ETHER_TYPE_LOOP_PROBE, ETHERNET, Frame, IP};
 use crate::table::{Local, Network, Table};
 use crate::time::Instant;
 
