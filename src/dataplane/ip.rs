@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::flow::{Direction, Event as TcpEvent, Tuple, View};
+use super::flow::{Direction, Event as TcpEvent, State, Tuple};
 use super::outbox::Waiting;
 use super::{Dataplane, DropReason, Verdict, is_host};
 use crate::frame::{
@@ -10,6 +10,9 @@ use crate::frame::{
 };
 use crate::table::{Local, Network, Table};
 use crate::time::Instant;
+
+/// So many packets of its client assure a direct flow.
+const DIRECT_ASSURED: u32 = 3;
 
 /// One packet, checked, with where it came from.
 #[derive(Clone, Copy, Debug)]
@@ -129,7 +132,12 @@ impl Dataplane {
         let neighbour = self.flow_hop(table, id, direction, now)?;
         self.check_way(packet, neighbour, router, frame)?;
         self.account(packet, id, direction);
-        translate(frame.bytes_mut(), &headers, &self.flows.get(id).rewrite(direction));
+        let waiting = Waiting::Flow(self.flows.reference(id));
+        let flow = self.flows.get(id);
+        if flow.direct {
+            return self.pass_on(packet, neighbour, frame, waiting);
+        }
+        translate(frame.bytes_mut(), &headers, &flow.rewrite(direction));
         let egress = table.network(self.neighbours.get(neighbour).network);
         let recorded = match direction {
             Direction::Original => router,
@@ -143,7 +151,6 @@ impl Dataplane {
                 clamp_mss(frame.bytes_mut(), &headers, &segment, most);
             }
         }
-        let waiting = Waiting::Flow(self.flows.reference(id));
         self.leave(packet, neighbour, recorded, frame, waiting)
     }
 
@@ -160,8 +167,10 @@ impl Dataplane {
     /// A new SYN on a flow that is over: scheduled anew, never dropped.
     fn starts_over(&self, id: u32, packet: &Packet<'_>) -> bool {
         let flow = self.flows.get(id);
+        // Of a direct flow the end is not seen: this is as far as a clean close gets.
+        let over = flow.state.is_reusable() || flow.direct && flow.state == State::FinWait;
         matches!(packet.headers.transport, Transport::Tcp(tcp) if tcp.syn && !tcp.rst)
-            && flow.state.is_reusable()
+            && over
             && flow.networks[0] == packet.network.id
     }
 
@@ -225,12 +234,13 @@ impl Dataplane {
         if let Transport::Tcp(segment) = headers.transport {
             let data = headers.total_len > headers.header_len + segment.header_len;
             flow.note_reset(direction, &segment, data);
-            let view = if direction == Direction::Original { View::Input } else { View::Output };
-            flow.state = flow.state.next(view, TcpEvent::of(&segment));
+            flow.state = flow.state.next(flow.view(direction), TcpEvent::of(&segment));
             flow.note_handshake(direction, &segment);
         } else if flow.packets[0] >= 2 && flow.packets[1] >= 1 {
             flow.assured = true;
         }
+        // Answers are not seen: a client that goes on sending has had some.
+        flow.assured |= flow.direct && flow.packets[0] >= DIRECT_ASSURED;
         let (state, assured) = (flow.state, flow.assured);
         let owner = flow.owner;
         if (state, assured) != before {

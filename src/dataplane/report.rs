@@ -61,12 +61,14 @@ pub struct ServerReport {
 pub struct FlowInfo {
     /// As the client's packets arrive.
     pub original: Tuple,
-    /// As the server's packets arrive.
+    /// As the server's packets arrive; those of a direct flow arrive elsewhere.
     pub reply: Tuple,
     /// Its TCP state.
     pub state: State,
     /// Whether both ends have shown that they are there.
     pub assured: bool,
+    /// Directly routed: the server's packets are not seen.
+    pub direct: bool,
     /// Whose it is and who serves it; `None` for what is merely routed.
     pub owner: Option<(ServiceId, ServerId)>,
     /// Packets from and to the client.
@@ -142,6 +144,7 @@ impl Dataplane {
             reply: flow.reply,
             state: flow.state,
             assured: flow.assured,
+            direct: flow.direct,
             owner: flow.owner,
             packets: flow.packets,
             bytes: flow.bytes,

@@ -111,7 +111,7 @@ impl Dataplane {
                     std::net::IpAddr::V6(_) => None,
                 })
             });
-            own.chain(table.virtual_ips().iter().copied()).collect()
+            own.chain(table.virtual_ips().iter().map(|vip| (vip.address, vip.network))).collect()
         };
         let (before, after) = (old.map(local).unwrap_or_default(), local(new));
         for (address, _) in before.difference(&after) {

@@ -95,6 +95,17 @@ pub fn config() -> Config {
     }
 }
 
+/// `config` with every service routed directly: servers at the services' ports.
+pub fn direct(mut config: Config) -> Config {
+    for service in &mut config.services {
+        service.method = Method::Direct;
+        for server in &mut service.servers {
+            server.endpoint.port = service.port;
+        }
+    }
+    config
+}
+
 pub fn network(name: &str, own: &str, gateway: Option<Ipv4Addr>, mac: MacAddr) -> Network {
     Network {
         name: name.into(),

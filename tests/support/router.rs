@@ -211,7 +211,8 @@ impl Router {
         let mut tuples = BTreeSet::new();
         let mut count = 0;
         for flow in self.dataplane.flows() {
-            for tuple in [flow.original, flow.reply] {
+            let tuples_of = [flow.original, flow.reply];
+            for tuple in &tuples_of[..if flow.direct { 1 } else { 2 }] {
                 let key = (
                     tuple.protocol,
                     tuple.source,

@@ -79,7 +79,7 @@ pub(super) struct FlowRef {
 pub(super) struct Flow {
     /// As the client's packets arrive.
     pub(super) original: Tuple,
-    /// As the server's packets arrive.
+    /// As the server's packets arrive; those of a direct flow do not.
     pub(super) reply: Tuple,
     /// Next hops towards the server and towards the client, valid for one table generation.
     pub(super) hops: [NeighbourRef; 2],
@@ -107,6 +107,8 @@ pub(super) struct Flow {
     /// Its client's port is a mapping of the masquerade.
     pub(super) masqueraded: bool,
     pub(super) server_syn_seen: bool,
+    /// Directly routed: nothing is translated, and the server's packets go another way.
+    pub(super) direct: bool,
 }
 
 impl Flow {
@@ -143,6 +145,16 @@ impl Flow {
             reset_by: None,
             masqueraded: false,
             server_syn_seen: false,
+            direct: false,
+        }
+    }
+
+    /// The view of TCP from which a packet in `direction` is seen.
+    pub(super) const fn view(&self, direction: Direction) -> View {
+        match direction {
+            Direction::Original if self.direct => View::InputOnly,
+            Direction::Original => View::Input,
+            Direction::Reply => View::Output,
         }
     }
 
@@ -270,8 +282,8 @@ impl FlowTable {
         self.look_up(tuple).is_some()
     }
 
-    /// Stores `flow` until `timeout` from now. The caller has checked that both tuples are free and
-    /// that there is room.
+    /// Stores `flow` until `timeout` from now. The caller has checked that both tuples are free (of a
+    /// direct flow, the original) and that there is room.
     pub(super) fn insert(&mut self, mut flow: Flow, now: Instant, timeout: Duration) -> u32 {
         let (original, reply) = (flow.original, flow.reply);
         let id = match self.next_free.pop() {
@@ -286,7 +298,9 @@ impl FlowTable {
             }
         };
         self.index.insert(self.hash(original), entry(id, Direction::Original));
-        self.index.insert(self.hash(reply), entry(id, Direction::Reply));
+        if !self.get(id).direct {
+            self.index.insert(self.hash(reply), entry(id, Direction::Reply));
+        }
         self.len += 1;
         self.get_mut(id).class = Class::Free;
         self.reclass(id);
@@ -299,8 +313,11 @@ impl FlowTable {
     pub(super) fn remove(&mut self, id: u32) {
         let flow = self.get(id);
         let (original, reply, class) = (flow.original, flow.reply, flow.class);
+        let direct = flow.direct;
         self.index.remove(self.hash(original), entry(id, Direction::Original));
-        self.index.remove(self.hash(reply), entry(id, Direction::Reply));
+        if !direct {
+            self.index.remove(self.hash(reply), entry(id, Direction::Reply));
+        }
         self.wheel.cancel(id);
         self.classes.unlink(class, id);
         self.get_mut(id).class = Class::Free;
