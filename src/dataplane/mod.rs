@@ -16,6 +16,7 @@ mod fragments;
 mod icmp;
 mod ip;
 mod limit;
+mod look;
 mod masquerade;
 mod neighbour;
 mod originate;

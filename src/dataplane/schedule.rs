@@ -189,6 +189,7 @@ mod tests {
             proto: Proto::Tcp,
             address: Ipv4Addr::LOCALHOST,
             port: 80,
+            method: crate::table::Method::Nat,
             scheduler,
             servers: (0..).zip(weights).map(server).collect(),
             weight_gcd: weights.iter().filter(|w| **w > 0).fold(0, gcd).max(1),
