@@ -222,8 +222,17 @@ impl Router {
                     }
                     None
                 }
-                Verdict::Split | Verdict::Held | Verdict::Consumed(_) | Verdict::Drop(_) => None,
+                Verdict::Flood
+                | Verdict::Split
+                | Verdict::Held
+                | Verdict::Consumed(_)
+                | Verdict::Drop(_) => None,
             };
+            if verdict == Verdict::Flood {
+                self.write(written..at);
+                self.flood(link, at);
+                written = at + 1;
+            }
             // Fragments, and frames that had waited for a neighbour just heard of, leave before the
             // frames that came after this one, and before there are too many.
             if matches!(verdict, Verdict::Split | Verdict::Consumed(_) | Verdict::Reply) {
@@ -233,6 +242,15 @@ impl Router {
             }
         }
         self.write(written..read.count);
+    }
+
+    /// Copies a frame to every other link of its network.
+    fn flood(&mut self, ingress: LinkId, at: usize) {
+        let mut refused = 0;
+        for link in self.dataplane.flood_links(&self.table, ingress) {
+            refused += u64::from(!self.links.write(link, &self.frames[at]));
+        }
+        self.dataplane.count_refused(DropReason::WriteRefused, refused);
     }
 
     fn fire_timers(&mut self, now: Instant) {
@@ -312,7 +330,7 @@ impl Router {
             uptime: now - Instant::ZERO,
             turns: self.turns,
             links: ids.map(link).collect(),
-            dataplane: self.dataplane.report(&self.table),
+            dataplane: self.dataplane.report(&self.table, now),
             host: self.host.counters(),
         };
         self.control.tell(Message::Notice(Note::Report(Box::new(report))));

@@ -124,7 +124,7 @@ fn more_than_64_kib() {
 fn at_rest(router: &mut Router) {
     router.answers_arp = true;
     router.advance(Duration::from_secs(2_000));
-    let report = router.dataplane.report(&router.table);
+    let report = router.report();
     assert_eq!((report.flows, report.waiting), (0, 0));
     assert_eq!(router.dataplane.neighbours().count(), 4, "the gateway and three servers");
 }

@@ -279,7 +279,7 @@ fn choices_across_reloads() {
 
 fn answer_all(router: &mut Router) {
     router.answers_arp = true;
-    let waiting = router.dataplane.report(&router.table).waiting;
+    let waiting = router.report().waiting;
     if waiting > 0 {
         router.advance(tapvs::time::Duration::from_millis(1_200));
     }

@@ -5,10 +5,12 @@
 //! needs anything but Rust; everything is gone when the process is, however it ends.
 
 mod binary;
+pub mod cable;
 pub mod checks;
 mod config;
 mod failure;
 pub mod harness;
+pub mod icmp;
 pub mod raw;
 mod rig;
 mod router;
@@ -20,7 +22,7 @@ pub use binary::tapvs;
 pub use config::{Service, config};
 pub use failure::{Context, Failure, Outcome};
 pub use rig::{
-    BRIDGE, CLIENT, CLIENT_TAP, GATEWAY, ROUTER_INSIDE, ROUTER_OUTSIDE, Rig, SERVER_NIC,
+    BRIDGE, CLIENT, CLIENT_TAP, GATEWAY, Hosts, ROUTER_INSIDE, ROUTER_OUTSIDE, Rig, SERVER_NIC,
     SERVERS_TAP, VIP, eventually, server_address, silent_namespace,
 };
 pub use router::{LinkFigures, Report, Router};

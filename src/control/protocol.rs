@@ -134,6 +134,30 @@ pub struct Now {
     pub links: Vec<Link>,
     /// The router's own IP stack.
     pub host: Host,
+    /// Who else speaks for the router's addresses.
+    pub claims: Vec<Claim>,
+}
+
+/// Somebody else who speaks for one of the router's addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The address.
+    pub address: String,
+    /// Where.
+    pub network: String,
+    /// Who says that it is theirs.
+    pub mac: String,
+    /// The address of the real server with this MAC, if it holds the address rightly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// How often it was heard.
+    pub count: u64,
+    /// Milliseconds since it was first heard.
+    pub first_ms: u64,
+    /// Milliseconds since it was last heard.
+    pub last_ms: u64,
+    /// Whether the router kept it from those whom it would mislead.
+    pub suppressed: bool,
 }
 
 /// Turns of the loop: between two waits, everything else has to wait for one.
@@ -147,12 +171,13 @@ pub struct Turns {
     pub above_1ms: u64,
 }
 
-/// Frames since the start: `received + originated` is the sum of the rest.
+/// Frames since the start: `received + originated + copies` is the sum of the rest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "docs/operations.md explains them")]
 pub struct Frames {
     pub received: u64,
     pub originated: u64,
+    pub copies: u64,
     pub sent: u64,
     pub to_host: u64,
     pub split: u64,

@@ -55,7 +55,8 @@ impl Dataplane {
         let network = table.network(entry.network);
         if entry.is_usable() {
             set_macs(frame.bytes_mut(), entry.mac, network.mac);
-            return Ok(Verdict::Forward(network.link()));
+            let (mac, heard_on) = (entry.mac, entry.link);
+            return Ok(Verdict::Forward(self.egress(network, mac, heard_on)));
         }
         let place = entry.held.iter_mut().find(|place| place.is_none());
         let place = place.ok_or(DropReason::HoldFull)?;
@@ -78,6 +79,7 @@ impl Dataplane {
         if !entry.is_usable() {
             return Err(DropReason::HoldFull);
         }
+        let link = self.egress(network, mac, entry.link);
         if fragments.left() > self.outbox.room() {
             return Err(DropReason::OutboxFull);
         }
@@ -87,7 +89,7 @@ impl Dataplane {
                 break;
             }
             set_macs(self.outbox.frame_mut(slot).bytes_mut(), mac, network.mac);
-            self.outbox.send(slot, network.link());
+            self.outbox.send(slot, link);
             self.counters.originated += 1;
         }
         Ok(Verdict::Split)
@@ -112,9 +114,10 @@ impl Dataplane {
         let neighbour = self.neighbour(hop, now)?;
         match self.way(table, neighbour, now) {
             Way::Open => {
-                let mac = self.neighbours.get(neighbour).mac;
+                let entry = self.neighbours.get(neighbour);
+                let (mac, link) = (entry.mac, self.egress(network, entry.mac, entry.link));
                 set_macs(self.outbox.frame_mut(slot).bytes_mut(), mac, network.mac);
-                self.outbox.send(slot, network.link());
+                self.outbox.send(slot, link);
             }
             Way::Wait => {
                 let entry = self.neighbours.get_mut(neighbour);

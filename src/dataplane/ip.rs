@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::flow::{Direction, Event as TcpEvent, State, Tuple};
 use super::outbox::Waiting;
-use super::{Dataplane, DropReason, Verdict, is_host};
+use super::{Arrival, Dataplane, DropReason, Verdict, is_host};
 use crate::frame::{
     ETHERNET, Ethernet, Frame, Icmp, Ipv4, Transport, clamp_mss, echo_reply, translate,
 };
@@ -58,17 +58,18 @@ impl Packet<'_> {
 impl Dataplane {
     pub(super) fn handle_ipv4(
         &mut self,
-        table: &Table,
-        network: &Network,
-        ethernet: &Ethernet,
+        arrival: &Arrival<'_>,
         frame: &mut Frame,
-        now: Instant,
     ) -> Result<Verdict, DropReason> {
+        let Arrival { table, network, ref ethernet, now, .. } = *arrival;
         let headers = Ipv4::parse(frame.bytes())?;
         if headers.total_len > usize::from(network.mtu) {
             return Err(DropReason::Oversize);
         }
         check_addresses(network, ethernet, &headers)?;
+        if ethernet.destination != network.mac {
+            self.note_misled(arrival, headers.destination);
+        }
         frame.set_len(ETHERNET + headers.total_len);
         let packet = Packet { table, network, headers, now };
         if headers.is_fragment() {

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::{Dataplane, FlowInfo, Load, NeighbourInfo, Traffic};
+use super::{Claim, Dataplane, FlowInfo, Load, NeighbourInfo, Traffic};
 use crate::addr::{ServerId, ServiceId};
 use crate::time::{Duration, Instant};
 
@@ -43,6 +43,11 @@ impl Dataplane {
     /// The neighbours in some places.
     pub fn neighbours_in(&self, places: Range<usize>) -> impl Iterator<Item = NeighbourInfo> {
         self.neighbours.in_places(places).map(NeighbourInfo::of)
+    }
+
+    /// Who else speaks for the router's addresses; a few dozen at the most.
+    pub fn claims(&self) -> impl Iterator<Item = &Claim> {
+        self.watch.claims()
     }
 
     /// How many places for neighbours have been in use.

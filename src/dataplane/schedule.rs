@@ -171,6 +171,7 @@ mod tests {
 
     use super::*;
     use crate::addr::{Proto, ServiceId};
+    use crate::table::Method;
 
     fn service(scheduler: Scheduler, weights: &[u32]) -> Service {
         let server = |(id, weight): (u32, &u32)| Server {
@@ -184,12 +185,12 @@ mod tests {
             (1..=a.max(*b)).rfind(|d| a.is_multiple_of(*d) && b.is_multiple_of(*d)).unwrap_or(0)
         };
         Service {
+            method: Method::Nat,
             id: ServiceId(0),
             name: String::new(),
             proto: Proto::Tcp,
             address: Ipv4Addr::LOCALHOST,
             port: 80,
-            method: crate::table::Method::Nat,
             scheduler,
             servers: (0..).zip(weights).map(server).collect(),
             weight_gcd: weights.iter().filter(|w| **w > 0).fold(0, gcd).max(1),

@@ -5,9 +5,9 @@ use std::net::SocketAddrV4;
 
 use super::turns::Turns;
 use crate::addr::{LinkId, MacAddr};
-use crate::control::protocol::{Drop, Drops, Figures, Frames, Host, Link, Neighbour, Now};
+use crate::control::protocol::{Claim, Drop, Drops, Figures, Frames, Host, Link, Neighbour, Now};
 use crate::control::question::{FlowSeen, Found, Id, PLACES, Question, Reply};
-use crate::dataplane::{Dataplane, DropReason, FlowInfo, Load, NeighbourInfo, Traffic};
+use crate::dataplane::{self, Dataplane, DropReason, FlowInfo, Load, NeighbourInfo, Traffic};
 use crate::host;
 use crate::links::Links;
 use crate::table::Table;
@@ -57,6 +57,7 @@ impl View<'_> {
             frames: self.frames(),
             links: ids.map(|id| self.link(id)).collect(),
             host: Host { received: self.host.received, sent: self.host.sent },
+            claims: self.dataplane.claims().map(|claim| self.claim(claim)).collect(),
         }
     }
 
@@ -69,6 +70,7 @@ impl View<'_> {
         Frames {
             received,
             originated: counters.originated,
+            copies: counters.copies,
             sent,
             to_host: counters.to_host,
             split: counters.split,
@@ -123,6 +125,19 @@ impl View<'_> {
             mac: (known.mac != MacAddr::ZERO).then(|| known.mac.to_string()),
             state: Cow::Borrowed(known.state.name()),
             configured: known.configured,
+        }
+    }
+
+    fn claim(&self, claim: &dataplane::Claim) -> Claim {
+        Claim {
+            address: claim.address.to_string(),
+            network: self.table.network(claim.network).name.clone(),
+            mac: claim.mac.to_string(),
+            server: claim.server.map(|server| server.to_string()),
+            count: claim.count,
+            first_ms: (self.now - claim.since).total_millis(),
+            last_ms: (self.now - claim.last).total_millis(),
+            suppressed: claim.suppressed,
         }
     }
 

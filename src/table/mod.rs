@@ -305,6 +305,14 @@ impl Table {
         self.services.iter().flat_map(|service| service.servers.iter().map(|s| (&**service, s)))
     }
 
+    /// What to call the real server at `address`: its name with the address, or the address alone.
+    pub fn server_label(&self, address: Ipv4Addr) -> String {
+        let named = self.servers().map(|(_, server)| server).find(|s| s.address == address);
+        named
+            .filter(|server| server.name != format!("{address}:{}", server.port))
+            .map_or_else(|| address.to_string(), |server| format!("{} ({address})", server.name))
+    }
+
     /// Whether `id` is a configured server.
     pub fn server(&self, id: ServerId) -> Option<&Server> {
         self.servers().map(|(_, server)| server).find(|server| server.id == id)

@@ -23,6 +23,13 @@ pub struct VirtualIp {
     pub probe_interval: Option<Duration>,
 }
 
+impl VirtualIp {
+    /// Whether single hosts are told when somebody else claims it.
+    pub fn tells_hosts(&self) -> bool {
+        self.is_shared || self.defend == Defend::Unicast
+    }
+}
+
 /// All of them, in file order and by address.
 #[derive(Debug)]
 pub(super) struct VirtualIps {

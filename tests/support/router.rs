@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use tapvs::addr::{LinkId, MacAddr};
 use tapvs::config::Config;
-use tapvs::dataplane::{Consumed, Dataplane, Event, FlowInfo, State, Verdict};
+use tapvs::dataplane::{Consumed, Dataplane, Event, FlowInfo, Report, State, Verdict};
 use tapvs::frame::Frame;
 use tapvs::table::{Ids, Table};
 use tapvs::time::{Duration, Instant};
@@ -50,11 +50,14 @@ pub fn name(link: LinkId) -> &'static str {
 pub fn verdict_name(verdict: Verdict) -> String {
     match verdict {
         Verdict::Forward(link) => format!("forward {}", name(link)),
+        Verdict::Flood => "flood".into(),
         Verdict::Reply => "reply".into(),
         Verdict::ToHost => "to host".into(),
         Verdict::Split => "split".into(),
         Verdict::Held => "held".into(),
         Verdict::Consumed(Consumed::Neighbour) => "consumed neighbour".into(),
+        Verdict::Consumed(Consumed::Question) => "consumed question".into(),
+        Verdict::Consumed(Consumed::LoopProbe) => "consumed loop probe".into(),
         Verdict::Drop(reason) => format!("drop {reason}"),
     }
 }
@@ -103,6 +106,11 @@ impl Router {
             Verdict::Forward(link) => step.out.push((link, self.frame.bytes().to_vec())),
             Verdict::Reply => step.out.push((link, self.frame.bytes().to_vec())),
             Verdict::ToHost => step.host = Some(self.frame.bytes().to_vec()),
+            Verdict::Flood => {
+                let bytes = self.frame.bytes();
+                let links = self.dataplane.flood_links(&self.table, link);
+                step.out.extend(links.map(|link| (link, bytes.to_vec())));
+            }
             Verdict::Split | Verdict::Held | Verdict::Consumed(_) | Verdict::Drop(_) => {}
         }
         step.out.extend(self.transmits());
@@ -170,6 +178,11 @@ impl Router {
         self.reload(config);
     }
 
+    /// What the dataplane says of itself.
+    pub fn report(&self) -> Report {
+        self.dataplane.report(&self.table, self.now)
+    }
+
     /// All flows, sorted.
     pub fn flows(&self) -> Vec<FlowInfo> {
         let mut flows: Vec<_> = self.dataplane.flows().collect();
@@ -196,7 +209,7 @@ impl Router {
             }
             self.events.push(event);
         }
-        let report = self.dataplane.report(&self.table);
+        let report = self.report();
         assert!(report.balances(), "frames unaccounted for: {report:#?}");
         assert!(report.flows <= report.max_flows);
         assert!(report.waiting <= 256, "more frames wait than there is room for");
@@ -225,7 +238,7 @@ impl Router {
             count += 1;
         }
         assert_eq!(count, self.dataplane.flow_count());
-        let report = self.dataplane.report(&self.table);
+        let report = self.report();
         for (service, seen) in self.table.services().iter().zip(&report.services) {
             for (server, seen) in service.servers.iter().zip(&seen.servers) {
                 let of = |active| {

@@ -1,5 +1,6 @@
 //! Addresses, routes and neighbours.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
@@ -45,6 +46,18 @@ pub enum NeighbourState {
     NoArp,
     Permanent,
     Other,
+}
+
+/// As `ip neighbour` has it, without the device.
+impl fmt::Display for Neighbour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.address)?;
+        if let Some(mac) = self.mac {
+            write!(f, " lladdr {mac}")?;
+        }
+        let state = format!("{:?}", self.state).to_uppercase();
+        write!(f, " {state}")
+    }
 }
 
 impl Netlink {
