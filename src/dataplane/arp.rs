@@ -188,7 +188,7 @@ pub(super) fn answer(network: &Network, question: &Arp, mac: MacAddr, frame: &mu
 }
 
 /// The router's own address in the target's prefix, else its first here.
-fn asking_address(network: &Network, target: Ipv4Addr) -> Ipv4Addr {
+pub(super) fn asking_address(network: &Network, target: Ipv4Addr) -> Ipv4Addr {
     let beside = network.addresses.iter().find(|own| own.contains(target.into()));
     match beside.map(|own| own.address()) {
         Some(std::net::IpAddr::V4(own)) => own,

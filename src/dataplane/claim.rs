@@ -10,9 +10,9 @@ use std::net::Ipv4Addr;
 use super::announce::Audience;
 use super::arp::{answer, is_ours};
 use super::watch::Claim;
-use super::{Arrival, Consumed, Dataplane, DropReason, Event, Verdict};
+use super::{Arrival, Consumed, Dataplane, DropReason, Event, Verdict, is_station};
 use crate::addr::{MacAddr, NetworkId};
-use crate::frame::{Arp, Frame, Operation};
+use crate::frame::{Arp, ETHER_TYPE_ARP, Frame, Operation};
 use crate::table::{Defend, Network, Table, VirtualIp};
 use crate::time::{Duration, Instant};
 
@@ -85,6 +85,25 @@ impl Dataplane {
             }
         }
         Err(if suppressed { DropReason::ArpSuppressed } else { DropReason::ArpConflict })
+    }
+
+    /// A frame between others, which a switch sent everywhere: it may mislead whom it is for.
+    pub(super) fn overhear(
+        &mut self,
+        arrival: &Arrival<'_>,
+        frame: &Frame,
+    ) -> Result<(), DropReason> {
+        let Arrival { table, network, ethernet, .. } = *arrival;
+        if ethernet.ether_type != ETHER_TYPE_ARP {
+            return Ok(());
+        }
+        match Arp::parse(frame.bytes()) {
+            Some(arp) if is_ours(table, network, arp.sender) && is_station(arp.sender_mac) => {
+                self.note_claim(arrival, &arp);
+                Err(DropReason::ArpConflict)
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Whether this is a server's probe (RFC 5227 section 2.1.1) for a virtual IP that it holds: if

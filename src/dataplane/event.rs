@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 
+use super::vip_probe::ProbeOutcome;
 use super::watch::Claim;
 use crate::addr::{LinkId, MacAddr, NetworkId, ServerId, ServiceId};
 use crate::table::Table;
@@ -57,6 +58,15 @@ pub enum Event {
         /// Where.
         network: NetworkId,
     },
+    /// What came of a probe through a virtual IP.
+    Probed {
+        /// The server that was probed.
+        server: ServerId,
+        /// The probe's source port.
+        source_port: u16,
+        /// How the server answered.
+        outcome: ProbeOutcome,
+    },
     /// So many events were not kept, because nobody read them.
     Lost(u64),
     /// New flows are refused: the table holds only flows that must not go.
@@ -81,7 +91,9 @@ impl Event {
             Self::LoopOver { .. } | Self::NeighbourMoved { .. } | Self::NeighbourBack { .. } => {
                 log::Level::Info
             }
-            Self::ServerRetired(_) | Self::ServiceRetired(_) => log::Level::Debug,
+            Self::Probed { .. } | Self::ServerRetired(_) | Self::ServiceRetired(_) => {
+                log::Level::Debug
+            }
         }
     }
 }
@@ -117,6 +129,9 @@ impl Event {
                 on(network),
                 table.network(*network).mac
             ),
+            Self::Probed { server, source_port, outcome } => {
+                format!("probe of server {server} from port {source_port}: {outcome:?}")
+            }
             Self::Lost(count) => format!("{count} events were not kept"),
             Self::TableFull => "flow table full: new flows are refused; raise max_flows".to_owned(),
             Self::ServerRetired(id) => format!("last flow of removed server {id} is gone"),

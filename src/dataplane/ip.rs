@@ -98,7 +98,10 @@ impl Dataplane {
         if let Some(about) = self.flow_of_error(frame, &headers, now) {
             return self.error_packet(packet, about, frame);
         }
-        Self::check_source(packet)?;
+        if let Err(reason) = Self::check_source(packet) {
+            // Only a probe's answer comes from an address of the router's own.
+            return self.probe_answer(packet, frame).ok_or(reason);
+        }
         match table.local(headers.destination) {
             // The host does not put fragments together, and nobody has a reason to send it any.
             Some(Local::Own(_)) if headers.is_fragment() => Err(DropReason::Fragment),

@@ -31,6 +31,7 @@ mod service;
 mod stations;
 mod swap;
 mod verdict;
+mod vip_probe;
 mod watch;
 mod wheel;
 
@@ -48,6 +49,7 @@ pub use neighbour::Reachability;
 pub use report::{ClaimReport, FlowInfo, NeighbourInfo, Report, ServerReport, ServiceReport};
 pub use schedule::Load;
 pub use verdict::{Consumed, DropReason, Verdict};
+pub use vip_probe::{ProbeError, ProbeOutcome};
 pub use watch::Claim;
 
 use announce::Announcer;
@@ -66,6 +68,7 @@ use outbox::Outbox;
 use schedule::Cursors;
 use stations::Stations;
 use swap::Retiring;
+use vip_probe::Probes;
 use watch::Watch;
 
 /// Expired flows looked at per turn.
@@ -107,6 +110,7 @@ pub struct Dataplane {
     announcer: Announcer,
     watch: Watch,
     questions: Questions,
+    probes: Probes,
     stations: Stations,
     guard: LoopGuard,
     /// By link id.
@@ -138,6 +142,7 @@ impl Dataplane {
             announcer: Announcer::new(),
             watch: Watch::new(now),
             questions: Questions::new(),
+            probes: Probes::new(&seed),
             stations: Stations::new(&seed, table.networks().iter().any(Network::is_bridged)),
             guard: LoopGuard::new(&seed),
             limits: Vec::new(),
@@ -204,6 +209,7 @@ impl Dataplane {
         self.drop_stale_pieces(now);
         self.guard_loops(table, now);
         self.probe_virtual_ips(table, now);
+        self.expire_probes(now);
         for _ in 0..QUESTIONS {
             let Some(due) = self.neighbours.next_due(now) else { break };
             self.neighbour_due(table, due, now);
@@ -217,6 +223,7 @@ impl Dataplane {
             self.neighbours.next_deadline(),
             self.announcer.next_deadline(),
             self.watch.next_deadline(),
+            self.probes.next_deadline(),
             self.guard.next_deadline(),
             self.fragments.next_deadline(),
         ];
@@ -301,8 +308,10 @@ impl Dataplane {
             return self.bridge_frame(&arrival, frame);
         }
         if let Err(reason) = check_ethernet(network, &ethernet) {
-            if reason == DropReason::OwnSourceMac {
-                self.own_mac_seen(network, now);
+            match reason {
+                DropReason::OwnSourceMac => self.own_mac_seen(network, now),
+                DropReason::OtherDestinationMac => self.overhear(&arrival, frame)?,
+                _ => {}
             }
             return Err(reason);
         }

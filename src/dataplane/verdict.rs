@@ -35,6 +35,8 @@ pub enum Consumed {
     Neighbour,
     /// A server's question, answered as soon as the router knows.
     Question,
+    /// An answer to a probe through a virtual IP.
+    ProbeAnswer,
     /// The loop guard's own probe, come round.
     LoopProbe,
 }

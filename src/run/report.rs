@@ -74,6 +74,7 @@ impl Report {
         Balance {
             received: self.links.iter().map(|(_, link)| link.frames_in).sum(),
             originated: counters.originated,
+            copied: counters.copies,
             sent: self.links.iter().map(|(_, link)| link.frames_out).sum(),
             to_host: counters.to_host,
             split: counters.split,
@@ -90,6 +91,8 @@ impl Report {
 struct Balance {
     received: u64,
     originated: u64,
+    /// How many more left than came in, where a bridge sent one to several links.
+    copied: u64,
     sent: u64,
     to_host: u64,
     /// Cut into fragments, which are originated.
@@ -101,13 +104,14 @@ struct Balance {
 
 impl fmt::Display for Balance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { received, originated, sent, to_host, split, consumed, dropped, held } = self;
+        let Self { received, originated, copied, sent, to_host, split, consumed, dropped, held } =
+            self;
         write!(
             f,
-            "balance: {received} in + {originated} originated = {sent} out + {to_host} to host + \
+            "balance: {received} in + {originated} originated + {copied} copied = {sent} out + {to_host} to host + \
              {split} split + {consumed} consumed + {dropped} dropped + {held} held: "
         )?;
-        let known = received + originated;
+        let known = received + originated + copied;
         let gone = sent + to_host + split + consumed + dropped + held;
         match known.abs_diff(gone) {
             0 => f.write_str("every frame is accounted for"),
@@ -126,7 +130,8 @@ mod tests {
         let mut balance = Balance {
             received: 10,
             originated: 2,
-            sent: 5,
+            copied: 4,
+            sent: 9,
             to_host: 1,
             split: 1,
             consumed: 2,
@@ -135,12 +140,12 @@ mod tests {
         };
         assert_eq!(
             balance.to_string(),
-            "balance: 10 in + 2 originated = 5 out + 1 to host + 1 split + 2 consumed + \
+            "balance: 10 in + 2 originated + 4 copied = 9 out + 1 to host + 1 split + 2 consumed + \
              2 dropped + 1 held: every frame is accounted for"
         );
         balance.received = 13;
         assert!(balance.to_string().ends_with(": 3 frames are missing"));
-        balance.sent = 15;
+        balance.sent = 19;
         assert!(balance.to_string().ends_with(": 7 frames too many"));
     }
 }

@@ -10,7 +10,7 @@ use tapvs::frame::Frame;
 use tapvs::table::{Ids, Table};
 use tapvs::time::{Duration, Instant};
 
-use super::network::{IN, OUT, ROUTER_IN, ROUTER_OUT, owner};
+use super::network::{FAR_IN, IN, OUT, bridged_owner, owner};
 use super::packet::{is_at, line};
 
 /// What one frame led to.
@@ -43,6 +43,7 @@ pub fn name(link: LinkId) -> &'static str {
     match link {
         OUT => "out",
         IN => "in",
+        FAR_IN => "far in",
         _ => "?",
     }
 }
@@ -58,6 +59,7 @@ pub fn verdict_name(verdict: Verdict) -> String {
         Verdict::Consumed(Consumed::Neighbour) => "consumed neighbour".into(),
         Verdict::Consumed(Consumed::Question) => "consumed question".into(),
         Verdict::Consumed(Consumed::LoopProbe) => "consumed loop probe".into(),
+        Verdict::Consumed(Consumed::ProbeAnswer) => "consumed probe answer".into(),
         Verdict::Drop(reason) => format!("drop {reason}"),
     }
 }
@@ -68,9 +70,12 @@ pub struct Router {
     pub table: Table,
     pub dataplane: Dataplane,
     pub now: Instant,
-    /// Answer who-has for everybody whom [`owner`] knows, and keep both out of what is returned.
+    /// Answer who-has for everybody whom `owner` knows, and keep both out of what is returned.
     pub answers_arp: bool,
+    pub owner: fn(LinkId, Ipv4Addr) -> Option<MacAddr>,
     pub events: Vec<Event>,
+    /// The loop guard's frames, kept out of what is returned.
+    pub probes: Vec<(LinkId, Vec<u8>)>,
     ids: Ids,
     frame: Frame,
 }
@@ -83,7 +88,10 @@ impl Router {
         let now = Instant::from_secs(1_000);
         let dataplane = Dataplane::new(&table, *b"0123456789abcdef", max_flows, now);
         let frame = Frame::new();
-        Self { config, table, dataplane, now, answers_arp: true, events: Vec::new(), ids, frame }
+        let bridged = config.networks.iter().any(|network| network.links.len() > 1);
+        let owner = if bridged { bridged_owner } else { owner };
+        let (answers_arp, events, probes) = (true, Vec::new(), Vec::new());
+        Self { config, table, dataplane, now, answers_arp, owner, events, probes, ids, frame }
     }
 
     /// A router at work: addresses announced, configured neighbours resolved.
@@ -141,6 +149,11 @@ impl Router {
         while let Some(link) = self.dataplane.poll_transmit(&self.table, &mut self.frame, self.now)
         {
             let bytes = self.frame.bytes().to_vec();
+            // The loop guard speaks every second.
+            if bytes.get(12..14) == Some(&[0x88, 0xb5]) {
+                self.probes.push((link, bytes));
+                continue;
+            }
             match question(&bytes).filter(|_| self.answers_arp) {
                 Some((target, asker)) => self.answer(link, &bytes, target, asker),
                 None => out.push((link, bytes)),
@@ -151,12 +164,12 @@ impl Router {
     }
 
     fn answer(&mut self, link: LinkId, question: &[u8], target: Ipv4Addr, asker: Ipv4Addr) {
-        let Some(mac) = owner(link, target) else { return };
+        let Some(mac) = (self.owner)(link, target) else { return };
         // A question to another station's MAC does not reach the owner.
         if question[..6] != MacAddr::BROADCAST.0 && question[..6] != mac.0 {
             return;
         }
-        let to = if link == OUT { ROUTER_OUT } else { ROUTER_IN };
+        let to = self.table.network_of(link).unwrap().mac;
         self.frame.copy_from(&is_at(target, mac, to, asker).frame());
         let verdict = self.dataplane.handle_frame(&self.table, link, &mut self.frame, self.now);
         assert_eq!(verdict, Verdict::Consumed(Consumed::Neighbour), "{target}");
@@ -269,5 +282,5 @@ fn question(frame: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr)> {
     let address =
         |at: usize| Some(Ipv4Addr::from(<[u8; 4]>::try_from(frame.get(at..at + 4)?).ok()?));
     let (asker, target) = (address(28)?, address(38)?);
-    (asker != target).then_some((target, asker))
+    (asker != target && !asker.is_unspecified()).then_some((target, asker))
 }
