@@ -54,6 +54,7 @@ fn the_nat_example_shows_the_defaults() {
     let defaults = [
         "name = \"tapvs\" ",
         "control_socket",
+        "watch",
         "forward",
         "unserved",
         "syn_sent ",
@@ -85,6 +86,7 @@ fn the_nat_example_shows_the_defaults() {
     assert_eq!(left_out, defaults, "each is in the example, once");
     assert_eq!(config::parse(&bare).unwrap(), shown);
     assert_eq!(shown.router.timeouts, Timeouts::IPVS);
+    assert!(!shown.router.watch);
     assert_eq!(shown.router.forward, Forward::ServersOut);
     assert_eq!(shown.router.unserved, Unserved::Reset);
     assert_eq!(shown.services[0].method, Method::Nat);

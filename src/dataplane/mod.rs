@@ -18,6 +18,7 @@ mod fragments;
 mod icmp;
 mod ip;
 mod limit;
+mod look;
 mod loop_guard;
 mod masquerade;
 mod neighbour;

@@ -4,6 +4,7 @@
 
 use std::hash::Hasher;
 use std::net::Ipv4Addr;
+use std::ops::Range;
 
 use siphasher::sip::SipHasher13;
 
@@ -358,6 +359,17 @@ impl Neighbours {
         let neighbour = self.get_mut(id);
         neighbour.tries = neighbour.tries.saturating_sub(1);
         self.wake(id, now + TICK);
+    }
+
+    /// How many places have ever been in use. A neighbour keeps its place.
+    pub(super) const fn places(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The neighbours in some places.
+    pub(super) fn in_places(&self, places: Range<usize>) -> impl Iterator<Item = &Neighbour> {
+        let entries = self.entries.get(places).unwrap_or_default().iter();
+        entries.filter(|neighbour| neighbour.live)
     }
 
     /// All neighbours.

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
+use super::flow::Flow;
+use super::neighbour::Neighbour;
 use super::{Counters, Dataplane, DropReason, Load, Reachability, State, Traffic, Tuple};
 use crate::addr::{Endpoint, MacAddr, NetworkId, Proto, ServerId, ServiceId};
 use crate::table::Table;
@@ -116,6 +118,33 @@ pub struct NeighbourInfo {
     pub configured: bool,
 }
 
+impl FlowInfo {
+    pub(super) const fn of(flow: &Flow) -> Self {
+        Self {
+            original: flow.original,
+            reply: flow.reply,
+            state: flow.state,
+            assured: flow.assured,
+            direct: flow.direct,
+            owner: flow.owner,
+            packets: flow.packets,
+            bytes: flow.bytes,
+        }
+    }
+}
+
+impl NeighbourInfo {
+    pub(super) const fn of(neighbour: &Neighbour) -> Self {
+        Self {
+            network: neighbour.network,
+            address: neighbour.address,
+            mac: neighbour.mac,
+            state: neighbour.state,
+            configured: neighbour.pinned,
+        }
+    }
+}
+
 impl Report {
     /// Whether every frame is accounted for (see [`Counters`]).
     pub fn balances(&self) -> bool {
@@ -175,27 +204,12 @@ impl Dataplane {
 
     /// All flows, in no meaningful order.
     pub fn flows(&self) -> impl Iterator<Item = FlowInfo> {
-        self.flows.iter().map(|flow| FlowInfo {
-            original: flow.original,
-            reply: flow.reply,
-            state: flow.state,
-            assured: flow.assured,
-            direct: flow.direct,
-            owner: flow.owner,
-            packets: flow.packets,
-            bytes: flow.bytes,
-        })
+        self.flows.iter().map(FlowInfo::of)
     }
 
     /// All neighbours, in no meaningful order.
     pub fn neighbours(&self) -> impl Iterator<Item = NeighbourInfo> {
-        self.neighbours.iter().map(|neighbour| NeighbourInfo {
-            network: neighbour.network,
-            address: neighbour.address,
-            mac: neighbour.mac,
-            state: neighbour.state,
-            configured: neighbour.pinned,
-        })
+        self.neighbours.iter().map(NeighbourInfo::of)
     }
 }
 

@@ -42,7 +42,7 @@ const NOT_PERMITTED: u8 = 77;
 pub fn main(args: &LabArgs, verbose: bool) -> ExitCode {
     let plan = Plan::new(args.kind);
     if args.print_config {
-        return finish("lab", io::stdout().write_all(plan.toml().as_bytes()));
+        return finish("lab", io::stdout().write_all(plan.toml(None).as_bytes()));
     }
     let before = user_namespace();
     if let Err(missing) = become_root() {

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 
 use super::args::Kind;
 use crate::addr::{Cidr, Endpoint, MacAddr};
@@ -112,19 +113,22 @@ impl Plan {
         requests * usize::from(server.weight) / self.round()
     }
 
-    /// The file that the lab's router runs with.
-    pub(super) fn toml(&self) -> String {
+    /// The file that the lab's router runs with; without a path for its control socket, the default.
+    pub(super) fn toml(&self, control_socket: Option<&Path>) -> String {
         let Endpoint { address, port } = self.service;
         let method = self.method;
         let networks = match method {
             Method::Nat { router_inside, gateway } => self.two_networks(router_inside, gateway),
             Method::Direct => self.one_network(),
         };
+        let socket = control_socket
+            .map(|path| format!("control_socket = \"{}\"\n", path.display()))
+            .unwrap_or_default();
         let mut text = format!(
             r#"# The router of `tapvs lab {method}`.
 [router]
 name = "lab"
-
+{socket}
 {networks}
 [[service]]
 name = "web"
@@ -214,7 +218,7 @@ mod tests {
     fn the_file_is_right_and_names_every_server() {
         for kind in [Kind::Nat, Kind::Direct] {
             let plan = Plan::new(kind);
-            let config = crate::config::parse(&plan.toml()).unwrap();
+            let config = crate::config::parse(&plan.toml(None)).unwrap();
             let [service] = &config.services[..] else { panic!("one service: {config:?}") };
             assert_eq!(Endpoint { address: service.address, port: service.port }, plan.service);
             assert_eq!(service.servers.len(), plan.servers.len());

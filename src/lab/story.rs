@@ -1,6 +1,7 @@
 //! What happens in the lab, in order: build, send, stop a server, start it again, clean up; and what
 //! must come of each step.
 
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -103,7 +104,7 @@ impl Story<'_> {
         }
 
         screen.progress("router      starting");
-        let file = configuration_file(&plan.toml())?;
+        let file = configuration_file(&plan.toml(Some(&control_socket())))?;
         let arguments = ["run".to_owned(), "/proc/self/fd/0".to_owned()];
         crew.start(Who::Router, &topology.router, &arguments, file.into())?;
         crew.wait_for_word(Who::Router, "ready", PATIENCE, screen)?;
@@ -281,6 +282,7 @@ impl Story<'_> {
         self.screen.lines([
             format!("client  {client} curl http://{}/", self.plan.service),
             format!("router  {router} tcpdump -ni {BRIDGE}"),
+            format!("router  tapvs services --socket {}", control_socket().display()),
             format!("s1      {server} tcpdump -ni {SERVER_NIC}"),
         ]);
         match crew.wait_for_signal(self.screen) {
@@ -306,4 +308,9 @@ impl Story<'_> {
         ));
         farewell
     }
+}
+
+/// Another one for each lab: several may run at a time, and not everybody may write to /run.
+fn control_socket() -> PathBuf {
+    std::env::temp_dir().join(format!("tapvs-lab-{}.sock", std::process::id()))
 }

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::mem::{Discriminant, discriminant};
 
+use super::turns::Turns;
 use crate::control::Notice;
 use crate::dataplane::{self, Event};
+use crate::time::Duration;
 use crate::{host, links};
 
 /// Something for the log.
@@ -47,6 +49,8 @@ impl fmt::Display for Note {
 /// The counters of every room at one moment; owned, so that the loop need not format them.
 #[derive(Debug)]
 pub(super) struct Report {
+    pub(super) uptime: Duration,
+    pub(super) turns: Turns,
     pub(super) links: Vec<(String, links::Counters)>,
     pub(super) dataplane: dataplane::Report,
     pub(super) host: host::Counters,
@@ -54,6 +58,7 @@ pub(super) struct Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "up {} s, {}", self.uptime.secs(), self.turns)?;
         for (name, counters) in &self.links {
             writeln!(f, "link {name}: {counters}")?;
         }

@@ -89,6 +89,7 @@ pub fn config() -> Config {
         router: Router {
             name: "lvs1".into(),
             control_socket: "/run/tapvs/lvs1.sock".into(),
+            watch: false,
             max_flows: None,
             forward: Forward::None,
             unserved: Unserved::Reset,

@@ -10,6 +10,7 @@ mod tcp;
 
 use std::hash::Hasher;
 use std::net::Ipv4Addr;
+use std::ops::Range;
 
 use siphasher::sip::SipHasher13;
 
@@ -380,6 +381,26 @@ impl FlowTable {
     /// All flows, in no meaningful order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Flow> {
         self.flows.iter().filter(|flow| flow.class != Class::Free)
+    }
+
+    /// How many places have ever been in use. A flow keeps its place.
+    pub(super) const fn places(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// The flows in some places, each with how long it lives without another packet.
+    pub(super) fn in_places(
+        &self,
+        places: Range<usize>,
+        now: Instant,
+    ) -> impl Iterator<Item = (&Flow, Duration)> {
+        let now = self.millis(now);
+        let flows = self.flows.get(places).unwrap_or_default().iter();
+        flows.filter(|flow| flow.class != Class::Free).map(move |flow| {
+            let left =
+                if is_before(now, flow.expires) { flow.expires.wrapping_sub(now) } else { 0 };
+            (flow, Duration::from_millis(u64::from(left)))
+        })
     }
 
     fn look_up(&self, tuple: Tuple) -> Option<(u32, Direction)> {
