@@ -1,6 +1,7 @@
 //! The command line: arguments in, text and an exit code out. No logic of the router's own.
 
 mod check;
+mod realserver;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -51,6 +52,8 @@ enum Command {
         file: PathBuf,
     },
     Lab(LabArgs),
+    #[command(name = "realserver")]
+    RealServer(realserver::RealServerArgs),
     #[command(hide = true)]
     LabServer(LabServerArgs),
     #[command(hide = true)]
@@ -74,6 +77,7 @@ pub fn main() -> ExitCode {
             Err(error) => fail(&error, load_exit_code(&error)),
         },
         Command::Lab(args) => lab::main(&args, arguments.verbose > 0),
+        Command::RealServer(args) => realserver::main(args),
         Command::LabServer(args) => lab::server_main(&args),
         Command::LabClient(args) => lab::client_main(&args),
     }
