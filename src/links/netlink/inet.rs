@@ -79,6 +79,19 @@ impl Netlink {
         self.request(&operation, name, message, NLM_F_CREATE | NLM_F_EXCL).map(drop)
     }
 
+    /// Takes an address from the device; it has to be named with its own prefix length.
+    pub fn delete_address(&self, name: &str, address: Cidr) -> Result<(), LinkError> {
+        let mut message = AddressMessage::default();
+        message.header.index = self.link(name)?.index;
+        message.header.prefix_len = address.prefix();
+        message.header.family = family(address.address());
+        message.attributes.push(AddressAttribute::Local(address.address()));
+        message.attributes.push(AddressAttribute::Address(address.address()));
+        let message = RouteNetlinkMessage::DelAddress(message);
+        let operation = format!("take the address {address} from");
+        self.request(&operation, name, message, 0).map(drop)
+    }
+
     /// The device's addresses, both families.
     pub fn addresses(&self, name: &str) -> Result<Vec<Cidr>, LinkError> {
         let index = self.link(name)?.index;
