@@ -20,8 +20,10 @@ use netns_tests::{
     Service, VIP, ensure, silent_namespace,
 };
 use tapvs::addr::MacAddr;
+use tapvs::links::{LinkError, Netlink};
 
 use crate::everyday::{must_know_the_router, tcp_servers};
+use crate::two_networks::narrowness;
 
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 1, 2, 3);
 
@@ -33,6 +35,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         built_trial("bridged_servers_are_neither_asked_nor_heard_about_the_vip", rig, suppressed),
         built_trial("bridged_server_added_later_is_found", rig, added),
         built_trial("bridged_frames_that_a_switch_keeps_stay_and_bpdus_pass", rig, reserved),
+        built_trial("bridged_narrow_servers_are_the_virtual_ips_to_report", narrow_rig, narrow),
     ]
 }
 
@@ -183,4 +186,27 @@ fn reserved(rig: &mut Rig) -> Outcome {
         ensure!(kept.is_empty(), "a pause frame from side {sender} passed: {kept:02x?}");
     }
     Ok(())
+}
+
+fn narrow_rig() -> Outcome<Rig> {
+    let rig = Direct::stock(Bridged).configured(|folder| {
+        let services = [Service::tcp(80).three(80), Service::udp(53).three(53)];
+        let gateway = format!("gateway = \"{CLIENT}\"\n");
+        let text = Bridged.config(folder, &services);
+        text.replace(&gateway, &format!("{gateway}mtu = 1280\n"))
+    })?;
+    // The client has not heard of it.
+    let wide: Result<(), LinkError> = rig.client.run(|| Netlink::new()?.set_mtu(CLIENT_TAP, 1_500));
+    wide?;
+    Ok(rig)
+}
+
+fn narrow(rig: &mut Rig) -> Outcome {
+    // What the servers answer must fit too, and they know it.
+    for server in &rig.servers {
+        let narrow: Result<(), LinkError> =
+            server.run(|| Netlink::new()?.set_mtu(SERVER_NIC, 1_280));
+        narrow?;
+    }
+    narrowness(rig)
 }

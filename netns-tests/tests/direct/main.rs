@@ -6,12 +6,14 @@
 //! | `one_network` | the router can only watch: who claims the virtual IP is named, who was misled is told |
 //! | `two_networks` | O1 of ipvs.sh; a narrow way to the servers |
 //! | `bridged` | tapvs as the switch: the servers' own traffic, broadcasts, what a switch passes and what not |
+//! | `loops` | two links on one kernel bridge |
 //! | `claims` | whose the virtual IP is, asked 1,000 times while every server says that it is its own |
 //! | `storm` | forged ARP: nothing learned, nobody on another link delayed |
 
 mod bridged;
 mod claims;
 mod everyday;
+mod loops;
 mod one_network;
 mod storm;
 mod two_networks;
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
         one_network::trials(),
         two_networks::trials(),
         bridged::trials(),
+        loops::trials(),
         claims::trials(),
         storm::trials(),
     ];

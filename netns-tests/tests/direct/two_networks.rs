@@ -57,8 +57,12 @@ fn narrow_rig() -> Outcome<Rig> {
     })
 }
 
-/// Too large for the servers' link and not to be fragmented: said from the virtual IP, to the byte.
 fn narrow(rig: &mut Rig) -> Outcome {
+    narrowness(rig)
+}
+
+/// Too large for the servers' link and not to be fragmented: said from the virtual IP, to the byte.
+pub(crate) fn narrowness(rig: &Rig) -> Outcome {
     let _servers = (udp_servers(rig, 53)?, tcp_servers(rig, 80)?);
     let watcher = RawSocket::icmp(&rig.client)?;
     let socket = udp::client(&rig.client, CLIENT, (VIP, 53))?;
