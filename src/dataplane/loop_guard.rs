@@ -173,12 +173,16 @@ impl Dataplane {
         let link = sender.max(ingress);
         let shut = &mut self.guard.shut[link.index()];
         if shut.is_none() {
-            let open = sender.min(ingress);
-            let course = Course { network: network.id, open, shut: link, place: 0, due: now };
-            self.guard.course = (open != link).then_some(course);
             self.events.push(Event::LoopFound { sent: sender, came: ingress, shut: link });
         }
         *shut = Some(now + SHUT);
+        // Again and again: what went round has misled the router about its stations too, until they
+        // say something.
+        let open = sender.min(ingress);
+        if self.guard.course.is_none() && open != link {
+            let course = Course { network: network.id, open, shut: link, place: 0, due: now };
+            self.guard.course = Some(course);
+        }
         true
     }
 }
