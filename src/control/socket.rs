@@ -27,6 +27,13 @@ pub(super) struct ClientId {
     epoch: u64,
 }
 
+#[cfg(test)]
+impl ClientId {
+    pub(super) const fn of_test(place: usize) -> Self {
+        Self { place, epoch: 0 }
+    }
+}
+
 /// The listener and its clients. Tokens from `first` on are theirs, the listener's own first.
 #[derive(Debug)]
 pub(super) struct Socket {
