@@ -231,3 +231,140 @@ impl Names {
         Some((&service.name, &server.name))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::ServiceId;
+    use crate::control::protocol;
+    use crate::control::tests::config;
+    use crate::table::Ids;
+
+    const CLIENT: ClientId = ClientId::of_test(0);
+
+    fn table() -> Arc<Table> {
+        Arc::new(Table::compile(&config(), None, &mut Ids::default()))
+    }
+
+    fn reply(found: Found) -> Reply {
+        Reply { uptime_us: 7, found }
+    }
+
+    /// A service whose servers are more than one question asks for.
+    #[test]
+    fn figures_are_collected_in_parts_and_land_where_they_belong() {
+        const SERVERS: u32 = 2_500;
+        let server = |number: u32| Server {
+            name: number.to_string(),
+            address: String::new(),
+            weight: 1,
+            configured_weight: 1,
+            drained: false,
+            figures: Figures::default(),
+        };
+        let row = Service {
+            name: "web".to_owned(),
+            protocol: "tcp".to_owned(),
+            address: String::new(),
+            method: String::new(),
+            scheduler: String::new(),
+            figures: Figures::default(),
+            servers: (0..SERVERS).map(server).collect(),
+        };
+        let servers = (0..SERVERS).map(|number| Id::Server(ServerId(number)));
+        let ids = std::iter::once(Id::Service(ServiceId(9))).chain(servers).collect();
+        let mut desk = Desk::default();
+        let work = Work::Services(Services::new(vec![row], ids, Some(1)));
+        desk.add(Job { client: CLIENT, work });
+        let mut parts = Vec::new();
+        let answer = loop {
+            let Some(Question::Figures(ids)) = desk.question() else { panic!("{desk:?}") };
+            desk.asked();
+            assert_eq!(desk.question(), None, "one at a time");
+            parts.push(ids.len());
+            let figures = ids.iter().map(|id| Figures {
+                active: match id {
+                    Id::Service(ServiceId(id)) => 1_000_000 + id,
+                    Id::Server(ServerId(id)) => *id,
+                },
+                ..Figures::default()
+            });
+            if let Some(answer) = desk.take(reply(Found::Figures(figures.collect())), &table()) {
+                break answer;
+            }
+        };
+        assert_eq!(parts, [1_024, 1_024, 453]);
+        let (CLIENT, Answer::Services(page)) = answer else { panic!("{answer:?}") };
+        assert_eq!((page.next, page.uptime_us), (Some(1), 7));
+        assert_eq!(page.rows[0].figures.active, 1_000_009);
+        let active: Vec<_> = page.rows[0].servers.iter().map(|s| s.figures.active).collect();
+        assert_eq!(active, (0..SERVERS).collect::<Vec<_>>());
+        assert_eq!(desk.question(), None);
+    }
+
+    #[test]
+    fn whoever_asks_for_much_lets_others_in_between() {
+        let mut desk = Desk::default();
+        let ids = (0..3_000).map(|number| Id::Server(ServerId(number))).collect();
+        let work = Work::Services(Services::new(Vec::new(), ids, None));
+        desk.add(Job { client: CLIENT, work });
+        let other = ClientId::of_test(1);
+        desk.add(Job { client: other, work: Work::Drops });
+        let figures = || reply(Found::Figures(vec![Figures::default(); PLACES]));
+        assert!(desk.take(figures(), &table()).is_none());
+        assert_eq!(desk.question(), Some(Question::Drops), "although the first is not done");
+        let answered = desk.take(reply(Found::Drops(protocol::Drops::default())), &table());
+        assert_eq!(answered.map(|(client, _)| client), Some(other));
+        assert!(matches!(desk.question(), Some(Question::Figures(_))));
+    }
+
+    #[test]
+    fn flows_get_their_names_or_say_that_they_have_none_any_more() {
+        let table = table();
+        let server = &table.services()[0].servers[1];
+        let flow = |owner| FlowSeen {
+            protocol: 6,
+            client: "198.51.100.7:6000".parse().unwrap(),
+            destination: "203.0.113.10:80".parse().unwrap(),
+            server: "10.0.0.12:8080".parse().unwrap(),
+            owner,
+            state: "ESTABLISHED",
+            assured: true,
+            direct: false,
+            expires: crate::time::Duration::from_millis(1_500),
+            packets: [4, 3],
+            bytes: [400, 300],
+        };
+        let service = table.services()[0].id;
+        let seen = vec![
+            flow(Some((service, server.id))),
+            flow(Some((service, ServerId(99)))),
+            flow(None),
+            FlowSeen { protocol: 1, ..flow(None) },
+        ];
+        let mut desk = Desk::default();
+        desk.add(Job { client: CLIENT, work: Work::Flows(FlowQuery::default()) });
+        let answer = desk.take(reply(Found::Flows(seen, Some(1_024))), &table);
+        let Some((CLIENT, Answer::Flows(page))) = answer else { panic!("{answer:?}") };
+        assert_eq!(page.next, Some(1_024));
+        let names: Vec<_> =
+            page.rows.iter().map(|row| (row.server_name.as_deref(), row.removed)).collect();
+        assert_eq!(names, [(Some("web2"), false), (None, true), (None, false), (None, false)]);
+        assert_eq!(page.rows[0].service.as_deref(), Some("web"));
+        assert_eq!((page.rows[0].expires_ms, page.rows[0].bytes_out), (1_500, 300));
+        let icmp = &page.rows[3];
+        assert_eq!((&*icmp.protocol, &*icmp.server), ("icmp", "10.0.0.12"), "without a port");
+    }
+
+    #[test]
+    fn an_answer_waits_for_its_generation_or_a_later_one_also_past_the_end() {
+        let mut desk = Desk::default();
+        let answer = || Answer::Drops(protocol::Drops::default());
+        desk.wait_for(u32::MAX, CLIENT, answer());
+        desk.wait_for(1, ClientId::of_test(1), answer());
+        assert_eq!(desk.applied(u32::MAX - 1).len(), 0);
+        assert_eq!(desk.applied(0).len(), 1, "0 comes after the largest");
+        assert_eq!(desk.applied(3).len(), 1);
+        assert_eq!(desk.applied(3).len(), 0);
+    }
+}
