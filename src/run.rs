@@ -5,7 +5,9 @@
 
 mod error;
 mod ready;
+mod reply;
 mod report;
+mod turns;
 
 use std::io;
 use std::ops::Range;
@@ -16,14 +18,18 @@ use log::info;
 use mio::{Events, Poll, Token, Waker};
 
 use self::ready::Ready;
+use self::reply::View;
 use self::report::{Note, Report};
+use self::turns::Turns;
 use crate::addr::LinkId;
 use crate::config::Config;
+use crate::control::question::Question;
 use crate::control::{Control, Message, Order, Publisher};
 use crate::dataplane::{Dataplane, DropReason, Event, Origin, Verdict};
 use crate::frame::{ETHERNET, Frame};
 use crate::host::Host;
 use crate::links::clock::Clock;
+use crate::links::listener::Listener;
 use crate::links::signals::Signals;
 use crate::links::{self, LinkSpec, Links};
 use crate::table::Table;
@@ -74,6 +80,9 @@ struct Router {
     dataplane: Dataplane,
     host: Host,
     control: Control<Note>,
+    turns: Turns,
+    /// A question was answered this turn: whatever is ordered next waits for the next one.
+    asked: bool,
 }
 
 impl Router {
@@ -85,6 +94,7 @@ impl Router {
         let max_flows = max_flows(config);
         let mut links = Links::open(&link_specs(config))?;
         links.register(poll.registry())?;
+        let listener = Listener::open(&config.router.control_socket)?;
         let table = publisher.published().load_full();
         let seed = links::seed();
         let dataplane = Dataplane::new(&table, seed, max_flows, now);
@@ -95,7 +105,7 @@ impl Router {
         let ready_line = ready_line(config, &table);
         let waker = Waker::new(poll.registry(), WAKE).map(Arc::new);
         let control = waker
-            .and_then(|waker| Control::start(publisher, signals, clock, waker))
+            .and_then(|waker| Control::start(publisher, signals, listener, clock, waker))
             .map_err(RunError::system("cannot start the control thread"))?;
         info!("{ready_line}");
         Ok(Self {
@@ -110,6 +120,8 @@ impl Router {
             dataplane,
             host,
             control,
+            turns: Turns::default(),
+            asked: false,
         })
     }
 
@@ -138,19 +150,32 @@ impl Router {
             self.fire_timers(now);
             self.transmit(now);
             self.tell_events();
-            while let Some(order) = self.control.order() {
-                match order {
-                    Order::Report => self.tell_report(),
-                    Order::Stop => return Ok(()),
-                }
+            if self.obey(now) {
+                return Ok(());
             }
             self.control.flush();
+            self.turns.count(now, self.clock.now());
         }
+    }
+
+    /// Does what is ordered, but answers one question at the most; whether it is to stop.
+    fn obey(&mut self, now: Instant) -> bool {
+        self.asked = false;
+        while !self.asked
+            && let Some(order) = self.control.order()
+        {
+            match order {
+                Order::Report => self.tell_report(now),
+                Order::Ask(question) => self.tell_reply(&question, now),
+                Order::Stop => return true,
+            }
+        }
+        false
     }
 
     /// The nearest deadline; no wait at all while there is something to do.
     fn timeout(&mut self, now: Instant) -> Option<std::time::Duration> {
-        if !self.ready.is_empty() {
+        if self.asked || !self.ready.is_empty() {
             return Some(std::time::Duration::ZERO);
         }
         let deadlines =
@@ -197,8 +222,17 @@ impl Router {
                     }
                     None
                 }
-                Verdict::Split | Verdict::Held | Verdict::Consumed(_) | Verdict::Drop(_) => None,
+                Verdict::Flood
+                | Verdict::Split
+                | Verdict::Held
+                | Verdict::Consumed(_)
+                | Verdict::Drop(_) => None,
             };
+            if verdict == Verdict::Flood {
+                self.write(written..at);
+                self.flood(link, at);
+                written = at + 1;
+            }
             // Fragments, and frames that had waited for a neighbour just heard of, leave before the
             // frames that came after this one, and before there are too many.
             if matches!(verdict, Verdict::Split | Verdict::Consumed(_) | Verdict::Reply) {
@@ -208,6 +242,15 @@ impl Router {
             }
         }
         self.write(written..read.count);
+    }
+
+    /// Copies a frame to every other link of its network.
+    fn flood(&mut self, ingress: LinkId, at: usize) {
+        let mut refused = 0;
+        for link in self.dataplane.flood_links(&self.table, ingress) {
+            refused += u64::from(!self.links.write(link, &self.frames[at]));
+        }
+        self.dataplane.count_refused(DropReason::WriteRefused, refused);
     }
 
     fn fire_timers(&mut self, now: Instant) {
@@ -265,12 +308,29 @@ impl Router {
         }
     }
 
-    fn tell_report(&mut self) {
+    fn tell_reply(&mut self, question: &Question, now: Instant) {
+        self.asked = true;
+        // It is about a table that may have come out since this turn began.
+        self.follow_table(now);
+        let view = View {
+            table: &self.table,
+            dataplane: &self.dataplane,
+            links: &self.links,
+            host: self.host.counters(),
+            turns: self.turns,
+            now,
+        };
+        self.control.tell(Message::Reply(view.reply(question)));
+    }
+
+    fn tell_report(&mut self, now: Instant) {
         let ids = (0..=u16::MAX).map(LinkId).take(self.links.len());
         let link = |id| (self.links.name(id).to_owned(), self.links.counters(id));
         let report = Report {
+            uptime: now - Instant::ZERO,
+            turns: self.turns,
             links: ids.map(link).collect(),
-            dataplane: self.dataplane.report(&self.table),
+            dataplane: self.dataplane.report(&self.table, now),
             host: self.host.counters(),
         };
         self.control.tell(Message::Notice(Note::Report(Box::new(report))));
@@ -278,7 +338,7 @@ impl Router {
 
     /// The last words; then the links go, and with them the TAPs and bridges.
     fn stop(mut self) -> Result<(), RunError> {
-        self.tell_report();
+        self.tell_report(self.clock.now());
         self.control.finish().map_err(RunError::system("the control thread failed"))
     }
 }

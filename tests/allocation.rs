@@ -5,8 +5,10 @@
 mod support;
 
 use allocation_counter::measure;
+use std::net::Ipv4Addr;
 use support::*;
-use tapvs::addr::LinkId;
+
+use tapvs::addr::{LinkId, MacAddr};
 use tapvs::frame::Frame;
 use tapvs::time::Duration;
 
@@ -66,6 +68,33 @@ fn new_flows_and_evictions() {
         .collect();
     assert_eq!(allocations(&mut router, &syns), 0);
     assert_eq!(router.flows().len(), 1_000);
+}
+
+#[test]
+fn a_bridge_and_its_direct_flows() {
+    let mut router = Router::sized(bridged(), 1_000);
+    let near = tcp("203.0.113.10:80", "203.0.113.50:9", ACK, 1, 1, b"").with(|ip| {
+        (ip.from, ip.to) = (server_mac(11), NEAR);
+    });
+    let frames: Vec<_> = (0..1_000)
+        .flat_map(|n: u32| {
+            let [_, a, b, c] = n.to_be_bytes();
+            let stranger = MacAddr([2, 9, 9, a, b, c]);
+            [
+                (OUT, tcp(&client(n), "203.0.113.10:80", SYN, 1000, 0, b"").frame()),
+                (IN, near.frame()),
+                // Stations come and go; servers and strangers speak for the virtual IP.
+                (FAR_IN, who_has(NEAR_IP, server_ip(13), stranger).frame()),
+                (IN, who_has(NEAR_IP, VIP, server_mac(11)).frame()),
+                (IN, who_has(Ipv4Addr::from([203, 0, 113, c]), VIP, stranger).frame()),
+                (OUT, who_has(VIP, VIP, stranger).frame()),
+            ]
+        })
+        .chain(mutate::seeds())
+        .collect();
+    assert_eq!(allocations(&mut router, &frames), 0);
+    let mut leaky = Router::sized(direct(config()), 1_000);
+    assert_eq!(allocations(&mut leaky, &frames), 0);
 }
 
 #[test]

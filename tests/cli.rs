@@ -123,6 +123,50 @@ fn bad_usage_is_64_and_help_is_not() {
 }
 
 #[test]
+fn without_a_router_there_is_nobody_to_ask() {
+    let socket = Path::new(env!("CARGO_TARGET_TMPDIR")).join("nobody.sock");
+    for arguments in [
+        &["status"][..],
+        &["services", "--json"],
+        &["flows", "--client", "10.0.0.0/8"],
+        &["neighbours"],
+        &["drops"],
+        &["reload"],
+        &["drain", "web", "web1"],
+        &["undrain", "web", "web1"],
+        &["weight", "web", "web1", "3"],
+    ] {
+        let output = tapvs(&[arguments, &["--socket", path(&socket)]].concat());
+        assert_eq!(output.status.code(), Some(69), "{arguments:?}");
+        let stderr = text(&output.stderr);
+        assert!(stderr.starts_with(&format!("{}: no router to ask", path(&socket))), "{stderr}");
+        assert_eq!(text(&output.stdout), "");
+    }
+    for wrong in
+        [&["weight", "web", "web1", "65536"][..], &["drain", "web"], &["flows", "--state", "open"]]
+    {
+        assert_eq!(tapvs(wrong).status.code(), Some(64), "{wrong:?}");
+    }
+}
+
+#[test]
+fn completions_and_man_pages_know_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = tapvs(&["completions", shell]);
+        assert_eq!(output.status.code(), Some(0));
+        let script = text(&output.stdout);
+        assert!(["undrain", "neighbours"].iter().all(|word| script.contains(word)), "{shell}");
+    }
+    let page = tapvs(&["man"]);
+    assert!(text(&page.stdout).starts_with(".ie \\n(.g .ds Aq"), "{}", text(&page.stdout));
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("man");
+    std::fs::create_dir_all(&directory).unwrap();
+    assert_eq!(tapvs(&["man", path(&directory)]).status.code(), Some(0));
+    let drain = std::fs::read_to_string(directory.join("tapvs-drain.1")).unwrap();
+    assert!(drain.contains("Give a server no new flows"), "{drain}");
+}
+
+#[test]
 fn the_version_is_the_packages() {
     let output = tapvs(&["--version"]);
     assert_eq!(text(&output.stdout), format!("tapvs {}\n", env!("CARGO_PKG_VERSION")));

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tapvs::config::{self, Forward, Method, Scheduler, Timeouts, Unserved};
+use tapvs::config::{self, Defend, Forward, Method, Scheduler, Timeouts, Unserved};
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -54,6 +54,7 @@ fn the_nat_example_shows_the_defaults() {
     let defaults = [
         "name = \"tapvs\" ",
         "control_socket",
+        "watch",
         "forward",
         "unserved",
         "syn_sent ",
@@ -85,6 +86,7 @@ fn the_nat_example_shows_the_defaults() {
     assert_eq!(left_out, defaults, "each is in the example, once");
     assert_eq!(config::parse(&bare).unwrap(), shown);
     assert_eq!(shown.router.timeouts, Timeouts::IPVS);
+    assert!(!shown.router.watch);
     assert_eq!(shown.router.forward, Forward::ServersOut);
     assert_eq!(shown.router.unserved, Unserved::Reset);
     assert_eq!(shown.services[0].method, Method::Nat);
@@ -103,6 +105,29 @@ fn the_nat_example_shows_the_defaults() {
     shown.networks[0].mss_clamp = Some(1_400);
     shown.networks[0].mac = Some("02:00:5e:00:53:01".parse().unwrap());
     assert_eq!(full, shown);
+}
+
+#[test]
+fn the_direct_examples_show_the_defaults_of_their_own_keys() {
+    let shown = [
+        ("one-network", &["defend", "probe_interval", "#port"][..], 1),
+        ("two-networks", &["defend", "probe_interval"], 1),
+        ("bridged", &["mac_ageing", "broadcast_limit", "defend"], 2),
+    ];
+    for (name, keys, links) in shown {
+        let text = read(&format!("configs/direct-{name}.toml"));
+        let mut config = config::parse(&text).unwrap();
+        assert_eq!(config.networks[0].links.len(), links, "{name}");
+        assert_eq!(config.services[0].method, Method::Direct, "{name}");
+        let is_shown = |line: &&str| keys.iter().any(|key| line.starts_with(&format!("{key} ")));
+        assert_eq!(text.lines().filter(is_shown).count(), keys.len(), "{name} shows {keys:?}");
+        let bare: Vec<_> = text.lines().filter(|line| !is_shown(line)).collect();
+        let full = text.replace("\n#port", "\nport");
+        assert_eq!(config::parse(&full).unwrap(), config, "{name}");
+        // What is written and what follows from the method are told apart, but mean the same.
+        assert_eq!(config.virtual_ips[0].defend.take(), Some(Defend::Unicast), "{name}");
+        assert_eq!(config::parse(&bare.join("\n")).unwrap(), config, "{name}");
+    }
 }
 
 #[test]

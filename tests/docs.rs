@@ -39,9 +39,13 @@ fn every_example_is_valid() {
 
 #[test]
 fn every_key_of_the_examples_is_explained() {
-    let (example, page) = (read("configs/nat.toml"), read("docs/configuration.md"));
+    let page = read("docs/configuration.md");
+    let examples = fs::read_dir(root().join("configs")).unwrap();
+    let examples: Vec<_> =
+        examples.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()).collect();
     // A key whose default cannot be written as a value is commented out without a space.
-    let lines = example.lines().map(|line| line.strip_prefix('#').unwrap_or(line));
+    let lines = examples.iter().flat_map(|example| example.lines());
+    let lines = lines.map(|line| line.strip_prefix('#').unwrap_or(line));
     let keys: BTreeSet<&str> = lines
         .filter_map(|line| line.split_once(" = "))
         .map(|(key, _)| key)

@@ -88,6 +88,12 @@ fn query() -> Ip {
 
 #[path = "golden/arp.rs"]
 mod arp;
+#[path = "golden/bridge.rs"]
+mod bridge;
+#[path = "golden/claims.rs"]
+mod claims;
+#[path = "golden/direct.rs"]
+mod direct_cases;
 #[path = "golden/drops.rs"]
 mod drops;
 #[path = "golden/flood.rs"]
@@ -106,12 +112,21 @@ mod own_traffic;
 mod reload;
 #[path = "golden/table.rs"]
 mod table;
+#[path = "golden/vip_probe.rs"]
+mod vip_probe;
 
 fn all_cases() -> Vec<Case> {
-    [arp::cases(), nat::cases(), icmp_cases::cases(), drops::cases(), own_traffic::cases()]
-        .into_iter()
-        .flatten()
-        .collect()
+    let rooms = [
+        arp::cases(),
+        bridge::cases(),
+        claims::cases(),
+        direct_cases::cases(),
+        nat::cases(),
+        icmp_cases::cases(),
+        drops::cases(),
+        own_traffic::cases(),
+    ];
+    rooms.into_iter().flatten().collect()
 }
 
 #[test]
@@ -140,6 +155,8 @@ fn names_are_unique() {
 fn every_drop_reason_and_every_verdict_occurs() {
     let cases = all_cases().into_iter().map(|case| case.run().0);
     let scenarios = [
+        bridge::a_loop,
+        bridge::a_storm,
         drops::outbox_full,
         drops::refused,
         fragments::a_flood_of_orphans,

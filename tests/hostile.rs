@@ -120,11 +120,63 @@ fn more_than_64_kib() {
     }
 }
 
+/// The same in a network of several links: what passes is untouched, what the router says is its own,
+/// and nobody else ever speaks for the virtual IP.
+#[test]
+fn mutated_frames_across_a_bridge() {
+    let mut seeds = seeds();
+    for (operation, target) in [(1, VIP), (1, GATEWAY_IP), (1, NEAR_IP), (2, VIP), (2, NEAR_IP)] {
+        let arp = who_has(target, VIP, server_mac(11)).with(|arp| arp.operation = operation);
+        seeds.push((IN, arp.frame()));
+    }
+    for (_, frame) in &mut seeds {
+        // There is but one router's MAC here.
+        if frame[..6] == ROUTER_IN.0 {
+            frame[..6].copy_from_slice(&ROUTER_OUT.0);
+        }
+    }
+    let mut router = Router::sized(bridged(), 24);
+    let (mut passed, mut said) = (0_u32, 0_u32);
+    for sequence in 0..FRAMES / SEQUENCE / 2 {
+        let mut random = Random::new(u64::from(sequence));
+        for _ in 0..SEQUENCE {
+            let (_, mut frame) = random.pick(&seeds).clone();
+            let link = *random.pick(&[OUT, IN, FAR_IN]);
+            if random.percent(90) {
+                mutate(&mut frame, &seeds, &mut random);
+            }
+            if random.percent(70) {
+                repair(OUT, &mut frame);
+            }
+            let cause = frame.clone();
+            let step = router.feed(link, &frame);
+            for (_, frame) in &step.out {
+                let own = frame[6..12] == ROUTER_OUT.0;
+                assert!(own || *frame == cause, "neither passed on nor said: {}", line(frame));
+                let is_arp = frame[12..14] == [8, 6];
+                let for_vip = is_arp && frame.get(28..32) == Some(&VIP.octets());
+                assert!(!for_vip || own && frame[22..28] == ROUTER_OUT.0, "{}", line(frame));
+                (passed, said) = (passed + u32::from(!own), said + u32::from(own));
+            }
+            if random.percent(3) {
+                let millis = *random.pick(&[1, 50, 900, 5_000, 130_000]);
+                router.advance(Duration::from_millis(millis));
+            }
+        }
+        router.answers_arp = random.percent(70);
+    }
+    eprintln!("{passed} frames were passed on, {said} were the router's own");
+    assert!(passed * 20 >= FRAMES && said * 20 >= FRAMES, "a tenth of the frames each");
+    router.answers_arp = true;
+    router.advance(Duration::from_secs(2_000));
+    assert_eq!((router.report().flows, router.report().waiting), (0, 0));
+}
+
 /// Nothing is left once everything has timed out.
 fn at_rest(router: &mut Router) {
     router.answers_arp = true;
     router.advance(Duration::from_secs(2_000));
-    let report = router.dataplane.report(&router.table);
+    let report = router.report();
     assert_eq!((report.flows, report.waiting), (0, 0));
     assert_eq!(router.dataplane.neighbours().count(), 4, "the gateway and three servers");
 }

@@ -87,6 +87,28 @@ fn tcp_states() {
     }
 }
 
+/// Every sequence of four events from the client: what its server answers is not seen.
+#[test]
+fn tcp_states_of_direct_routing() {
+    let recording = load("ipvs-tcp-states.json");
+    let events = list(&recording["events"]);
+    let sequences = list(&recording["direct"]);
+    assert_eq!(sequences.len(), 4 * 4 * 4 * 4);
+    let mut router = Router::sized(direct(config()), 2_000);
+    for (number, sequence) in sequences.iter().enumerate() {
+        let port = 10_000 + u16::try_from(number).unwrap();
+        let client = format!("198.51.100.7:{port}");
+        let mut states = String::new();
+        for event in list(&sequence[0]) {
+            let event = text(&events[usize::from(small(event))]);
+            let (link, frame) = segment(&router, &client, event);
+            router.feed(link, &frame);
+            states.push(router.state(port).map_or('-', code));
+        }
+        assert_eq!(states, text(&sequence[1]), "{} of {events:?}", sequence[0]);
+    }
+}
+
 /// The segment for `event`; from the client's server, or from one that it might have had.
 fn segment(router: &Router, client: &str, event: &str) -> (LinkId, Vec<u8>) {
     let flags = match event.split_once(' ').unwrap().1 {
@@ -257,7 +279,7 @@ fn choices_across_reloads() {
 
 fn answer_all(router: &mut Router) {
     router.answers_arp = true;
-    let waiting = router.dataplane.report(&router.table).waiting;
+    let waiting = router.report().waiting;
     if waiting > 0 {
         router.advance(tapvs::time::Duration::from_millis(1_200));
     }

@@ -15,9 +15,9 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tapvs::addr::Cidr;
-use tapvs::links::{LinkError, Namespace, Netlink};
+use tapvs::links::Namespace;
 
+use crate::cable::{add_route, give_tap, make_bridge, plug, plug_tap, within};
 use crate::config::{Service, config};
 use crate::{Context as _, Failure, Outcome, Router, Scratch};
 
@@ -48,6 +48,17 @@ pub fn server_address(number: usize) -> Ipv4Addr {
     Ipv4Addr::new(10, 0, 0, last)
 }
 
+/// The hosts of a network, before the router is there.
+#[derive(Debug)]
+pub struct Hosts {
+    /// Where the client is.
+    pub client: Namespace,
+    /// Where the router, its TAPs and the bridges are.
+    pub middle: Namespace,
+    /// Where the servers are.
+    pub servers: Vec<Namespace>,
+}
+
 /// The whole network, with the router running in it.
 #[derive(Debug)]
 pub struct Rig {
@@ -71,18 +82,34 @@ impl Rig {
 
     /// Builds the network and starts the router with the file that `text` makes for a folder.
     pub fn configured(text: impl FnOnce(&Path) -> String) -> Outcome<Self> {
+        Self::cabled(
+            |hosts| cable_servers(&hosts.middle, &hosts.servers),
+            text,
+            |hosts| cable_router(&hosts.middle, &hosts.client),
+        )
+    }
+
+    /// Builds another network: `before` makes what is there before the router starts, with the file
+    /// that `text` makes for a folder; `after` has its TAPs to plug in.
+    pub fn cabled(
+        before: impl FnOnce(&Hosts) -> Outcome,
+        text: impl FnOnce(&Path) -> String,
+        after: impl FnOnce(&Hosts) -> Outcome,
+    ) -> Outcome<Self> {
         let scratch = Scratch::new().context("cannot make a temporary directory")?;
-        let client = silent_namespace()?;
-        let middle = silent_namespace()?;
-        let servers =
-            (0..SERVERS).map(|_| silent_namespace()).collect::<Outcome<Vec<Namespace>>>()?;
-        cable_servers(&middle, &servers)?;
+        let hosts = Hosts {
+            client: silent_namespace()?,
+            middle: silent_namespace()?,
+            servers: (0..SERVERS).map(|_| silent_namespace()).collect::<Outcome<_>>()?,
+        };
+        before(&hosts)?;
         let file = scratch.path().join("tapvs.toml");
         fs::write(&file, text(scratch.path()))?;
-        let router = Router::start(&middle, &file)?;
-        if let Err(error) = cable_router(&middle, &client) {
+        let router = Router::start(&hosts.middle, &file)?;
+        if let Err(error) = after(&hosts) {
             return Err(Failure::new(format!("{error}\n{}", router.log().join("\n"))));
         }
+        let Hosts { client, middle, servers } = hosts;
         Ok(Self { router, client, middle, servers, scratch })
     }
 
@@ -94,8 +121,7 @@ impl Rig {
 
     /// Makes a fresh TAP of the router the client's NIC, as at the start.
     pub fn cable_client(&self) -> Outcome {
-        cable_client(&self.middle, &self.client)?;
-        Ok(())
+        cable_client(&self.middle, &self.client)
     }
 
     /// Overwrites the configuration, and no more.
@@ -119,49 +145,22 @@ pub fn silent_namespace() -> Outcome<Namespace> {
 }
 
 fn cable_servers(middle: &Namespace, servers: &[Namespace]) -> Outcome {
-    middle.run(|| {
-        let netlink = Netlink::new()?;
-        netlink.create_bridge(BRIDGE)?;
-        netlink.set_up(BRIDGE)?;
-        for (number, server) in servers.iter().enumerate() {
-            let port = format!("s{number}");
-            netlink.create_veth(&port, SERVER_NIC, Some(server.fd()))?;
-            netlink.set_master(&port, BRIDGE)?;
-            netlink.set_up(&port)?;
-        }
-        Ok::<(), LinkError>(())
-    })?;
+    make_bridge(middle, BRIDGE)?;
     for (number, server) in servers.iter().enumerate() {
-        server.run(|| {
-            let netlink = Netlink::new()?;
-            netlink.set_up(SERVER_NIC)?;
-            netlink.add_address(SERVER_NIC, cidr(server_address(number), 24))?;
-            netlink.add_route(cidr(Ipv4Addr::UNSPECIFIED, 0), GATEWAY.into())
-        })?;
+        let address = within(server_address(number), 24);
+        plug((middle, BRIDGE, &format!("s{number}")), (server, SERVER_NIC, address))?;
+        add_route(server, "0.0.0.0/0", &GATEWAY.to_string())?;
     }
     Ok(())
 }
 
-fn cable_router(middle: &Namespace, client: &Namespace) -> Result<(), LinkError> {
-    middle.run(|| {
-        let netlink = Netlink::new()?;
-        netlink.set_master(SERVERS_TAP, BRIDGE)?;
-        netlink.set_up(SERVERS_TAP)
-    })?;
+fn cable_router(middle: &Namespace, client: &Namespace) -> Outcome {
+    plug_tap(middle, BRIDGE, SERVERS_TAP)?;
     cable_client(middle, client)
 }
 
-fn cable_client(middle: &Namespace, client: &Namespace) -> Result<(), LinkError> {
-    middle.run(|| Netlink::new()?.move_to_namespace(CLIENT_TAP, client.fd()))?;
-    client.run(|| {
-        let netlink = Netlink::new()?;
-        netlink.set_up(CLIENT_TAP)?;
-        netlink.add_address(CLIENT_TAP, cidr(CLIENT, 24))
-    })
-}
-
-fn cidr(address: Ipv4Addr, prefix: u8) -> Cidr {
-    Cidr::new(address.into(), prefix).expect("no prefix here is longer than an address")
+fn cable_client(middle: &Namespace, client: &Namespace) -> Outcome {
+    give_tap(middle, CLIENT_TAP, (client, within(CLIENT, 24)))
 }
 
 /// Asks again and again until it is true; `false` when it is not within `limit`.

@@ -1,6 +1,6 @@
 //! A UDP echo server and its client.
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tapvs::links::Namespace;
 
-use crate::{Context as _, Outcome};
+use crate::{Context as _, Failure, Outcome};
 
 /// How often the server looks whether it should end.
 const BEAT: Duration = Duration::from_millis(50);
@@ -68,4 +68,13 @@ pub fn ask(socket: &UdpSocket, message: &[u8]) -> Outcome<String> {
     let mut buffer = vec![0; 65_536];
     let length = socket.recv(&mut buffer).context("no answer")?;
     Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
+/// The parts of a UDP echo server's answer: its name, whom it saw, the message.
+pub fn parts(answer: &str) -> Outcome<(&str, SocketAddr, &str)> {
+    let mut words = answer.splitn(3, ' ');
+    match (words.next(), words.next(), words.next()) {
+        (Some(name), Some(seen_as), Some(message)) => Ok((name, seen_as.parse()?, message)),
+        _ => Err(Failure::new(format!("`{answer}` is no answer"))),
+    }
 }

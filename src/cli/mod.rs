@@ -1,21 +1,30 @@
 //! The command line: arguments in, text and an exit code out. No logic of the router's own.
 
+mod ask;
 mod check;
+mod operate;
+mod paint;
 mod realserver;
+mod show;
+mod units;
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
+use self::ask::AskError;
+use self::operate::{Failed, Operate};
 use crate::control::LoadError;
 use crate::lab::{self, LabArgs, LabClientArgs, LabServerArgs};
 use crate::run::{self, RunError};
 
 /// Bad usage or configuration; sysexits.h calls it EX_USAGE.
 const USAGE: u8 = 64;
+/// No router at the socket; EX_UNAVAILABLE.
+const NO_ROUTER: u8 = 69;
 /// No permission; EX_NOPERM.
 const NO_PERMISSION: u8 = 77;
 /// Anything else.
@@ -51,9 +60,23 @@ enum Command {
         /// The configuration, in TOML
         file: PathBuf,
     },
+    #[command(flatten)]
+    Operate(Operate),
     Lab(LabArgs),
     #[command(name = "realserver")]
     RealServer(realserver::RealServerArgs),
+    /// Print shell completions
+    #[command(hide = true)]
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page, or write one per command into a directory
+    #[command(hide = true)]
+    Man {
+        /// Where to write them
+        directory: Option<PathBuf>,
+    },
     #[command(hide = true)]
     LabServer(LabServerArgs),
     #[command(hide = true)]
@@ -76,6 +99,13 @@ pub fn main() -> ExitCode {
             Ok(summary) => print(&summary),
             Err(error) => fail(&error, load_exit_code(&error)),
         },
+        Command::Operate(command) => match operate::operate(command) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(Failed::Ask(error)) => fail(&error, ask_exit_code(&error)),
+            Err(Failed::Output(error)) => fail(&error, FAILURE),
+        },
+        Command::Completions { shell } => print(&completions(shell)),
+        Command::Man { directory } => man(directory.as_deref()),
         Command::Lab(args) => lab::main(&args, arguments.verbose > 0),
         Command::RealServer(args) => realserver::main(args),
         Command::LabServer(args) => lab::server_main(&args),
@@ -88,6 +118,18 @@ fn run_exit_code(error: &RunError) -> u8 {
         RunError::Load(error) => load_exit_code(error),
         error if error.is_permission() => NO_PERMISSION,
         _ => FAILURE,
+    }
+}
+
+fn ask_exit_code(error: &AskError) -> u8 {
+    if error.is_permission() {
+        NO_PERMISSION
+    } else if error.is_absence() {
+        NO_ROUTER
+    } else if error.is_usage() {
+        USAGE
+    } else {
+        FAILURE
     }
 }
 
@@ -107,6 +149,31 @@ fn explain(error: &clap::Error) -> ExitCode {
     // Nobody may be listening; that changes nothing about the code.
     let _ = error.print();
     if fine { ExitCode::SUCCESS } else { USAGE.into() }
+}
+
+fn completions(shell: clap_complete::Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "tapvs", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
+}
+
+fn man(directory: Option<&Path>) -> ExitCode {
+    let command = Arguments::command();
+    match directory {
+        Some(directory) => match clap_mangen::generate_to(command, directory) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                let place = directory.display();
+                fail(&io::Error::new(error.kind(), format!("{place}: {error}")), FAILURE)
+            }
+        },
+        None => {
+            let mut page = Vec::new();
+            // Writing into memory does not fail.
+            let _ = clap_mangen::Man::new(command).render(&mut page);
+            print(&String::from_utf8_lossy(&page))
+        }
+    }
 }
 
 fn print(text: &str) -> ExitCode {
@@ -144,8 +211,6 @@ fn start_log(verbose: u8, quiet: bool) {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -28,8 +28,10 @@ pub struct Config {
 pub struct Router {
     /// Names the router in logs; part of what its MAC addresses are derived from.
     pub name: String,
-    /// Where the operator's commands will connect. Default `/run/tapvs/NAME.sock`.
+    /// Where the operator's commands connect. Default `/run/tapvs/NAME.sock`.
     pub control_socket: PathBuf,
+    /// The file is read again when it changes.
+    pub watch: bool,
     /// Flow table size; `None`: a quarter of memory, at most 1,000,000.
     pub max_flows: Option<u32>,
     /// What is routed that is neither a service nor a reply.

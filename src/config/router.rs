@@ -17,15 +17,16 @@ pub(super) fn read(mut section: Section<'_>) -> Router {
         .get("control_socket")
         .and_then(|value| value.parse(SOCKET, socket_path))
         .map_or_else(|| format!("/run/tapvs/{name}.sock").into(), |path| path.value);
+    let watch = section.get("watch").and_then(Value::boolean);
     let max_flows = section.get("max_flows").and_then(|value| value.integer(1_000..=16_000_000));
     let forward = section.get("forward").and_then(|value| value.choice(&FORWARD, &[]));
     let unserved = section.get("unserved").and_then(|value| value.choice(&UNSERVED, &[]));
     let timeouts = section.get("timeouts").and_then(timeouts);
-    section.later("watch", "watching the file for changes is");
     section.finish();
     Router {
         name,
         control_socket,
+        watch: watch.is_some_and(|at| at.value),
         max_flows: max_flows.map(|at| at.value),
         forward: forward.map_or(Forward::ServersOut, |at| at.value),
         unserved: unserved.map_or(Unserved::Reset, |at| at.value),

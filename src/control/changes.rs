@@ -34,10 +34,11 @@ impl Changes {
     }
 
     fn router(&mut self, old: &Router, new: &Router) {
-        let Router { name, control_socket, max_flows, forward, unserved, timeouts } = old;
+        let Router { name, control_socket, watch, max_flows, forward, unserved, timeouts } = old;
         self.restart("[router] name", name, &new.name);
         let sockets = (control_socket.display(), new.control_socket.display());
         self.restart("[router] control_socket", sockets.0, sockets.1);
+        self.field("[router] watch", *watch, new.watch);
         let flows =
             |max: Option<u32>| max.map_or_else(|| "by memory".to_owned(), |n| n.to_string());
         self.restart("[router] max_flows", flows(*max_flows), flows(new.max_flows));
@@ -221,8 +222,9 @@ mod tests {
 
     #[test]
     fn what_a_running_router_takes_over() {
-        let cases: [(Edit, &str); 17] = [
+        let cases: [(Edit, &str); 18] = [
             (|c| c.router.forward = Forward::All, "[router] forward: all, was servers-out"),
+            (|c| c.router.watch = true, "[router] watch: true, was false"),
             (
                 |c| c.router.timeouts.udp = Duration::from_secs(30),
                 "[router] timeout udp: 30.000s, was 300.000s",

@@ -1,13 +1,21 @@
 //! The control thread: the one writer of the table.
 //!
-//! It reads the configuration, compiles and publishes tables, obeys signals and writes what the loop
-//! has to tell to the log. It never touches a packet: what the loop tells is, to this room, something
-//! with a text, a level and a cause.
+//! It reads the configuration, compiles and publishes tables, obeys signals, serves the control socket
+//! and writes what the loop has to tell to the log. It never touches a packet: what the loop tells is,
+//! to this room, something with a text, a level and a cause, or the reply to a [`Question`].
 
 mod changes;
+mod client;
+mod desk;
 mod file;
 mod limit;
+mod overrides;
+pub mod protocol;
 mod publisher;
+pub mod question;
+mod reloads;
+mod requests;
+mod socket;
 #[cfg(test)]
 mod tests;
 mod thread;
@@ -23,11 +31,17 @@ use mio::{Interest, Poll, Waker};
 
 use crate::addr::{ServerId, ServiceId};
 use crate::links::clock::Clock;
+use crate::links::listener::Listener;
 use crate::links::signals::Signals;
 use crate::table::Table;
 
 pub use self::file::{LoadError, load};
 pub use self::publisher::Publisher;
+
+use self::desk::Desk;
+use self::question::{Question, Reply};
+use self::reloads::Reloads;
+use self::socket::Socket;
 
 /// Messages that wait for the control thread before notices are lost.
 const MESSAGES: usize = 256;
@@ -55,6 +69,8 @@ pub enum Message<N> {
     ServiceGone(ServiceId),
     /// The last flow of a removed server is gone: its id is free.
     ServerGone(ServerId),
+    /// What [`Order::Ask`] asked for.
+    Reply(Reply),
     /// Something for the log. With a cause, the only kind that is lost when the queue is full.
     Notice(N),
     /// So many notices were lost.
@@ -62,10 +78,12 @@ pub enum Message<N> {
 }
 
 /// What the control thread wants from the loop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
     /// A notice with all counters.
     Report,
+    /// A [`Message::Reply`]. No further one comes until it was given.
+    Ask(Question),
     /// The end. Comes for ever once the control thread has hung up.
     Stop,
 }
@@ -88,12 +106,14 @@ impl<N: Notice> Control<N> {
     pub fn start(
         publisher: Publisher,
         mut signals: Signals,
+        listener: Listener,
         clock: Clock,
         frame_loop: Arc<Waker>,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
         poll.registry().register(&mut signals, thread::SIGNALS, Interest::READABLE)?;
         let waker = Waker::new(poll.registry(), thread::MESSAGES)?;
+        let socket = Socket::new(listener, poll.registry().try_clone()?, thread::SOCKET)?;
         let table = Arc::clone(publisher.published());
         let (messages, inbox) = sync_channel(MESSAGES);
         let (sender, orders) = sync_channel(ORDERS);
@@ -104,6 +124,11 @@ impl<N: Notice> Control<N> {
             limits: limit::Limits::default(),
             losses: limit::Losses::default(),
             stopping_since: None,
+            registry: poll.registry().try_clone()?,
+            socket,
+            desk: Desk::default(),
+            reloads: Reloads::default(),
+            watch: None,
             frame_loop: thread::WakeOnDrop(frame_loop),
         };
         let thread = std::thread::Builder::new()

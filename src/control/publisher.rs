@@ -8,15 +8,19 @@ use arc_swap::ArcSwap;
 
 use super::changes::Changes;
 use super::file::{self, LoadError};
+use super::overrides::{Override, Overrides};
+use super::protocol::{Changed, Reason, Refusal};
 use crate::addr::{ServerId, ServiceId};
-use crate::config::Config;
+use crate::config::{Config, Server, Service};
 use crate::table::{Ids, Table};
 
 /// Compiles and publishes tables, and keeps each old one until the loop has let go of it.
 #[derive(Debug)]
 pub struct Publisher {
     file: PathBuf,
+    /// As in the file.
     config: Config,
+    overrides: Overrides,
     ids: Ids,
     published: Arc<ArcSwap<Table>>,
     /// Replaced, oldest first, and perhaps still in use: dropping one is not the loop's work.
@@ -47,10 +51,11 @@ impl Publisher {
         let mut ids = Ids::default();
         let table = Table::compile(&config, None, &mut ids);
         let published = Arc::new(ArcSwap::from_pointee(table));
-        Self { file: file.to_owned(), config, ids, published, kept: VecDeque::new() }
+        let overrides = Overrides::default();
+        Self { file: file.to_owned(), config, overrides, ids, published, kept: VecDeque::new() }
     }
 
-    /// What is running.
+    /// What the file said when it was last taken over.
     pub const fn config(&self) -> &Config {
         &self.config
     }
@@ -62,6 +67,15 @@ impl Publisher {
 
     pub(super) fn file(&self) -> &Path {
         &self.file
+    }
+
+    /// What holds over the file.
+    pub(super) const fn overrides(&self) -> &Overrides {
+        &self.overrides
+    }
+
+    pub(super) fn generation(&self) -> u32 {
+        self.published.load().generation()
     }
 
     /// Reads the file again and publishes what it says, all of it or nothing.
@@ -81,12 +95,56 @@ impl Publisher {
             let line = |change| format!("{}: needs a restart: {change}", self.file.display());
             return Reloaded::Refused(changes.needs_restart.iter().map(line).collect());
         }
-        let old = self.published.load_full();
-        let table = Table::compile(&config, Some(&old), &mut self.ids);
         self.config = config;
+        let mut lines = changes.applied;
+        lines.extend(self.overrides.keep_for(&self.config));
+        self.publish();
+        Reloaded::Published(lines)
+    }
+
+    /// What an operator wants of one server from now on; without a wish the file holds again.
+    pub(super) fn wish(
+        &mut self,
+        service: &str,
+        server: &str,
+        wish: Option<Override>,
+    ) -> Result<Changed, Refusal> {
+        let (service, server) = find(&self.config, service, server)?;
+        let before = self.overrides.of(service, server);
+        if let (Some(Override::Drained), Some(Override::Weight(_))) = (before, wish) {
+            let message = format!(
+                "server {} of service {} is drained; undrain it first, which brings back its \
+                 weight in the file, {}",
+                server.name, service.name, server.weight
+            );
+            return Err(Refusal::new(Reason::Argument, message));
+        }
+        let before = self.overrides.weight(service, server);
+        self.overrides.set(service, server, wish);
+        let weight = self.overrides.weight(service, server);
+        let mut changed = Changed {
+            service: service.name.clone(),
+            server: server.name.clone(),
+            weight,
+            configured_weight: server.weight,
+            drained: wish == Some(Override::Drained),
+            generation: 0,
+            changed: before != weight,
+        };
+        if changed.changed {
+            self.publish();
+        }
+        changed.generation = self.generation();
+        Ok(changed)
+    }
+
+    /// Compiles what is wanted now.
+    fn publish(&mut self) {
+        let old = self.published.load_full();
+        let config = self.overrides.apply(&self.config);
+        let table = Table::compile(&config, Some(&old), &mut self.ids);
         self.kept.push_back(old);
         self.published.store(Arc::new(table));
-        Reloaded::Published(changes.applied)
     }
 
     /// The loop works with `generation` and holds nothing older: that is dropped here.
@@ -103,6 +161,45 @@ impl Publisher {
     pub(super) fn server_gone(&mut self, id: ServerId) {
         self.ids.free_server(id);
     }
+}
+
+/// The server that people mean by these names; a server's address and port will do.
+fn find<'c>(
+    config: &'c Config,
+    service: &str,
+    server: &str,
+) -> Result<(&'c Service, &'c Server), Refusal> {
+    let services = &config.services;
+    let Some(found) = services.iter().find(|known| known.name == service) else {
+        let names = services.iter().map(|known| known.name.as_str());
+        return Err(unknown("service", service, names));
+    };
+    let servers = found.servers.iter();
+    let is_meant = |s: &&Server| s.name == server || s.endpoint.to_string() == server;
+    match servers.clone().find(is_meant) {
+        Some(server) => Ok((found, server)),
+        None => {
+            let what = format!("server of service {service}:");
+            Err(unknown(&what, server, servers.map(|known| known.name.as_str())))
+        }
+    }
+}
+
+/// Names what there is instead of `name`.
+pub(super) fn unknown<'n>(
+    what: &str,
+    name: &str,
+    known: impl ExactSizeIterator<Item = &'n str>,
+) -> Refusal {
+    const NAMED: usize = 20;
+    let name: String = name.chars().take(80).collect();
+    let more = known.len().saturating_sub(NAMED);
+    let mut names = known.take(NAMED).collect::<Vec<_>>().join(", ");
+    if more > 0 {
+        names.push_str(&format!(" and {more} more"));
+    }
+    let names = if names.is_empty() { "none" } else { &names };
+    Refusal::new(Reason::Argument, format!("unknown {what} {name}; there are: {names}"))
 }
 
 #[cfg(test)]
@@ -136,6 +233,52 @@ mod tests {
         assert_eq!(alive(&weaks), [0, 1, 1]);
         publisher.acknowledged(3);
         assert_eq!(alive(&weaks), [0, 0, 1]);
+    }
+
+    #[test]
+    fn a_wish_holds_over_the_file_until_it_is_taken_back() {
+        let mut publisher = publisher();
+        let weights = |publisher: &Publisher| {
+            let table = publisher.published.load_full();
+            table.services()[0].servers.iter().map(|server| server.weight).collect::<Vec<_>>()
+        };
+        let drained = publisher.wish("web", "web2", Some(Override::Drained)).unwrap();
+        assert!(drained.changed && drained.drained);
+        assert_eq!((drained.weight, drained.configured_weight, drained.generation), (0, 1, 2));
+        assert_eq!(weights(&publisher), [1, 0]);
+        let again = publisher.wish("web", "10.0.0.12:8080", Some(Override::Drained)).unwrap();
+        assert_eq!((again.changed, again.generation), (false, 2), "nothing to publish");
+
+        let refusal = publisher.wish("web", "web2", Some(Override::Weight(3))).unwrap_err();
+        assert!(refusal.to_string().starts_with("server web2 of service web is drained"));
+        assert_eq!(weights(&publisher), [1, 0]);
+
+        let mut file = config();
+        file.services[0].servers[1].weight = 5;
+        let lines = [
+            "service web: server web2: weight: 5, was 1",
+            "service web: server web2: stays drained until `tapvs undrain`",
+        ];
+        let lines = lines.map(str::to_owned).to_vec();
+        assert_eq!(publisher.replace(file), Reloaded::Published(lines));
+        assert_eq!(weights(&publisher), [1, 0], "it holds across a reload");
+
+        let undrained = publisher.wish("web", "web2", None).unwrap();
+        assert_eq!((undrained.weight, undrained.drained), (5, false), "the file's");
+        assert_eq!(weights(&publisher), [1, 5]);
+        publisher.wish("web", "web1", Some(Override::Weight(9))).unwrap();
+        assert_eq!(weights(&publisher), [9, 5]);
+    }
+
+    #[test]
+    fn a_name_that_is_not_there_is_answered_with_those_that_are() {
+        let mut publisher = publisher();
+        let mut refused =
+            |service, server| publisher.wish(service, server, None).unwrap_err().to_string();
+        assert_eq!(refused("www", "web1"), "unknown service www; there are: web");
+        let servers = "unknown server of service web: web9; there are: web1, web2";
+        assert_eq!(refused("web", "web9"), servers);
+        assert_eq!(publisher.generation(), 1);
     }
 
     #[test]

@@ -146,6 +146,7 @@ pub(super) fn config() -> Config {
         router: Router {
             name: "lvs1".to_owned(),
             control_socket: "/run/tapvs/lvs1.sock".into(),
+            watch: false,
             max_flows: None,
             forward: Forward::ServersOut,
             unserved: Unserved::Reset,

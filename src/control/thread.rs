@@ -1,21 +1,29 @@
-//! The control thread: waits for signals and for the loop's messages, and never makes the loop wait.
+//! The control thread: waits for signals, clients, the file and the loop's messages, and never makes
+//! the loop wait.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 
 use log::{error, info, log, warn};
-use mio::{Events, Poll, Token, Waker};
+use mio::{Events, Poll, Registry, Token, Waker};
 
+use super::desk::Desk;
 use super::limit::{Limits, Losses};
-use super::publisher::{Publisher, Reloaded};
+use super::publisher::Publisher;
+use super::reloads::Reloads;
+use super::socket::Socket;
 use super::{Message, Notice, Order};
 use crate::links::clock::Clock;
 use crate::links::signals::{Signal, Signals};
+use crate::links::watch::Watch;
 use crate::time::{Duration, Instant};
 
 pub(super) const SIGNALS: Token = Token(0);
 pub(super) const MESSAGES: Token = Token(1);
+pub(super) const WATCH: Token = Token(2);
+/// The socket's, and those above are its clients'.
+pub(super) const SOCKET: Token = Token(3);
 
 /// A terminal and a parent process may both ask to stop: that is one wish, not two.
 const ONE_WISH: Duration = Duration::from_secs(1);
@@ -30,6 +38,11 @@ pub(super) struct Thread<N: Notice> {
     pub(super) limits: Limits<N::Cause>,
     pub(super) losses: Losses,
     pub(super) stopping_since: Option<Instant>,
+    pub(super) registry: Registry,
+    pub(super) socket: Socket,
+    pub(super) desk: Desk,
+    pub(super) reloads: Reloads,
+    pub(super) watch: Option<Watch>,
     /// Last, so that the loop is woken when all else is gone, and sees that nobody orders it.
     pub(super) frame_loop: WakeOnDrop,
 }
@@ -55,9 +68,11 @@ impl<N: Notice> Thread<N> {
         mut signals: Signals,
         clock: Clock,
     ) -> io::Result<()> {
-        let mut events = Events::with_capacity(8);
+        let mut events = Events::with_capacity(128);
+        self.follow_watch();
         loop {
-            let timeout = self.losses.due_at().map(|due| {
+            let due = [self.losses.due_at(), self.reloads.due_at(), self.socket.due_at()];
+            let timeout = due.into_iter().flatten().min().map(|due| {
                 let now = clock.now();
                 if due > now { (due - now).into() } else { std::time::Duration::ZERO }
             });
@@ -66,11 +81,16 @@ impl<N: Notice> Thread<N> {
                 Ok(()) | Err(_) => {}
             }
             let now = clock.now();
-            // Both are drained, whichever woke: what comes twice is seen once, and nothing is lost.
+            events.iter().for_each(|event| self.socket.note(event, now));
+            // All are looked at, whichever woke: what comes twice is seen once, and nothing is lost.
             let next = self.handle_signals(signals.pending(), now);
+            self.handle_file(now);
+            self.handle_clients(now);
             match (next, self.handle_messages(now)) {
                 (Next::Abort, _) => {
                     error!("asked to stop again: leaving at once");
+                    // Not without the socket's file.
+                    drop(self);
                     std::process::exit(1);
                 }
                 (_, Next::Finished) => return Ok(()),
@@ -82,8 +102,9 @@ impl<N: Notice> Thread<N> {
     fn handle_signals(&mut self, signals: impl Iterator<Item = Signal>, now: Instant) -> Next {
         for signal in signals {
             match signal {
-                Signal::Reload => self.reload(),
-                Signal::Report => self.order(Order::Report),
+                Signal::Reload => self.reloads.ask(None),
+                // When the queue is full the same is ordered already.
+                Signal::Report => drop(self.order(Order::Report)),
                 Signal::Stop => match self.stopping_since {
                     None => {
                         info!("stopping");
@@ -119,7 +140,8 @@ impl<N: Notice> Thread<N> {
 
     fn handle_message(&mut self, message: Message<N>, now: Instant) {
         match message {
-            Message::Applied(generation) => self.publisher.acknowledged(generation),
+            Message::Applied(generation) => self.handle_applied(generation, now),
+            Message::Reply(reply) => self.handle_reply(reply, now),
             Message::ServiceGone(id) => self.publisher.service_gone(id),
             Message::ServerGone(id) => self.publisher.server_gone(id),
             Message::Lost(count) => self.losses.add(count),
@@ -142,33 +164,12 @@ impl<N: Notice> Thread<N> {
         }
     }
 
-    fn reload(&mut self) {
-        let reloaded = self.publisher.reload();
-        let file = self.publisher.file().display();
-        let generation = self.publisher.published().load().generation();
-        match reloaded {
-            Reloaded::Unchanged => {
-                info!("reload: {file} says what is running, generation {generation} stays");
-            }
-            Reloaded::Published(changes) => {
-                let count = changes.len();
-                info!("reload: {file} is now generation {generation}, {count} entries changed");
-                changes.iter().for_each(|change| info!("reload: {change}"));
-                self.frame_loop.wake();
-            }
-            Reloaded::Refused(reasons) => {
-                reasons.iter().for_each(|reason| error!("{reason}"));
-                error!("reload: {file} is refused, generation {generation} stays");
-            }
-        }
-    }
-
-    /// When the queue is full the same is ordered already.
-    fn order(&self, order: Order) {
-        if let Some(orders) = &self.orders {
-            let _ = orders.try_send(order);
-            self.frame_loop.wake();
-        }
+    /// Whether there was room for it.
+    pub(super) fn order(&self, order: Order) -> bool {
+        let Some(orders) = &self.orders else { return false };
+        let sent = orders.try_send(order).is_ok();
+        self.frame_loop.wake();
+        sent
     }
 }
 
@@ -177,7 +178,7 @@ impl<N: Notice> Thread<N> {
 pub(super) struct WakeOnDrop(pub(super) Arc<Waker>);
 
 impl WakeOnDrop {
-    fn wake(&self) {
+    pub(super) fn wake(&self) {
         if let Err(error) = self.0.wake() {
             error!("cannot wake the loop: {error}");
         }
@@ -193,12 +194,21 @@ impl Drop for WakeOnDrop {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::atomic::{AtomicU32, Ordering};
     use std::sync::mpsc::sync_channel;
 
     use super::*;
     use crate::control::tests::{Word, config};
+    use crate::links::listener::Listener;
+    use crate::links::scratch::Scratch;
 
     fn thread(poll: &Poll) -> (Thread<Word>, SyncSender<Message<Word>>, Receiver<Order>) {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let scratch = Scratch::new(&format!("thread-{number}"));
+        // It goes with its directory, but that is nothing to this thread.
+        let listener = Listener::open(&scratch.path().join("s")).unwrap();
+        let registry = || poll.registry().try_clone().unwrap();
         let (sender, messages) = sync_channel(8);
         let (orders, ordered) = sync_channel(2);
         let waker = Waker::new(poll.registry(), Token(9)).unwrap();
@@ -209,6 +219,11 @@ mod tests {
             limits: Limits::default(),
             losses: Losses::default(),
             stopping_since: None,
+            registry: registry(),
+            socket: Socket::new(listener, registry(), SOCKET).unwrap(),
+            desk: Desk::default(),
+            reloads: Reloads::default(),
+            watch: None,
             frame_loop: WakeOnDrop(Arc::new(waker)),
         };
         (thread, sender, ordered)
@@ -233,7 +248,7 @@ mod tests {
         let poll = Poll::new().unwrap();
         let (mut thread, _sender, ordered) = thread(&poll);
         thread.handle_signals([Signal::Report; 100].into_iter(), Instant::ZERO);
-        assert_eq!(ordered.try_iter().collect::<Vec<_>>(), [Order::Report; 2]);
+        assert_eq!(ordered.try_iter().collect::<Vec<_>>(), [Order::Report, Order::Report]);
     }
 
     #[test]
@@ -241,6 +256,8 @@ mod tests {
         let poll = Poll::new().unwrap();
         let (mut thread, _sender, ordered) = thread(&poll);
         assert_eq!(thread.handle_signals([Signal::Reload].into_iter(), Instant::ZERO), Next::Wait);
+        thread.handle_file(Instant::ZERO);
+        assert_eq!(thread.reloads.due_at(), None, "it was tried");
         assert_eq!(thread.publisher.published().load().generation(), 1);
         assert_eq!(ordered.try_recv(), Err(TryRecvError::Empty));
     }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use crate::addr::{LinkId, MacAddr, NetworkId};
 use crate::frame::{Arp, Frame, Operation};
-use crate::table::Table;
+use crate::table::{Defend, Network, Table};
 use crate::time::{Duration, Instant};
 
 /// How often a new address is announced (RFC 5227 asks for 2; one more survives a lost frame).
@@ -22,11 +22,22 @@ struct Round {
     due: Instant,
     network: NetworkId,
     address: Ipv4Addr,
+    /// The next of the network's links to be told.
+    link: usize,
     left: u8,
+    /// Everybody is told, not the gateway alone.
+    broadcast: bool,
+}
+
+/// Who is told by an announcement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Audience {
+    pub(super) mac: MacAddr,
+    pub(super) link: LinkId,
 }
 
 /// What is still to be announced, soonest first.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Announcer {
     rounds: VecDeque<Round>,
     /// When each address was last defended, a fixed number of them.
@@ -43,7 +54,8 @@ impl Announcer {
         self.rounds.retain(|round| round.address != address);
         // With room for all that may have to be defended at once.
         self.rounds.reserve(1 + DEFENDED);
-        self.rounds.push_front(Round { due: now, network, address, left: TIMES });
+        let (due, link, left) = (now, 0, TIMES);
+        self.rounds.push_front(Round { due, network, address, link, left, broadcast: true });
     }
 
     /// The address is not the router's any more.
@@ -51,38 +63,74 @@ impl Announcer {
         self.rounds.retain(|round| round.address != address);
     }
 
-    /// Somebody else claims `address`. Whether that is worth defending now.
-    pub(super) fn defend(&mut self, network: NetworkId, address: Ipv4Addr, now: Instant) -> bool {
+    /// Somebody else claims `address`: tells everybody, unless that was done a moment ago.
+    pub(super) fn defend(&mut self, network: NetworkId, address: Ipv4Addr, now: Instant) {
         self.defended.retain(|(_, _, at)| now < *at + DEFEND_INTERVAL);
         let known = self.defended.iter().any(|(n, a, _)| (*n, *a) == (network, address));
         if known || self.defended.len() >= DEFENDED {
-            return false;
+            return;
         }
         self.defended.push_back((network, address, now));
-        self.rounds.push_front(Round { due: now, network, address, left: 1 });
-        true
+        let (due, link, left) = (now, 0, 1);
+        self.rounds.push_front(Round { due, network, address, link, left, broadcast: true });
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.rounds.front().map(|round| round.due)
     }
 
-    /// The next announcement that is due, built in `out`.
-    pub(super) fn next(&mut self, table: &Table, out: &mut Frame, now: Instant) -> Option<LinkId> {
-        let round = self.rounds.pop_front_if(|round| round.due <= now)?;
-        if round.left > 1 {
-            // Every interval is the same, so the queue stays sorted.
-            self.rounds.push_back(Round { due: now + INTERVAL, left: round.left - 1, ..round });
+    /// The next announcement that is due, built in `out`. `is_open`: whether frames may leave by a
+    /// link; `gateway`: the gateway of a network, if it is known.
+    pub(super) fn next(
+        &mut self,
+        table: &Table,
+        out: &mut Frame,
+        now: Instant,
+        is_open: impl Fn(LinkId) -> bool,
+        gateway: impl Fn(&Network) -> Option<Audience>,
+    ) -> Option<LinkId> {
+        loop {
+            let round = self.rounds.pop_front_if(|round| round.due <= now)?;
+            let network = table.network(round.network);
+            let to = if round.broadcast {
+                let link = network.links.get(round.link).copied();
+                let open = |link: &LinkId| !network.is_bridged() || is_open(*link);
+                link.filter(open).map(|link| Audience { mac: MacAddr::BROADCAST, link })
+            } else {
+                gateway(network)
+            };
+            self.go_on(table, network, round, now);
+            if let Some(to) = to {
+                announcement(network, round.address).build(to.mac, out);
+                return Some(to.link);
+            }
         }
-        let network = table.network(round.network);
-        let announcement = Arp {
-            operation: Operation::Request,
-            sender_mac: network.mac,
-            sender: round.address,
-            target_mac: MacAddr::ZERO,
-            target: round.address,
-        };
-        announcement.build(MacAddr::BROADCAST, out);
-        Some(network.link())
+    }
+
+    /// The next link of this round, or the next round.
+    fn go_on(&mut self, table: &Table, network: &Network, round: Round, now: Instant) {
+        if round.broadcast && round.link + 1 < network.links.len() {
+            self.rounds.push_front(Round { link: round.link + 1, ..round });
+        } else if round.left > 1 {
+            // Who holds the address too and watches for conflicts keeps it after one broadcast in
+            // ten seconds, and gives it up after two (RFC 5227 section 2.4 b).
+            let shared = table.virtual_ip(round.address).is_some_and(|vip| {
+                vip.is_shared && vip.defend == Defend::Unicast && vip.network == round.network
+            });
+            let (due, left) = (now + INTERVAL, round.left - 1);
+            // Every interval is the same, so the queue stays sorted.
+            self.rounds.push_back(Round { due, link: 0, left, broadcast: !shared, ..round });
+        }
+    }
+}
+
+/// "This address is mine", to whomever it is sent.
+pub(super) fn announcement(network: &Network, address: Ipv4Addr) -> Arp {
+    Arp {
+        operation: Operation::Request,
+        sender_mac: network.mac,
+        sender: address,
+        target_mac: MacAddr::ZERO,
+        target: address,
     }
 }

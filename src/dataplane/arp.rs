@@ -4,32 +4,40 @@ use std::net::Ipv4Addr;
 
 use super::neighbour::{Answer, Due, Reachability};
 use super::outbox::Waiting;
-use super::{Consumed, Dataplane, DropReason, Event, Verdict, is_host, is_station};
-use crate::addr::{MacAddr, NetworkId};
-use crate::frame::{Arp, Frame, Operation};
+use super::{Arrival, Consumed, Dataplane, DropReason, Event, Verdict, is_host, is_station};
+use crate::addr::{LinkId, MacAddr, NetworkId};
+use crate::frame::{Arp, Frame, Operation, set_macs};
 use crate::table::{Network, Table};
 use crate::time::Instant;
 
 impl Dataplane {
     pub(super) fn handle_arp(
         &mut self,
-        table: &Table,
-        network: &Network,
+        arrival: &Arrival<'_>,
         frame: &mut Frame,
-        now: Instant,
     ) -> Result<Verdict, DropReason> {
+        let Arrival { table, network, ingress, ethernet, now } = *arrival;
         let arp = Arp::parse(frame.bytes()).ok_or(DropReason::ArpMalformed)?;
         check_sender(network, &arp)?;
         if is_ours(table, network, arp.sender) {
-            self.defend(network, arp.sender, arp.sender_mac, now);
-            return Err(DropReason::ArpConflict);
+            return self.claimed(arrival, &arp, frame);
         }
-        let told = self.learn(network, &arp, now);
+        if self.is_servers_probe(arrival, &arp) {
+            return Err(DropReason::ArpServerProbe);
+        }
+        let told = self.learn(network, ingress, &arp, now);
         match arp.operation {
             Operation::Request if is_ours(table, network, arp.target) => {
                 self.meet(table, network, &arp, now);
-                answer(network, &arp, frame);
+                self.note_asker(arrival, &arp);
+                answer(network, &arp, network.mac, frame);
                 Ok(Verdict::Reply)
+            }
+            // Between others.
+            Operation::Request | Operation::Reply
+                if network.is_bridged() && ethernet.destination != network.mac =>
+            {
+                self.bridge_onward(arrival)
             }
             Operation::Request | Operation::Reply if told => {
                 Ok(Verdict::Consumed(Consumed::Neighbour))
@@ -80,19 +88,22 @@ impl Dataplane {
             target,
         };
         question.build(to.unwrap_or(MacAddr::BROADCAST), self.outbox.frame_mut(slot));
-        self.outbox.send(slot, network.link());
+        let Some(mac) = to else { return self.send_to_all(network, slot) };
+        let link = self.egress(network, mac, self.neighbours.get(id).link);
+        self.outbox.send(slot, link);
         self.counters.originated += 1;
     }
 
     /// Believes what was asked for; whether that told anything.
-    fn learn(&mut self, network: &Network, arp: &Arp, now: Instant) -> bool {
+    fn learn(&mut self, network: &Network, ingress: LinkId, arp: &Arp, now: Instant) -> bool {
         let solicited = arp.operation == Operation::Reply && arp.target_mac == network.mac;
         let before = self.neighbours.find(network.id, arp.sender);
         let was_failed = before.is_some_and(|id| {
             let neighbour = self.neighbours.get(id);
             neighbour.pinned && neighbour.failed_before
         });
-        let heard = self.neighbours.heard(network.id, arp.sender, arp.sender_mac, solicited, now);
+        let from = (arp.sender_mac, ingress);
+        let heard = self.neighbours.heard(network.id, arp.sender, from, solicited, now);
         let Answer::Resolved { id, moved } = heard else { return false };
         if was_failed {
             self.neighbours.get_mut(id).failed_before = false;
@@ -103,6 +114,7 @@ impl Dataplane {
             self.events.push(Event::NeighbourMoved { network, address, mac });
         }
         self.release_held(network, id);
+        self.answer_questions(network, id, now);
         true
     }
 
@@ -110,10 +122,12 @@ impl Dataplane {
     fn release_held(&mut self, network: &Network, id: u32) {
         let neighbour = self.neighbours.get_mut(id);
         let (held, mac) = (std::mem::take(&mut neighbour.held), neighbour.mac);
+        let heard_on = neighbour.link;
+        let link = self.egress(network, mac, heard_on);
         for slot in held.into_iter().flatten() {
             self.outbox.unhold(slot);
-            crate::frame::set_macs(self.outbox.frame_mut(slot).bytes_mut(), mac, network.mac);
-            self.outbox.send(slot, network.link());
+            set_macs(self.outbox.frame_mut(slot).bytes_mut(), mac, network.mac);
+            self.outbox.send(slot, link);
         }
     }
 
@@ -136,14 +150,6 @@ impl Dataplane {
             }
         }
     }
-
-    /// Says once more to everybody whose address it is, at most once in a while (RFC 5227
-    /// section 2.4 c).
-    fn defend(&mut self, network: &Network, address: Ipv4Addr, mac: MacAddr, now: Instant) {
-        if self.announcer.defend(network.id, address, now) {
-            self.events.push(Event::AddressConflict { network: network.id, address, mac });
-        }
-    }
 }
 
 /// RFC 826 leaves senders unchecked; RFC 1812 section 3.3.2 does not believe group addresses.
@@ -162,24 +168,27 @@ fn check_sender(network: &Network, arp: &Arp) -> Result<(), DropReason> {
 }
 
 /// Whether `address` is answered for on this very network.
-fn is_ours(table: &Table, network: &Network, address: Ipv4Addr) -> bool {
+pub(super) fn is_ours(table: &Table, network: &Network, address: Ipv4Addr) -> bool {
     let answered_on: Option<NetworkId> = table.local(address).map(crate::table::Local::network);
     answered_on == Some(network.id)
 }
 
-fn answer(network: &Network, arp: &Arp, frame: &mut Frame) {
+/// Turns `frame` into the answer to `question`: its target is at `mac`. It comes from the router
+/// even where it is about another, so that no switch behind the link takes one for the other.
+pub(super) fn answer(network: &Network, question: &Arp, mac: MacAddr, frame: &mut Frame) {
     let reply = Arp {
         operation: Operation::Reply,
-        sender_mac: network.mac,
-        sender: arp.target,
-        target_mac: arp.sender_mac,
-        target: arp.sender,
+        sender_mac: mac,
+        sender: question.target,
+        target_mac: question.sender_mac,
+        target: question.sender,
     };
-    reply.build(arp.sender_mac, frame);
+    reply.build(question.sender_mac, frame);
+    set_macs(frame.bytes_mut(), question.sender_mac, network.mac);
 }
 
 /// The router's own address in the target's prefix, else its first here.
-fn asking_address(network: &Network, target: Ipv4Addr) -> Ipv4Addr {
+pub(super) fn asking_address(network: &Network, target: Ipv4Addr) -> Ipv4Addr {
     let beside = network.addresses.iter().find(|own| own.contains(target.into()));
     match beside.map(|own| own.address()) {
         Some(std::net::IpAddr::V4(own)) => own,

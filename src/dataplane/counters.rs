@@ -6,7 +6,7 @@ use super::verdict::DropReason;
 use crate::addr::{ServerId, ServiceId};
 
 /// Frames through the dataplane. In and out balance:
-/// `received + originated = forwarded + replied + split + transmitted + to_host + consumed +
+/// `received + originated + copies = forwarded + replied + split + transmitted + to_host + consumed +
 /// drops + waiting`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counters {
@@ -14,7 +14,9 @@ pub struct Counters {
     pub received: u64,
     /// Frames that the router made itself.
     pub originated: u64,
-    /// Frames that leave as the verdict says.
+    /// How many more frames leave than came in, where a bridge copies one to several links.
+    pub copies: u64,
+    /// Frames that leave as the verdict says, each copy counted.
     pub forwarded: u64,
     /// Frames turned into an answer in place.
     pub replied: u64,
@@ -37,6 +39,7 @@ impl Default for Counters {
         Self {
             received: 0,
             originated: 0,
+            copies: 0,
             forwarded: 0,
             replied: 0,
             split: 0,

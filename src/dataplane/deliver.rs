@@ -55,7 +55,8 @@ impl Dataplane {
         let network = table.network(entry.network);
         if entry.is_usable() {
             set_macs(frame.bytes_mut(), entry.mac, network.mac);
-            return Ok(Verdict::Forward(network.link()));
+            let (mac, heard_on) = (entry.mac, entry.link);
+            return Ok(Verdict::Forward(self.egress(network, mac, heard_on)));
         }
         let place = entry.held.iter_mut().find(|place| place.is_none());
         let place = place.ok_or(DropReason::HoldFull)?;
@@ -78,6 +79,7 @@ impl Dataplane {
         if !entry.is_usable() {
             return Err(DropReason::HoldFull);
         }
+        let link = self.egress(network, mac, entry.link);
         if fragments.left() > self.outbox.room() {
             return Err(DropReason::OutboxFull);
         }
@@ -87,7 +89,7 @@ impl Dataplane {
                 break;
             }
             set_macs(self.outbox.frame_mut(slot).bytes_mut(), mac, network.mac);
-            self.outbox.send(slot, network.link());
+            self.outbox.send(slot, link);
             self.counters.originated += 1;
         }
         Ok(Verdict::Split)
@@ -110,14 +112,28 @@ impl Dataplane {
             return Err(DropReason::TooBig);
         }
         let neighbour = self.neighbour(hop, now)?;
-        match self.way(table, neighbour, now) {
+        self.send_slot_to(table, neighbour, slot, now)
+    }
+
+    /// Sends the router's own packet in `slot` to a neighbour; given up unless it fails.
+    pub(super) fn send_slot_to(
+        &mut self,
+        table: &Table,
+        neighbour: u32,
+        slot: u16,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let way = self.way(table, neighbour, now);
+        let entry = self.neighbours.get_mut(neighbour);
+        let network = table.network(entry.network);
+        match way {
             Way::Open => {
-                let mac = self.neighbours.get(neighbour).mac;
+                let (mac, heard_on) = (entry.mac, entry.link);
+                let link = self.egress(network, mac, heard_on);
                 set_macs(self.outbox.frame_mut(slot).bytes_mut(), mac, network.mac);
-                self.outbox.send(slot, network.link());
+                self.outbox.send(slot, link);
             }
             Way::Wait => {
-                let entry = self.neighbours.get_mut(neighbour);
                 let place = entry.held.iter_mut().find(|place| place.is_none());
                 *place.ok_or(DropReason::HoldFull)? = Some(slot);
                 self.outbox.hold_slot(slot, Waiting::Own);

@@ -10,6 +10,7 @@ pub(super) enum Use {
     ClientPorts = 1,
     ExternalPorts = 2,
     Identification = 3,
+    ProbeSequences = 4,
 }
 
 /// A keyed sequence of numbers.
@@ -32,10 +33,19 @@ impl Draw {
 
     /// The next number below `limit`.
     pub(super) fn below(&mut self, limit: u16) -> u16 {
+        let number = self.next() % u64::from(limit.max(1));
+        u16::try_from(number).unwrap_or(0)
+    }
+
+    /// The next 32 bits.
+    pub(super) fn word(&mut self) -> u32 {
+        u32::try_from(self.next() >> 32).unwrap_or(0)
+    }
+
+    fn next(&mut self) -> u64 {
         self.drawn += 1;
         let mut hasher = self.hasher;
         hasher.write_u64(self.drawn);
-        let number = hasher.finish() % u64::from(limit.max(1));
-        u16::try_from(number).unwrap_or(0)
+        hasher.finish()
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 
-use crate::addr::{MacAddr, NetworkId, ServerId, ServiceId};
+use super::vip_probe::ProbeOutcome;
+use super::watch::Claim;
+use crate::addr::{LinkId, MacAddr, NetworkId, ServerId, ServiceId};
 use crate::table::Table;
 
 /// Unread events beyond this many are counted and dropped.
@@ -13,13 +15,20 @@ const MOST: usize = 256;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Another station claims one of the router's addresses.
-    AddressConflict {
-        /// Where.
-        network: NetworkId,
-        /// Which address.
-        address: Ipv4Addr,
-        /// Who claims it.
-        mac: MacAddr,
+    AddressConflict(Claim),
+    /// A bridge's probe came round: two links are connected outside, and one was shut.
+    LoopFound {
+        /// The link by which the probe left.
+        sent: LinkId,
+        /// The link by which it came back.
+        came: LinkId,
+        /// The link that is shut now.
+        shut: LinkId,
+    },
+    /// A link that was part of a loop is open again.
+    LoopOver {
+        /// The link.
+        link: LinkId,
     },
     /// A neighbour answers from another MAC than before.
     NeighbourMoved {
@@ -49,6 +58,15 @@ pub enum Event {
         /// Where.
         network: NetworkId,
     },
+    /// What came of a probe through a virtual IP.
+    Probed {
+        /// The server that was probed.
+        server: ServerId,
+        /// The probe's source port.
+        source_port: u16,
+        /// How the server answered.
+        outcome: ProbeOutcome,
+    },
     /// So many events were not kept, because nobody read them.
     Lost(u64),
     /// New flows are refused: the table holds only flows that must not go.
@@ -63,13 +81,19 @@ impl Event {
     /// `Warn` when somebody should look.
     pub const fn level(&self) -> log::Level {
         match self {
-            Self::AddressConflict { .. }
+            Self::AddressConflict(claim) if claim.suppressed => log::Level::Info,
+            Self::AddressConflict(_)
+            | Self::LoopFound { .. }
             | Self::NeighbourFailed { .. }
             | Self::OwnMac { .. }
             | Self::Lost(_)
             | Self::TableFull => log::Level::Warn,
-            Self::NeighbourMoved { .. } | Self::NeighbourBack { .. } => log::Level::Info,
-            Self::ServerRetired(_) | Self::ServiceRetired(_) => log::Level::Debug,
+            Self::LoopOver { .. } | Self::NeighbourMoved { .. } | Self::NeighbourBack { .. } => {
+                log::Level::Info
+            }
+            Self::Probed { .. } | Self::ServerRetired(_) | Self::ServiceRetired(_) => {
+                log::Level::Debug
+            }
         }
     }
 }
@@ -79,10 +103,16 @@ impl Event {
     pub fn describe(&self, table: &Table) -> String {
         let on = |network: &NetworkId| &table.network(*network).name;
         match self {
-            Self::AddressConflict { network, address, mac } => format!(
-                "address conflict: {mac} claims {address}, which is this router's, on network {}",
-                on(network)
-            ),
+            Self::AddressConflict(claim) => describe_claim(claim, table),
+            Self::LoopFound { sent, came, shut } => {
+                let [sent, came, shut] = [sent, came, shut].map(|link| table.link_name(*link));
+                format!(
+                    "loop: what left by {sent} came back by {came}; {shut} is shut until it is gone"
+                )
+            }
+            Self::LoopOver { link } => {
+                format!("the loop is gone: {} is open again", table.link_name(*link))
+            }
             Self::NeighbourMoved { network, address, mac } => {
                 format!("neighbour {address} on network {} moved to {mac}", on(network))
             }
@@ -99,11 +129,37 @@ impl Event {
                 on(network),
                 table.network(*network).mac
             ),
+            Self::Probed { server, source_port, outcome } => {
+                format!("probe of server {server} from port {source_port}: {outcome:?}")
+            }
             Self::Lost(count) => format!("{count} events were not kept"),
             Self::TableFull => "flow table full: new flows are refused; raise max_flows".to_owned(),
             Self::ServerRetired(id) => format!("last flow of removed server {id} is gone"),
             Self::ServiceRetired(id) => format!("last flow of removed service {id} is gone"),
         }
+    }
+}
+
+/// Who claims what, how often, since when.
+fn describe_claim(claim: &Claim, table: &Table) -> String {
+    let Claim { address, mac, count, .. } = claim;
+    let network = &table.network(claim.network).name;
+    let server = claim.server.map(|server| table.server_label(server));
+    let often = match count {
+        1 => String::new(),
+        _ => format!(", {count} times in {} s", (claim.last - claim.since).secs()),
+    };
+    match (server, claim.suppressed) {
+        (Some(server), true) => format!(
+            "server {server} at {mac} claims {address} on network {network}{often}: suppressed, nobody is misled"
+        ),
+        (Some(server), false) => format!(
+            "ARP leak: server {server} at {mac} claims {address} on network {network}{often}; prepare it with \
+             `tapvs realserver`"
+        ),
+        (None, _) => format!(
+            "address conflict: {mac} claims {address}, which is this router's, on network {network}{often}"
+        ),
     }
 }
 

@@ -188,11 +188,23 @@ impl Dataplane {
         frame: &mut Frame,
         waiting: Waiting,
     ) -> Result<Verdict, DropReason> {
-        let (table, headers) = (packet.table, &packet.headers);
-        decrement_ttl(frame.bytes_mut());
+        let headers = &packet.headers;
         if headers.header_len > 20 {
             record_route(frame.bytes_mut(), headers, recorded);
         }
+        self.pass_on(packet, neighbour, frame, waiting)
+    }
+
+    /// As [`Self::leave`], with nothing of the IP packet touched but the TTL.
+    pub(super) fn pass_on(
+        &mut self,
+        packet: &Packet<'_>,
+        neighbour: u32,
+        frame: &mut Frame,
+        waiting: Waiting,
+    ) -> Result<Verdict, DropReason> {
+        let (table, headers) = (packet.table, &packet.headers);
+        decrement_ttl(frame.bytes_mut());
         let egress = table.network(self.neighbours.get(neighbour).network);
         if headers.total_len > usize::from(egress.mtu) {
             return self.split(table, neighbour, frame, headers);

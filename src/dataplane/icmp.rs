@@ -67,6 +67,9 @@ impl Dataplane {
         };
         let neighbour = self.flow_hop(table, id, direction, now)?;
         self.check_way(packet, neighbour, headers.destination, frame)?;
+        if self.flows.get(id).direct {
+            return self.pass_on(packet, neighbour, frame, Waiting::Own);
+        }
         let quoted_as = QuotedAs {
             source: sent.source,
             destination: sent.destination,

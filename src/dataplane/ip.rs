@@ -2,14 +2,17 @@
 
 use std::net::Ipv4Addr;
 
-use super::flow::{Direction, Event as TcpEvent, Tuple, View};
+use super::flow::{Direction, Event as TcpEvent, State, Tuple};
 use super::outbox::Waiting;
-use super::{Dataplane, DropReason, Verdict, is_host};
+use super::{Arrival, Dataplane, DropReason, Verdict, is_host};
 use crate::frame::{
     ETHERNET, Ethernet, Frame, Icmp, Ipv4, Transport, clamp_mss, echo_reply, translate,
 };
 use crate::table::{Local, Network, Table};
 use crate::time::Instant;
+
+/// So many packets of its client assure a direct flow.
+const DIRECT_ASSURED: u32 = 3;
 
 /// One packet, checked, with where it came from.
 #[derive(Clone, Copy, Debug)]
@@ -55,17 +58,19 @@ impl Packet<'_> {
 impl Dataplane {
     pub(super) fn handle_ipv4(
         &mut self,
-        table: &Table,
-        network: &Network,
-        ethernet: &Ethernet,
+        arrival: &Arrival<'_>,
         frame: &mut Frame,
-        now: Instant,
     ) -> Result<Verdict, DropReason> {
+        let Arrival { table, network, ref ethernet, now, .. } = *arrival;
         let headers = Ipv4::parse(frame.bytes())?;
-        if headers.total_len > usize::from(network.mtu) {
+        // Between the links of a bridge whoever sends too much is told, as by any narrow link.
+        if headers.total_len > usize::from(network.mtu) && !network.is_bridged() {
             return Err(DropReason::Oversize);
         }
         check_addresses(network, ethernet, &headers)?;
+        if ethernet.destination != network.mac {
+            self.note_misled(arrival, headers.destination);
+        }
         frame.set_len(ETHERNET + headers.total_len);
         let packet = Packet { table, network, headers, now };
         if headers.is_fragment() {
@@ -94,10 +99,16 @@ impl Dataplane {
         if let Some(about) = self.flow_of_error(frame, &headers, now) {
             return self.error_packet(packet, about, frame);
         }
-        Self::check_source(packet)?;
+        if let Err(reason) = Self::check_source(packet) {
+            // Only a probe's answer comes from an address of the router's own.
+            return self.probe_answer(packet, frame).ok_or(reason);
+        }
         match table.local(headers.destination) {
             // The host does not put fragments together, and nobody has a reason to send it any.
             Some(Local::Own(_)) if headers.is_fragment() => Err(DropReason::Fragment),
+            Some(Local::Own(own)) if headers.total_len > usize::from(table.network(own).mtu) => {
+                Err(DropReason::Oversize)
+            }
             Some(Local::Own(_)) => Ok(Verdict::ToHost),
             Some(Local::Virtual(_)) => self.virtual_ip_packet(packet, frame),
             None if is_broadcast(table, headers.destination) => Err(DropReason::Broadcast),
@@ -129,7 +140,12 @@ impl Dataplane {
         let neighbour = self.flow_hop(table, id, direction, now)?;
         self.check_way(packet, neighbour, router, frame)?;
         self.account(packet, id, direction);
-        translate(frame.bytes_mut(), &headers, &self.flows.get(id).rewrite(direction));
+        let waiting = Waiting::Flow(self.flows.reference(id));
+        let flow = self.flows.get(id);
+        if flow.direct {
+            return self.pass_on(packet, neighbour, frame, waiting);
+        }
+        translate(frame.bytes_mut(), &headers, &flow.rewrite(direction));
         let egress = table.network(self.neighbours.get(neighbour).network);
         let recorded = match direction {
             Direction::Original => router,
@@ -143,7 +159,6 @@ impl Dataplane {
                 clamp_mss(frame.bytes_mut(), &headers, &segment, most);
             }
         }
-        let waiting = Waiting::Flow(self.flows.reference(id));
         self.leave(packet, neighbour, recorded, frame, waiting)
     }
 
@@ -160,8 +175,10 @@ impl Dataplane {
     /// A new SYN on a flow that is over: scheduled anew, never dropped.
     fn starts_over(&self, id: u32, packet: &Packet<'_>) -> bool {
         let flow = self.flows.get(id);
+        // Of a direct flow the end is not seen: this is as far as a clean close gets.
+        let over = flow.state.is_reusable() || flow.direct && flow.state == State::FinWait;
         matches!(packet.headers.transport, Transport::Tcp(tcp) if tcp.syn && !tcp.rst)
-            && flow.state.is_reusable()
+            && over
             && flow.networks[0] == packet.network.id
     }
 
@@ -225,12 +242,13 @@ impl Dataplane {
         if let Transport::Tcp(segment) = headers.transport {
             let data = headers.total_len > headers.header_len + segment.header_len;
             flow.note_reset(direction, &segment, data);
-            let view = if direction == Direction::Original { View::Input } else { View::Output };
-            flow.state = flow.state.next(view, TcpEvent::of(&segment));
+            flow.state = flow.state.next(flow.view(direction), TcpEvent::of(&segment));
             flow.note_handshake(direction, &segment);
         } else if flow.packets[0] >= 2 && flow.packets[1] >= 1 {
             flow.assured = true;
         }
+        // Answers are not seen: a client that goes on sending has had some.
+        flow.assured |= flow.direct && flow.packets[0] >= DIRECT_ASSURED;
         let (state, assured) = (flow.state, flow.assured);
         let owner = flow.owner;
         if (state, assured) != before {

@@ -6,6 +6,8 @@
 
 mod announce;
 mod arp;
+mod bridge;
+mod claim;
 mod counters;
 mod deliver;
 mod draw;
@@ -16,6 +18,8 @@ mod fragments;
 mod icmp;
 mod ip;
 mod limit;
+mod look;
+mod loop_guard;
 mod masquerade;
 mod neighbour;
 mod originate;
@@ -24,8 +28,11 @@ mod piece;
 mod report;
 mod schedule;
 mod service;
+mod stations;
 mod swap;
 mod verdict;
+mod vip_probe;
+mod watch;
 mod wheel;
 
 use std::net::Ipv4Addr;
@@ -39,22 +46,30 @@ pub use counters::{Counters, Traffic};
 pub use event::Event;
 pub use flow::{Direction, State, Tuple};
 pub use neighbour::Reachability;
-pub use report::{FlowInfo, NeighbourInfo, Report, ServerReport, ServiceReport};
+pub use report::{ClaimReport, FlowInfo, NeighbourInfo, Report, ServerReport, ServiceReport};
 pub use schedule::Load;
 pub use verdict::{Consumed, DropReason, Verdict};
+pub use vip_probe::{ProbeError, ProbeOutcome};
+pub use watch::Claim;
 
 use announce::Announcer;
+use bridge::Limits;
+use claim::Questions;
 use counters::Figures;
 use draw::{Draw, Use};
 use event::Events;
 use flow::FlowTable;
 use fragments::Fragments;
 use limit::TokenBucket;
+use loop_guard::LoopGuard;
 use masquerade::Masquerade;
 use neighbour::Neighbours;
 use outbox::Outbox;
 use schedule::Cursors;
+use stations::Stations;
 use swap::Retiring;
+use vip_probe::Probes;
+use watch::Watch;
 
 /// Expired flows looked at per turn.
 const EXPIRIES: u32 = 512;
@@ -74,6 +89,16 @@ pub enum Origin {
     Host,
 }
 
+/// A frame, where it came from, and what it is looked at with.
+#[derive(Clone, Copy, Debug)]
+struct Arrival<'t> {
+    table: &'t Table,
+    network: &'t Network,
+    ingress: LinkId,
+    ethernet: Ethernet,
+    now: Instant,
+}
+
 /// The forwarding engine. See the module's description.
 #[derive(Debug)]
 pub struct Dataplane {
@@ -83,6 +108,13 @@ pub struct Dataplane {
     fragments: Fragments,
     masquerade: Masquerade,
     announcer: Announcer,
+    watch: Watch,
+    questions: Questions,
+    probes: Probes,
+    stations: Stations,
+    guard: LoopGuard,
+    /// By link id.
+    limits: Vec<Limits>,
     cursors: Cursors,
     figures: Figures,
     counters: Counters,
@@ -108,6 +140,12 @@ impl Dataplane {
             fragments: Fragments::new(&seed),
             masquerade: Masquerade::new(max_flows.min(MAPPINGS), &seed),
             announcer: Announcer::new(),
+            watch: Watch::new(now),
+            questions: Questions::new(),
+            probes: Probes::new(&seed),
+            stations: Stations::new(&seed, table.networks().iter().any(Network::is_bridged)),
+            guard: LoopGuard::new(&seed),
+            limits: Vec::new(),
             cursors: Cursors::default(),
             figures: Figures::default(),
             counters: Counters::default(),
@@ -140,6 +178,11 @@ impl Dataplane {
         };
         match verdict {
             Verdict::Forward(_) => self.counters.forwarded += 1,
+            Verdict::Flood => {
+                let links = self.flood_links(table, ingress).count() as u64;
+                self.counters.forwarded += links;
+                self.counters.copies += links.saturating_sub(1);
+            }
             Verdict::Split => self.counters.split += 1,
             Verdict::Reply => self.counters.replied += 1,
             Verdict::ToHost => self.counters.to_host += 1,
@@ -164,6 +207,9 @@ impl Dataplane {
             self.remove_flow(id);
         }
         self.drop_stale_pieces(now);
+        self.guard_loops(table, now);
+        self.probe_virtual_ips(table, now);
+        self.expire_probes(now);
         for _ in 0..QUESTIONS {
             let Some(due) = self.neighbours.next_due(now) else { break };
             self.neighbour_due(table, due, now);
@@ -176,6 +222,9 @@ impl Dataplane {
             self.flows.next_deadline(),
             self.neighbours.next_deadline(),
             self.announcer.next_deadline(),
+            self.watch.next_deadline(),
+            self.probes.next_deadline(),
+            self.guard.next_deadline(),
             self.fragments.next_deadline(),
         ];
         deadlines.into_iter().flatten().min()
@@ -197,7 +246,7 @@ impl Dataplane {
         let link = match self.outbox.pop(out) {
             Some(link) => link,
             None => {
-                let link = self.announcer.next(table, out, now)?;
+                let link = self.next_announcement(table, out, now)?;
                 self.counters.originated += 1;
                 link
             }
@@ -254,21 +303,57 @@ impl Dataplane {
     ) -> Result<Verdict, DropReason> {
         let network = table.network_of(ingress).ok_or(DropReason::UnknownLink)?;
         let ethernet = Ethernet::parse(frame.bytes()).ok_or(DropReason::Runt)?;
+        let arrival = Arrival { table, network, ingress, ethernet, now };
+        if network.is_bridged() {
+            return self.bridge_frame(&arrival, frame);
+        }
         if let Err(reason) = check_ethernet(network, &ethernet) {
-            if reason == DropReason::OwnSourceMac && self.alarms.take(now) {
-                self.events.push(Event::OwnMac { network: network.id });
+            match reason {
+                DropReason::OwnSourceMac => self.own_mac_seen(network, now),
+                DropReason::OtherDestinationMac => self.overhear(&arrival, frame)?,
+                _ => {}
             }
             return Err(reason);
         }
-        match ethernet.ether_type {
-            ETHER_TYPE_IPV4 => self.handle_ipv4(table, network, &ethernet, frame, now),
-            ETHER_TYPE_ARP => self.handle_arp(table, network, frame, now),
+        self.frame_for_router(&arrival, frame)
+    }
+
+    /// A frame that the router is to look into itself.
+    fn frame_for_router(
+        &mut self,
+        arrival: &Arrival<'_>,
+        frame: &mut Frame,
+    ) -> Result<Verdict, DropReason> {
+        match arrival.ethernet.ether_type {
+            ETHER_TYPE_IPV4 => self.handle_ipv4(arrival, frame),
+            ETHER_TYPE_ARP => self.handle_arp(arrival, frame),
             ETHER_TYPE_IPV6 => Err(DropReason::Ipv6),
             0x8100 | 0x88a8 | 0x9100 => Err(DropReason::Vlan),
             0x8808 => Err(DropReason::PauseFrame),
             0..0x0600 => Err(DropReason::Llc),
             _ => Err(DropReason::UnknownEtherType),
         }
+    }
+
+    /// A frame from the router's own MAC came in.
+    fn own_mac_seen(&mut self, network: &Network, now: Instant) {
+        if self.alarms.take(now) {
+            self.events.push(Event::OwnMac { network: network.id });
+        }
+    }
+
+    fn next_announcement(
+        &mut self,
+        table: &Table,
+        out: &mut Frame,
+        now: Instant,
+    ) -> Option<LinkId> {
+        let mut announcer = std::mem::take(&mut self.announcer);
+        let is_open = |link| self.guard.is_open(link);
+        let gateway = |network: &Network| self.gateway(network);
+        let link = announcer.next(table, out, now, is_open, gateway);
+        self.announcer = announcer;
+        link.or_else(|| self.watch.next(table, out, now))
     }
 
     fn count_drop(&mut self, reason: DropReason) {

@@ -4,12 +4,13 @@
 
 use std::hash::Hasher;
 use std::net::Ipv4Addr;
+use std::ops::Range;
 
 use siphasher::sip::SipHasher13;
 
 use super::flow::Index;
 use super::wheel::Wheel;
-use crate::addr::{MacAddr, NetworkId};
+use crate::addr::{LinkId, MacAddr, NetworkId};
 use crate::time::{Duration, Instant};
 
 const TICK: Duration = Duration::from_millis(100);
@@ -69,6 +70,8 @@ pub(super) struct Neighbour {
     pub(super) network: NetworkId,
     pub(super) address: Ipv4Addr,
     pub(super) mac: MacAddr,
+    /// Where it was last heard of.
+    pub(super) link: LinkId,
     pub(super) state: Reachability,
     /// Configured (a server, a gateway): resolved before it is needed and kept fresh.
     pub(super) pinned: bool,
@@ -117,6 +120,8 @@ pub(super) enum Answer {
 pub(super) struct Neighbours {
     entries: Vec<Neighbour>,
     index: Index,
+    /// Configured neighbours whose MAC is known, by it.
+    by_mac: Index,
     hasher: SipHasher13,
     wheel: Wheel,
     sweep: usize,
@@ -131,6 +136,7 @@ impl Neighbours {
         Self {
             entries: Vec::with_capacity(capacity),
             index: Index::new(capacity),
+            by_mac: Index::new(capacity),
             hasher: SipHasher13::new_with_key(seed),
             wheel,
             sweep: 0,
@@ -164,6 +170,21 @@ impl Neighbours {
         })
     }
 
+    /// The configured neighbour that was last found at `mac` and that `is_it` accepts.
+    pub(super) fn configured_at(
+        &self,
+        network: NetworkId,
+        mac: MacAddr,
+        is_it: impl Fn(Ipv4Addr) -> bool,
+    ) -> Option<Ipv4Addr> {
+        let fits = |id: u32| {
+            let neighbour = self.get(id);
+            neighbour.mac == mac && neighbour.network == network && is_it(neighbour.address)
+        };
+        let id = self.by_mac.find(self.hash_mac(network, mac), fits)?;
+        Some(self.get(id).address)
+    }
+
     /// Whether `address` was given up and has not answered since.
     pub(super) fn is_silent(&self, network: NetworkId, address: Ipv4Addr) -> bool {
         let known = self.find(network, address).map(|id| self.get(id));
@@ -183,7 +204,11 @@ impl Neighbours {
     /// Makes `address` a neighbour that is resolved at once and kept fresh.
     pub(super) fn pin(&mut self, network: NetworkId, address: Ipv4Addr, now: Instant) {
         match self.find(network, address) {
-            Some(id) => self.get_mut(id).pinned = true,
+            Some(id) => {
+                if !std::mem::replace(&mut self.get_mut(id).pinned, true) {
+                    self.file_mac(id);
+                }
+            }
             None => {
                 self.add(network, address, true, now);
             }
@@ -200,13 +225,20 @@ impl Neighbours {
         self.entries.reserve_exact(capacity - self.entries.len());
         self.wheel.reserve(capacity);
         self.index = Index::new(capacity);
+        self.by_mac = Index::new(capacity);
         for (id, neighbour) in (0..).zip(&self.entries).filter(|(_, n)| n.live) {
             self.index.insert(self.hash(neighbour.network, neighbour.address), id);
         }
+        for id in 0..u32::try_from(self.entries.len()).unwrap_or(0) {
+            if self.get(id).live && self.get(id).pinned {
+                self.file_mac(id);
+            }
+        }
     }
 
-    /// No neighbour is pinned any more.
+    /// No neighbour is pinned any more. A set-up step.
     pub(super) fn unpin_all(&mut self) {
+        self.by_mac = Index::new(self.capacity);
         for neighbour in &mut self.entries {
             neighbour.pinned = false;
         }
@@ -236,13 +268,13 @@ impl Neighbours {
         true
     }
 
-    /// An ARP message says that `address` is at `mac`. `solicited`: it is a reply addressed to the
+    /// An ARP message, come in by `link`, says that `address` is at `mac`. `solicited`: it is a reply addressed to the
     /// router. Only what was asked for is believed; a MAC that changes makes the router ask first.
     pub(super) fn heard(
         &mut self,
         network: NetworkId,
         address: Ipv4Addr,
-        mac: MacAddr,
+        (mac, link): (MacAddr, LinkId),
         solicited: bool,
         now: Instant,
     ) -> Answer {
@@ -258,7 +290,13 @@ impl Neighbours {
             return Answer::Unsolicited;
         }
         let moved = neighbour.mac != MacAddr::ZERO && !same;
-        neighbour.mac = mac;
+        if !same && neighbour.pinned {
+            self.unfile_mac(id);
+            self.get_mut(id).mac = mac;
+            self.file_mac(id);
+        }
+        let neighbour = self.get_mut(id);
+        (neighbour.mac, neighbour.link) = (mac, link);
         neighbour.state = Reachability::Reachable;
         neighbour.tries = 0;
         neighbour.doubted = false;
@@ -323,6 +361,17 @@ impl Neighbours {
         self.wake(id, now + TICK);
     }
 
+    /// How many places have ever been in use. A neighbour keeps its place.
+    pub(super) const fn places(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The neighbours in some places.
+    pub(super) fn in_places(&self, places: Range<usize>) -> impl Iterator<Item = &Neighbour> {
+        let entries = self.entries.get(places).unwrap_or_default().iter();
+        entries.filter(|neighbour| neighbour.live)
+    }
+
     /// All neighbours.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Neighbour> {
         self.entries.iter().filter(|neighbour| neighbour.live)
@@ -374,6 +423,7 @@ impl Neighbours {
             network,
             address,
             mac: MacAddr::ZERO,
+            link: LinkId::default(),
             state: Reachability::Incomplete,
             pinned,
             failed_before: false,
@@ -428,6 +478,28 @@ impl Neighbours {
         self.index.remove(self.hash(neighbour.network, neighbour.address), id);
         self.wheel.cancel(id);
         self.get_mut(id).live = false;
+    }
+
+    fn file_mac(&mut self, id: u32) {
+        let Neighbour { network, mac, .. } = *self.get(id);
+        if mac != MacAddr::ZERO {
+            self.by_mac.insert(self.hash_mac(network, mac), id);
+        }
+    }
+
+    fn unfile_mac(&mut self, id: u32) {
+        let Neighbour { network, mac, .. } = *self.get(id);
+        if mac != MacAddr::ZERO {
+            self.by_mac.remove(self.hash_mac(network, mac), id);
+        }
+    }
+
+    fn hash_mac(&self, network: NetworkId, mac: MacAddr) -> u64 {
+        let mut hasher = self.hasher;
+        let [a, b, c, d, e, f] = mac.0;
+        let [high, low] = network.0.to_be_bytes();
+        hasher.write_u64(u64::from_be_bytes([high, low, a, b, c, d, e, f]));
+        hasher.finish()
     }
 
     fn hash(&self, network: NetworkId, address: Ipv4Addr) -> u64 {

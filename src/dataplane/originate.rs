@@ -81,11 +81,14 @@ impl Dataplane {
             // A client is told by the address it talks to, a server by its router.
             let own = table.network(flow.networks[0]).own_address();
             let router = own.filter(|_| flow.owner.is_none()).unwrap_or(original.destination);
-            let towards_server = headers.destination == flow.reply.source;
+            let direct = flow.direct;
+            let towards_server = direct || headers.destination == flow.reply.source;
             if towards_server && !answered {
-                // What undoes the translation of a request is that of an answer, turned around.
-                let undo = flow.rewrite(Direction::Reply).turned_around();
-                translate(frame.bytes_mut(), &headers, &undo);
+                if !direct {
+                    // What undoes the translation of a request is that of an answer, turned around.
+                    let undo = flow.rewrite(Direction::Reply).turned_around();
+                    translate(frame.bytes_mut(), &headers, &undo);
+                }
                 if let Ok(headers) = Ipv4::parse(frame.bytes()) {
                     let error = IcmpError::HostUnreachable;
                     self.report_error(table, error, router, &frame, &headers, now);

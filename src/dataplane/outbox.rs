@@ -47,6 +47,15 @@ impl Outbox {
         self.free.pop()
     }
 
+    /// A second frame like the one in `slot`.
+    pub(super) fn copy(&mut self, slot: u16) -> Option<u16> {
+        let copy = self.take()?;
+        let frame = std::mem::replace(self.frame_mut(slot), Frame::hollow());
+        self.frame_mut(copy).copy_from(frame.bytes());
+        *self.frame_mut(slot) = frame;
+        Some(copy)
+    }
+
     /// How many more places there are.
     pub(super) const fn room(&self) -> usize {
         self.free.len()

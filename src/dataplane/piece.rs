@@ -73,12 +73,18 @@ impl Dataplane {
         let id = self.flows.resolve(flow).ok_or(DropReason::FragmentOrphan)?;
         self.revalidate(table, id);
         let own = network.own_address().unwrap_or(headers.destination);
+        let flow = self.flows.get(id);
+        let own = if flow.direct { flow.original.destination } else { own };
         self.check_ttl(packet, own, frame)?;
         let neighbour = self.flow_hop(table, id, direction, now)?;
         self.check_way(packet, neighbour, own, frame)?;
-        let (rewrite, owner) = (self.flows.get(id).rewrite(direction), self.flows.get(id).owner);
-        for figure in self.figures.both(owner) {
+        let flow = self.flows.get(id);
+        let (rewrite, direct) = (flow.rewrite(direction), flow.direct);
+        for figure in self.figures.both(flow.owner) {
             figure.traffic.count(direction, headers.total_len as u64);
+        }
+        if direct {
+            return self.pass_on(packet, neighbour, frame, Waiting::Own);
         }
         set_addresses(frame.bytes_mut(), rewrite.source, rewrite.destination);
         self.leave(packet, neighbour, own, frame, Waiting::Own)

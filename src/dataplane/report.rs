@@ -3,9 +3,12 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
+use super::flow::Flow;
+use super::neighbour::Neighbour;
 use super::{Counters, Dataplane, DropReason, Load, Reachability, State, Traffic, Tuple};
 use crate::addr::{Endpoint, MacAddr, NetworkId, Proto, ServerId, ServiceId};
 use crate::table::Table;
+use crate::time::{Duration, Instant};
 
 /// What the dataplane has done so far. Owned, so that another thread can print it.
 #[derive(Clone, Debug)]
@@ -22,6 +25,29 @@ pub struct Report {
     pub generation: u32,
     /// Services in file order.
     pub services: Vec<ServiceReport>,
+    /// Who else speaks for the router's addresses.
+    pub claims: Vec<ClaimReport>,
+}
+
+/// Somebody else who speaks for one of the router's addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimReport {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// Where.
+    pub network: String,
+    /// Who says that it is theirs.
+    pub mac: MacAddr,
+    /// The name or address of the real server with this MAC, if it holds the address rightly.
+    pub server: Option<String>,
+    /// How long ago it was first heard.
+    pub first: Duration,
+    /// How long ago it was last heard.
+    pub last: Duration,
+    /// How often.
+    pub count: u64,
+    /// Whether the router kept it from those whom it would mislead.
+    pub suppressed: bool,
 }
 
 /// One service's figures.
@@ -61,12 +87,14 @@ pub struct ServerReport {
 pub struct FlowInfo {
     /// As the client's packets arrive.
     pub original: Tuple,
-    /// As the server's packets arrive.
+    /// As the server's packets arrive; those of a direct flow arrive elsewhere.
     pub reply: Tuple,
     /// Its TCP state.
     pub state: State,
     /// Whether both ends have shown that they are there.
     pub assured: bool,
+    /// Directly routed: the server's packets are not seen.
+    pub direct: bool,
     /// Whose it is and who serves it; `None` for what is merely routed.
     pub owner: Option<(ServiceId, ServerId)>,
     /// Packets from and to the client.
@@ -90,6 +118,33 @@ pub struct NeighbourInfo {
     pub configured: bool,
 }
 
+impl FlowInfo {
+    pub(super) const fn of(flow: &Flow) -> Self {
+        Self {
+            original: flow.original,
+            reply: flow.reply,
+            state: flow.state,
+            assured: flow.assured,
+            direct: flow.direct,
+            owner: flow.owner,
+            packets: flow.packets,
+            bytes: flow.bytes,
+        }
+    }
+}
+
+impl NeighbourInfo {
+    pub(super) const fn of(neighbour: &Neighbour) -> Self {
+        Self {
+            network: neighbour.network,
+            address: neighbour.address,
+            mac: neighbour.mac,
+            state: neighbour.state,
+            configured: neighbour.pinned,
+        }
+    }
+}
+
 impl Report {
     /// Whether every frame is accounted for (see [`Counters`]).
     pub fn balances(&self) -> bool {
@@ -97,13 +152,24 @@ impl Report {
         // A refused write was counted as leaving before it turned into a drop.
         let drops = c.all_drops() - c.dropped(DropReason::WriteRefused);
         let out = c.forwarded + c.replied + c.split + c.transmitted;
-        c.received + c.originated == out + c.to_host + c.consumed + drops + self.waiting
+        c.received + c.originated + c.copies == out + c.to_host + c.consumed + drops + self.waiting
     }
 }
 
 impl Dataplane {
     /// A snapshot for people.
-    pub fn report(&self, table: &Table) -> Report {
+    pub fn report(&self, table: &Table, now: Instant) -> Report {
+        let claims = self.watch.claims().map(|claim| ClaimReport {
+            address: claim.address,
+            network: table.network(claim.network).name.clone(),
+            mac: claim.mac,
+            server: claim.server.map(|server| table.server_label(server)),
+            first: now - claim.since,
+            last: now - claim.last,
+            count: claim.count,
+            suppressed: claim.suppressed,
+        });
+        let claims = claims.collect();
         let services = table.services().iter().map(|service| {
             let figure = self.figures.service(service.id);
             let servers = service.servers.iter().map(|server| {
@@ -132,31 +198,18 @@ impl Dataplane {
             max_flows: self.flows.capacity(),
             generation: table.generation(),
             services: services.collect(),
+            claims,
         }
     }
 
     /// All flows, in no meaningful order.
     pub fn flows(&self) -> impl Iterator<Item = FlowInfo> {
-        self.flows.iter().map(|flow| FlowInfo {
-            original: flow.original,
-            reply: flow.reply,
-            state: flow.state,
-            assured: flow.assured,
-            owner: flow.owner,
-            packets: flow.packets,
-            bytes: flow.bytes,
-        })
+        self.flows.iter().map(FlowInfo::of)
     }
 
     /// All neighbours, in no meaningful order.
     pub fn neighbours(&self) -> impl Iterator<Item = NeighbourInfo> {
-        self.neighbours.iter().map(|neighbour| NeighbourInfo {
-            network: neighbour.network,
-            address: neighbour.address,
-            mac: neighbour.mac,
-            state: neighbour.state,
-            configured: neighbour.pinned,
-        })
+        self.neighbours.iter().map(NeighbourInfo::of)
     }
 }
 
@@ -189,6 +242,9 @@ impl fmt::Display for Report {
                 write_row(f, &label, &server.weight.to_string(), server.load, &server.traffic)?;
             }
         }
+        for claim in &self.claims {
+            writeln!(f, "{claim}")?;
+        }
         let reasons = DropReason::ALL.iter().map(|reason| (reason, self.counters.dropped(*reason)));
         for (reason, count) in reasons.filter(|(_, count)| *count > 0) {
             writeln!(f, "dropped {:<22} {count:>12}  {}", reason.name(), reason.help())?;
@@ -202,6 +258,19 @@ impl fmt::Display for Report {
             )?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for ClaimReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, network, mac, server, first, last, count, suppressed } = self;
+        write!(f, "{address} on {network} is claimed by {mac}")?;
+        if let Some(server) = server {
+            write!(f, " (server {server})")?;
+        }
+        let ago = |duration: &Duration| duration.secs();
+        write!(f, ", {count} times, first {} s ago, last {} s ago", ago(first), ago(last))?;
+        f.write_str(if *suppressed { ", suppressed" } else { "" })
     }
 }
 

@@ -171,6 +171,7 @@ mod tests {
 
     use super::*;
     use crate::addr::{Proto, ServiceId};
+    use crate::table::Method;
 
     fn service(scheduler: Scheduler, weights: &[u32]) -> Service {
         let server = |(id, weight): (u32, &u32)| Server {
@@ -184,6 +185,7 @@ mod tests {
             (1..=a.max(*b)).rfind(|d| a.is_multiple_of(*d) && b.is_multiple_of(*d)).unwrap_or(0)
         };
         Service {
+            method: Method::Nat,
             id: ServiceId(0),
             name: String::new(),
             proto: Proto::Tcp,

@@ -6,7 +6,7 @@ use super::masquerade::Socket;
 use super::{Dataplane, DropReason, Event, Load, Verdict};
 use crate::addr::{NetworkId, Proto};
 use crate::frame::{Frame, IcmpError, TCP, Transport};
-use crate::table::{Server, Service};
+use crate::table::{Method, Server, Service};
 use crate::time::{Duration, Instant};
 
 /// Ports tried for a flow whose own would mix its answers with another flow's.
@@ -80,8 +80,10 @@ impl Dataplane {
         server_network: NetworkId,
     ) -> Result<u32, DropReason> {
         let table = packet.table;
+        let direct = service.method == Method::Direct;
         // A server that called would be answered by its neighbour directly, in the wrong words.
-        let hairpin = server_network == packet.network.id
+        let hairpin = !direct
+            && server_network == packet.network.id
             && packet.network.joins(original.source, server.address);
         let caller = if hairpin {
             let address = table.hairpin_address(packet.network, server.address);
@@ -96,12 +98,15 @@ impl Dataplane {
             destination_port: original.source_port,
             protocol: original.protocol,
         };
-        let reply = self.free_reply(answer).ok_or(DropReason::PortsExhausted)?;
+        // Answers that go another way are mistaken for nobody's.
+        let reply = if direct { Some(answer) } else { self.free_reply(answer) };
+        let reply = reply.ok_or(DropReason::PortsExhausted)?;
         self.make_room(packet.now)?;
         let networks: [NetworkId; 2] = [packet.network.id, server_network];
         let state = State::initial(original.protocol);
         let owner = Some((service.id, server.id));
-        let flow = Flow::new(original, reply, state, owner, networks, table.generation());
+        let mut flow = Flow::new(original, reply, state, owner, networks, table.generation());
+        flow.direct = direct;
         let id = self.flows.insert(flow, packet.now, state.timeout(table.timeouts()));
         for figure in self.figures.both(owner) {
             figure.load.inactive += 1;

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+use super::bridge::Limits;
 use super::{Dataplane, Event};
 use crate::addr::{NetworkId, ServerId, ServiceId};
 use crate::table::{Local, Table};
@@ -41,6 +42,9 @@ impl Dataplane {
         self.cursors.reserve(services);
         self.figures.reserve(new.id_limits());
         self.install_services(old, new);
+        self.guard.install(new, now);
+        self.limits = Limits::for_links(new, now);
+        self.watch.install(new, now);
         self.pin_neighbours(new, now);
         self.install_addresses(old, new, now);
     }
@@ -111,7 +115,7 @@ impl Dataplane {
                     std::net::IpAddr::V6(_) => None,
                 })
             });
-            own.chain(table.virtual_ips().iter().copied()).collect()
+            own.chain(table.virtual_ips().iter().map(|vip| (vip.address, vip.network))).collect()
         };
         let (before, after) = (old.map(local).unwrap_or_default(), local(new));
         for (address, _) in before.difference(&after) {

@@ -10,6 +10,10 @@ use crate::frame::Malformed;
 pub enum Verdict {
     /// Leaves by this link.
     Forward(LinkId),
+    /// Leaves by every other open link of its network: [`Dataplane::flood_links`].
+    ///
+    /// [`Dataplane::flood_links`]: super::Dataplane::flood_links
+    Flood,
     /// Was cut into fragments, which leave by `poll_transmit`.
     Split,
     /// Goes back out of the link it came from: an answer.
@@ -29,6 +33,12 @@ pub enum Verdict {
 pub enum Consumed {
     /// An ARP reply or request that told or confirmed a neighbour's MAC.
     Neighbour,
+    /// A server's question, answered as soon as the router knows.
+    Question,
+    /// An answer to a probe through a virtual IP.
+    ProbeAnswer,
+    /// The loop guard's own probe, come round.
+    LoopProbe,
 }
 
 macro_rules! drop_reasons {
@@ -77,6 +87,11 @@ drop_reasons! {
     Llc, "llc", "A length where the type belongs (LLC, BPDU).";
     Vlan, "vlan", "802.1Q or 802.1ad tagged; networks are untagged.";
     PauseFrame, "pause_frame", "Ethernet flow control, never for a router to pass on.";
+    LinkLocalGroup, "link_local_group", "Sent to a group that ends at the next bridge (LACP, LLDP).";
+    LinkShut, "link_shut", "The link is shut because it is part of a loop.";
+    SameLink, "same_link", "Its station is behind the link that it came by.";
+    BroadcastLimit, "broadcast_limit", "More broadcast and multicast from the link than broadcast_limit.";
+    UnknownLimit, "unknown_limit", "More frames to unknown stations from the link than broadcast_limit.";
     UnknownEtherType, "unknown_ether_type", "Neither ARP nor IP.";
     Ipv6, "ipv6", "IPv6, which is not forwarded yet.";
     ArpMalformed, "arp_malformed", "Not ARP for IPv4 over Ethernet, or neither request nor reply.";
@@ -84,6 +99,8 @@ drop_reasons! {
     ArpOtherTarget, "arp_other_target", "An ARP request for an address that is not the router's here.";
     ArpUnsolicited, "arp_unsolicited", "An ARP reply or announcement that nobody asked for.";
     ArpConflict, "arp_conflict", "Somebody else claims one of the router's addresses.";
+    ArpSuppressed, "arp_suppressed", "A server of direct routing speaks for the virtual IP; nobody is misled.";
+    ArpServerProbe, "arp_server_probe", "A server of direct routing probes for a virtual IP that it holds.";
     ArpOwnEcho, "arp_own_echo", "An ARP message of the router's own that came back.";
     IpMalformed, "ip_malformed", "IPv4 version or lengths do not fit.";
     IpChecksum, "ip_checksum", "The IPv4 header checksum is wrong.";

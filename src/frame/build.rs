@@ -2,7 +2,7 @@
 //!
 //! Each writes behind a blank Ethernet header; the caller routes the packet and sets the MACs.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::Frame;
 use super::checksum;
@@ -90,6 +90,36 @@ pub fn tcp_reset(headers: &Ipv4, segment: &Tcp, out: &mut Frame) {
     let source = headers.destination.octets();
     let sum = checksum::of_segment(source, headers.source.octets(), TCP, reset);
     reset[16..18].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// A TCP segment of the router's own, without options or data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Where it says that it comes from.
+    pub source: SocketAddrV4,
+    /// Where it goes.
+    pub destination: SocketAddrV4,
+    /// Its sequence number.
+    pub sequence: u32,
+    /// SYN, otherwise RST.
+    pub syn: bool,
+}
+
+impl Segment {
+    /// Writes the segment, as an atomic datagram.
+    pub fn build(&self, out: &mut Frame) {
+        let (source, to) = (*self.source.ip(), *self.destination.ip());
+        let ip = IpStart { source, to, protocol: TCP, tos: 0, identification: 0 };
+        let segment = ip.write(TCP_HEADER, out);
+        segment[..2].copy_from_slice(&self.source.port().to_be_bytes());
+        segment[2..4].copy_from_slice(&self.destination.port().to_be_bytes());
+        segment[4..8].copy_from_slice(&self.sequence.to_be_bytes());
+        segment[8..12].fill(0);
+        let (flags, window) = if self.syn { (0x02, 0xff) } else { (0x04, 0) };
+        segment[12..20].copy_from_slice(&[0x50, flags, window, window, 0, 0, 0, 0]);
+        let sum = checksum::of_segment(source.octets(), to.octets(), TCP, segment);
+        segment[16..18].copy_from_slice(&sum.to_be_bytes());
+    }
 }
 
 /// What an IPv4 header is made of.

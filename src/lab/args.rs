@@ -36,12 +36,15 @@ pub struct LabArgs {
 pub enum Kind {
     /// The router rewrites addresses both ways
     Nat,
+    /// The router passes requests on; the servers, which hold the virtual IP too, answer past it
+    Direct,
 }
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Nat => "nat",
+            Self::Direct => "direct",
         })
     }
 }

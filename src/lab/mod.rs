@@ -8,10 +8,12 @@ mod args;
 mod client;
 mod crew;
 mod deadline;
+mod file;
 pub(crate) mod grid;
 mod plan;
 mod responder;
 mod screen;
+mod shares;
 mod story;
 mod tally;
 mod topology;
@@ -38,11 +40,9 @@ const NOT_PERMITTED: u8 = 77;
 /// `tapvs lab`; `verbose` shows what the router logs. To be called before the process has a second
 /// thread.
 pub fn main(args: &LabArgs, verbose: bool) -> ExitCode {
-    let plan = match args.kind {
-        Kind::Nat => Plan::nat(),
-    };
+    let plan = Plan::new(args.kind);
     if args.print_config {
-        return finish("lab", io::stdout().write_all(plan.toml().as_bytes()));
+        return finish("lab", io::stdout().write_all(plan.toml(None).as_bytes()));
     }
     let before = user_namespace();
     if let Err(missing) = become_root() {

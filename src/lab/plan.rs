@@ -1,26 +1,53 @@
 //! Who is in the lab and which address each has; the router's configuration is written from it.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 
-use crate::addr::{Cidr, Endpoint};
+use super::args::Kind;
+use crate::addr::{Cidr, Endpoint, MacAddr};
 
 /// The TAP that becomes the client's NIC.
 pub(super) const CLIENT_TAP: &str = "tapvs0";
 /// The TAP that is bridged with the servers.
 pub(super) const SERVERS_TAP: &str = "tapvs1";
+/// What the router is told to be with direct routing, so that the lab knows it when it sees it; for
+/// documentation (RFC 7042), like the addresses.
+pub(super) const ROUTER_MAC: MacAddr = MacAddr([0x02, 0x00, 0x5e, 0x00, 0x53, 0x01]);
 
 /// One lab network. The outside uses documentation addresses (RFC 5737).
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) client: Cidr,
-    pub(super) router_outside: Cidr,
-    pub(super) router_inside: Cidr,
+    pub(super) router: Cidr,
     /// What clients connect to.
     pub(super) service: Endpoint,
-    /// The servers' default gateway, a virtual IP like the service's.
-    pub(super) gateway: IpAddr,
+    pub(super) method: Method,
     pub(super) servers: Vec<RealServer>,
+}
+
+/// How the router reaches the servers, and what it takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Method {
+    /// A network of their own.
+    Nat {
+        /// The router's address in it.
+        router_inside: Cidr,
+        /// Their default gateway, a virtual IP like the service's.
+        gateway: IpAddr,
+    },
+    /// The client's network, which the router bridges; each server holds the virtual IP too.
+    Direct,
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self {
+            Self::Nat { .. } => Kind::Nat,
+            Self::Direct => Kind::Direct,
+        };
+        kind.fmt(f)
+    }
 }
 
 /// One real server.
@@ -39,21 +66,40 @@ impl RealServer {
 }
 
 impl Plan {
-    /// NAT with weights 1, 2 and 3, so that the shares have something to show.
-    pub(super) fn nat() -> Self {
-        let server = |name, last, weight| RealServer {
-            name,
-            address: cidr([10, 0, 0, last], 24),
-            port: 8080,
-            weight,
+    /// Weights 1, 2 and 3, so that the shares have something to show.
+    pub(super) fn new(kind: Kind) -> Self {
+        let outside: fn(u8) -> Cidr = |last| cidr([198, 51, 100, last], 24);
+        let inside: fn(u8) -> Cidr = |last| cidr([10, 0, 0, last], 24);
+        let (method, home, port) = match kind {
+            Kind::Nat => {
+                let gateway = inside(1).address();
+                (Method::Nat { router_inside: inside(2), gateway }, inside, 8080)
+            }
+            Kind::Direct => (Method::Direct, outside, 80),
         };
+        let server = |name, last, weight| RealServer { name, address: home(last), port, weight };
         Self {
-            client: cidr([198, 51, 100, 2], 24),
-            router_outside: cidr([198, 51, 100, 1], 24),
-            router_inside: cidr([10, 0, 0, 2], 24),
-            service: Endpoint { address: Ipv4Addr::new(198, 51, 100, 10).into(), port: 80 },
-            gateway: Ipv4Addr::new(10, 0, 0, 1).into(),
+            client: outside(2),
+            router: outside(1),
+            service: Endpoint { address: outside(10).address(), port: 80 },
+            method,
             servers: vec![server("s1", 11, 1), server("s2", 12, 2), server("s3", 13, 3)],
+        }
+    }
+
+    /// The addresses on a server's NIC.
+    pub(super) fn addresses(&self, server: &RealServer) -> Vec<Cidr> {
+        match self.method {
+            Method::Nat { .. } => vec![server.address],
+            Method::Direct => vec![server.address, host(self.service.address)],
+        }
+    }
+
+    /// Where a server's process listens: the packets that reach it are addressed so.
+    pub(super) const fn listen(&self, server: &RealServer) -> Endpoint {
+        match self.method {
+            Method::Nat { .. } => server.endpoint(),
+            Method::Direct => self.service,
         }
     }
 
@@ -67,39 +113,29 @@ impl Plan {
         requests * usize::from(server.weight) / self.round()
     }
 
-    /// The file that the lab's router runs with.
-    pub(super) fn toml(&self) -> String {
-        let Self { router_outside, router_inside, service, gateway, .. } = self;
-        let Endpoint { address, port } = service;
+    /// The file that the lab's router runs with; without a path for its control socket, the default.
+    pub(super) fn toml(&self, control_socket: Option<&Path>) -> String {
+        let Endpoint { address, port } = self.service;
+        let method = self.method;
+        let networks = match method {
+            Method::Nat { router_inside, gateway } => self.two_networks(router_inside, gateway),
+            Method::Direct => self.one_network(),
+        };
+        let socket = control_socket
+            .map(|path| format!("control_socket = \"{}\"\n", path.display()))
+            .unwrap_or_default();
         let mut text = format!(
-            r#"# The router of `tapvs lab nat`.
+            r#"# The router of `tapvs lab {method}`.
 [router]
 name = "lab"
-
-[[network]]
-name = "clients"
-links = ["{CLIENT_TAP}"]                   # moved into the client's namespace: its NIC
-addresses = ["{router_outside}"]
-
-[[network]]
-name = "servers"
-links = ["{SERVERS_TAP}"]                   # bridged with one veth per server
-addresses = ["{router_inside}"]
-
-[[virtual_ip]]                         # what clients connect to
-address = "{address}"
-network = "clients"
-
-[[virtual_ip]]                         # the servers' default gateway
-address = "{gateway}"
-network = "servers"
-
+{socket}
+{networks}
 [[service]]
 name = "web"
 protocol = "tcp"
 address = "{address}"
 port = {port}
-method = "nat"
+method = "{method}"
 scheduler = "wrr"
 "#
         );
@@ -114,6 +150,52 @@ scheduler = "wrr"
         }
         text
     }
+
+    fn two_networks(&self, router_inside: Cidr, gateway: IpAddr) -> String {
+        let Self { router, service: Endpoint { address, .. }, .. } = self;
+        format!(
+            r#"[[network]]
+name = "clients"
+links = ["{CLIENT_TAP}"]                   # moved into the client's namespace: its NIC
+addresses = ["{router}"]
+
+[[network]]
+name = "servers"
+links = ["{SERVERS_TAP}"]                   # bridged with one veth per server
+addresses = ["{router_inside}"]
+
+[[virtual_ip]]                         # what clients connect to
+address = "{address}"
+network = "clients"
+
+[[virtual_ip]]                         # the servers' default gateway
+address = "{gateway}"
+network = "servers"
+"#
+        )
+    }
+
+    fn one_network(&self) -> String {
+        let Self { router, service: Endpoint { address, .. }, .. } = self;
+        format!(
+            r#"# Two links make the router the bridge between them.
+[[network]]
+name = "lan"
+links = ["{CLIENT_TAP}", "{SERVERS_TAP}"]         # the client's NIC, and a port of the servers' bridge
+addresses = ["{router}"]
+mac = "{ROUTER_MAC}"              # so that the lab knows it; it need not be given
+
+[[virtual_ip]]                         # what clients connect to; each server holds it too
+address = "{address}"
+network = "lan"
+"#
+        )
+    }
+}
+
+/// The address alone.
+fn host(address: IpAddr) -> Cidr {
+    Cidr::new(address, 32).expect("the lab's addresses are IPv4")
 }
 
 fn cidr(address: [u8; 4], prefix: u8) -> Cidr {
@@ -126,7 +208,7 @@ mod tests {
 
     #[test]
     fn shares_follow_the_weights() {
-        let plan = Plan::nat();
+        let plan = Plan::new(Kind::Nat);
         assert_eq!(plan.round(), 6);
         let due: Vec<_> = plan.servers.iter().map(|server| plan.due(server, 600)).collect();
         assert_eq!(due, [100, 200, 300]);
@@ -134,15 +216,26 @@ mod tests {
 
     #[test]
     fn the_file_is_right_and_names_every_server() {
-        let plan = Plan::nat();
-        let config = crate::config::parse(&plan.toml()).unwrap();
-        let [service] = &config.services[..] else { panic!("one service: {config:?}") };
-        assert_eq!(Endpoint { address: service.address, port: service.port }, plan.service);
-        assert_eq!(service.servers.len(), plan.servers.len());
-        for (written, planned) in service.servers.iter().zip(&plan.servers) {
-            assert_eq!(written.name, planned.name);
-            assert_eq!((written.endpoint, written.weight), (planned.endpoint(), planned.weight));
+        for kind in [Kind::Nat, Kind::Direct] {
+            let plan = Plan::new(kind);
+            let config = crate::config::parse(&plan.toml(None)).unwrap();
+            let [service] = &config.services[..] else { panic!("one service: {config:?}") };
+            assert_eq!(Endpoint { address: service.address, port: service.port }, plan.service);
+            assert_eq!(service.servers.len(), plan.servers.len());
+            for (written, planned) in service.servers.iter().zip(&plan.servers) {
+                assert_eq!(written.name, planned.name);
+                assert_eq!(
+                    (written.endpoint, written.weight),
+                    (planned.endpoint(), planned.weight)
+                );
+            }
+            let floats =
+                |address| config.virtual_ips.iter().any(|floating| floating.address == address);
+            match plan.method {
+                Method::Nat { gateway, .. } => assert!(floats(gateway)),
+                Method::Direct => assert_eq!(config.networks[0].mac, Some(ROUTER_MAC)),
+            }
+            assert!(floats(plan.service.address));
         }
-        assert!(config.virtual_ips.iter().any(|floating| floating.address == plan.gateway));
     }
 }

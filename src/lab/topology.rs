@@ -7,15 +7,18 @@
 //!                                            └─ s3 ──── eth0
 //! ```
 //!
-//! The router makes both TAPs; everything else is made here. An open fd is all that keeps a
-//! namespace, and a namespace all that keeps a device: nothing outlives the process.
+//! The router makes both TAPs; everything else is made here. The cables are the same whatever the
+//! method: with direct routing it is the router that joins the TAPs to one network. An open fd is all
+//! that keeps a namespace, and a namespace all that keeps a device: nothing outlives the process.
 
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::AsRawFd as _;
 
-use super::plan::{CLIENT_TAP, Plan, SERVERS_TAP};
-use crate::addr::Cidr;
+use super::plan::{CLIENT_TAP, Method, Plan, SERVERS_TAP};
+use crate::addr::{Cidr, MacAddr};
+use crate::links::netlink::Neighbour;
 use crate::links::{LinkError, Namespace, Netlink};
 
 /// The bridge that the servers' veths and the router's TAP are ports of.
@@ -42,8 +45,8 @@ impl Topology {
         })
     }
 
-    /// The servers' network: a bridge in the router's namespace and a veth to each server, whose
-    /// default route is the floating gateway address.
+    /// The servers' cables: a bridge in the router's namespace and a veth to each server. With NAT
+    /// their default route is the floating gateway address.
     pub(super) fn cable_servers(&self, plan: &Plan) -> Result<(), LinkError> {
         self.router.run(|| {
             let netlink = Netlink::new()?;
@@ -62,8 +65,13 @@ impl Topology {
             namespace.run(|| {
                 let netlink = Netlink::new()?;
                 netlink.set_up(SERVER_NIC)?;
-                netlink.add_address(SERVER_NIC, server.address)?;
-                netlink.add_route(default_route(), plan.gateway)
+                for address in plan.addresses(server) {
+                    netlink.add_address(SERVER_NIC, address)?;
+                }
+                match plan.method {
+                    Method::Nat { gateway, .. } => netlink.add_route(default_route(), gateway),
+                    Method::Direct => Ok(()),
+                }
             })?;
         }
         Ok(())
@@ -82,6 +90,24 @@ impl Topology {
             netlink.set_up(CLIENT_TAP)?;
             netlink.add_address(CLIENT_TAP, plan.client)
         })
+    }
+
+    /// The MAC address of each server's NIC, in the plan's order.
+    pub(super) fn server_macs(&self) -> Result<Vec<MacAddr>, LinkError> {
+        let mac =
+            |namespace: &Namespace| namespace.run(|| Ok(Netlink::new()?.link(SERVER_NIC)?.mac));
+        self.servers.iter().map(mac).collect()
+    }
+
+    /// Makes the client forget whose `address` is.
+    pub(super) fn make_client_forget(&self, address: IpAddr) -> Result<(), LinkError> {
+        self.client.run(|| Netlink::new()?.flush_neighbour(CLIENT_TAP, address))
+    }
+
+    /// The client's neighbour entry for `address`, if it has one.
+    pub(super) fn client_neighbour(&self, address: IpAddr) -> Result<Option<Neighbour>, LinkError> {
+        let all = self.client.run(|| Netlink::new()?.neighbours(CLIENT_TAP))?;
+        Ok(all.into_iter().find(|neighbour| neighbour.address == address))
     }
 
     /// Lets the client open more connections in a minute than a stock system has ports for.

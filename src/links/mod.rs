@@ -1,4 +1,5 @@
-//! The outside world: TAP devices, namespaces, netlink, the clock, signals.
+//! The outside world: TAP devices, namespaces, netlink, the clock, signals, the control socket's
+//! file, watched files.
 //!
 //! The only room that talks to the operating system, and the only one with `unsafe`. It decides
 //! nothing: what a frame means and where it goes is not known here. This file is all TAPs of the
@@ -9,13 +10,17 @@ pub mod child;
 pub mod clock;
 mod counters;
 pub mod error;
+pub mod listener;
 pub mod memory;
 pub mod namespace;
 pub mod netlink;
 mod privilege;
+#[cfg(test)]
+pub(crate) mod scratch;
 mod seed;
 pub mod signals;
 pub mod tap;
+pub mod watch;
 
 use std::io;
 use std::os::fd::AsRawFd;

@@ -4,6 +4,7 @@ use std::{error, fmt, io};
 
 use crate::control::LoadError;
 use crate::links::LinkError;
+use crate::links::listener::ListenError;
 
 /// Why the router could not start or had to stop.
 #[derive(Debug)]
@@ -12,6 +13,8 @@ pub enum RunError {
     Load(LoadError),
     /// A link cannot be set up.
     Links(LinkError),
+    /// Nobody can listen at the control socket.
+    Socket(ListenError),
     /// The operating system refused something else.
     System {
         /// What was tried.
@@ -35,6 +38,7 @@ impl RunError {
             }
             Self::Load(LoadError::Wrong(..)) => false,
             Self::Links(error) => error.is_permission(),
+            Self::Socket(error) => error.is_permission(),
         }
     }
 }
@@ -44,6 +48,7 @@ impl fmt::Display for RunError {
         match self {
             Self::Load(error) => error.fmt(f),
             Self::Links(error) => error.fmt(f),
+            Self::Socket(error) => error.fmt(f),
             Self::System { what, error } => write!(f, "{what}: {error}"),
         }
     }
@@ -54,6 +59,7 @@ impl error::Error for RunError {
         match self {
             Self::Load(error) => Some(error),
             Self::Links(error) => Some(error),
+            Self::Socket(error) => Some(error),
             Self::System { error, .. } => Some(error),
         }
     }
@@ -68,5 +74,11 @@ impl From<LoadError> for RunError {
 impl From<LinkError> for RunError {
     fn from(error: LinkError) -> Self {
         Self::Links(error)
+    }
+}
+
+impl From<ListenError> for RunError {
+    fn from(error: ListenError) -> Self {
+        Self::Socket(error)
     }
 }

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::mem::{Discriminant, discriminant};
 
+use super::turns::Turns;
 use crate::control::Notice;
 use crate::dataplane::{self, Event};
+use crate::time::Duration;
 use crate::{host, links};
 
 /// Something for the log.
@@ -47,6 +49,8 @@ impl fmt::Display for Note {
 /// The counters of every room at one moment; owned, so that the loop need not format them.
 #[derive(Debug)]
 pub(super) struct Report {
+    pub(super) uptime: Duration,
+    pub(super) turns: Turns,
     pub(super) links: Vec<(String, links::Counters)>,
     pub(super) dataplane: dataplane::Report,
     pub(super) host: host::Counters,
@@ -54,6 +58,7 @@ pub(super) struct Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "up {} s, {}", self.uptime.secs(), self.turns)?;
         for (name, counters) in &self.links {
             writeln!(f, "link {name}: {counters}")?;
         }
@@ -69,6 +74,7 @@ impl Report {
         Balance {
             received: self.links.iter().map(|(_, link)| link.frames_in).sum(),
             originated: counters.originated,
+            copied: counters.copies,
             sent: self.links.iter().map(|(_, link)| link.frames_out).sum(),
             to_host: counters.to_host,
             split: counters.split,
@@ -85,6 +91,8 @@ impl Report {
 struct Balance {
     received: u64,
     originated: u64,
+    /// How many more left than came in, where a bridge sent one to several links.
+    copied: u64,
     sent: u64,
     to_host: u64,
     /// Cut into fragments, which are originated.
@@ -96,13 +104,14 @@ struct Balance {
 
 impl fmt::Display for Balance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { received, originated, sent, to_host, split, consumed, dropped, held } = self;
+        let Self { received, originated, copied, sent, to_host, split, consumed, dropped, held } =
+            self;
         write!(
             f,
-            "balance: {received} in + {originated} originated = {sent} out + {to_host} to host + \
+            "balance: {received} in + {originated} originated + {copied} copied = {sent} out + {to_host} to host + \
              {split} split + {consumed} consumed + {dropped} dropped + {held} held: "
         )?;
-        let known = received + originated;
+        let known = received + originated + copied;
         let gone = sent + to_host + split + consumed + dropped + held;
         match known.abs_diff(gone) {
             0 => f.write_str("every frame is accounted for"),
@@ -121,7 +130,8 @@ mod tests {
         let mut balance = Balance {
             received: 10,
             originated: 2,
-            sent: 5,
+            copied: 4,
+            sent: 9,
             to_host: 1,
             split: 1,
             consumed: 2,
@@ -130,12 +140,12 @@ mod tests {
         };
         assert_eq!(
             balance.to_string(),
-            "balance: 10 in + 2 originated = 5 out + 1 to host + 1 split + 2 consumed + \
+            "balance: 10 in + 2 originated + 4 copied = 9 out + 1 to host + 1 split + 2 consumed + \
              2 dropped + 1 held: every frame is accounted for"
         );
         balance.received = 13;
         assert!(balance.to_string().ends_with(": 3 frames are missing"));
-        balance.sent = 15;
+        balance.sent = 19;
         assert!(balance.to_string().ends_with(": 7 frames too many"));
     }
 }

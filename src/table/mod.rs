@@ -6,6 +6,7 @@
 mod ids;
 mod route;
 mod service;
+mod virtual_ip;
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hasher;
@@ -17,20 +18,22 @@ use siphasher::sip::SipHasher13;
 use crate::addr::{Cidr, LinkId, MacAddr, NetworkId, Proto, ServerId};
 use crate::config::{self, Config};
 
-pub use crate::config::{Forward, Scheduler, Timeouts, Unserved};
+pub use crate::config::{Bridge, Defend, Forward, Method, Scheduler, Timeouts, Unserved};
 pub use ids::Ids;
 pub use route::NextHop;
 pub use service::{Server, Service};
+pub use virtual_ip::VirtualIp;
 
 use route::Routes;
+use virtual_ip::VirtualIps;
 
 /// Everything the frame path looks up. Cheap to share, never changed.
 #[derive(Debug)]
 pub struct Table {
     generation: u32,
     networks: Vec<Network>,
-    links: Vec<NetworkId>,
-    virtual_ips: Vec<(Ipv4Addr, NetworkId)>,
+    links: Vec<(NetworkId, String)>,
+    virtual_ips: VirtualIps,
     local: HashMap<Ipv4Addr, Local>,
     routes: Routes,
     server_prefixes: Vec<Cidr>,
@@ -38,6 +41,7 @@ pub struct Table {
     services: Vec<Arc<Service>>,
     by_key: HashMap<(Proto, Ipv4Addr, u16), usize>,
     by_server: HashSet<(Proto, Ipv4Addr, u16)>,
+    direct_servers: HashSet<Ipv4Addr>,
     forward: Forward,
     unserved: Unserved,
     timeouts: Timeouts,
@@ -63,6 +67,8 @@ pub struct Network {
     pub mac: MacAddr,
     /// The next hop of the default route, when it lies here.
     pub gateway: Option<Ipv4Addr>,
+    /// How several links are bridged.
+    pub bridge: Bridge,
 }
 
 impl Network {
@@ -90,7 +96,12 @@ impl Network {
         })
     }
 
-    /// The link that frames to this network leave by.
+    /// Whether it has several links, with the router as the switch between them.
+    pub const fn is_bridged(&self) -> bool {
+        self.links.len() > 1
+    }
+
+    /// Its first link: the only one where it is not bridged.
     pub fn link(&self) -> LinkId {
         self.links.first().copied().unwrap_or_default()
     }
@@ -138,19 +149,22 @@ impl Table {
             .enumerate()
             .map(|(position, service)| ((service.proto, service.address, service.port), position))
             .collect();
-        let virtual_ips = compile_virtual_ips(config);
+        let virtual_ips = VirtualIps::compile(config);
+        let with_method = |method| services.iter().filter(move |s| s.method == method);
         Self {
             generation: previous.map_or(1, |p| p.generation.wrapping_add(1)),
-            links: networks.iter().flat_map(|n| n.links.iter().map(|_| n.id)).collect(),
+            links: link_names(config),
             local: compile_local(&networks, &virtual_ips),
             networks,
             virtual_ips,
             routes,
             server_prefixes: server_prefixes(config),
             masquerades: config.masquerades.iter().filter_map(Masquerade::compile).collect(),
-            by_server: services
-                .iter()
+            by_server: with_method(Method::Nat)
                 .flat_map(|s| s.servers.iter().map(|server| (s.proto, server.address, server.port)))
+                .collect(),
+            direct_servers: with_method(Method::Direct)
+                .flat_map(|service| service.servers.iter().map(|server| server.address))
                 .collect(),
             services,
             by_key,
@@ -181,7 +195,12 @@ impl Table {
 
     /// The network that `link` belongs to; `None` for a link this table does not know.
     pub fn network_of(&self, link: LinkId) -> Option<&Network> {
-        self.links.get(link.index()).map(|id| self.network(*id))
+        self.links.get(link.index()).map(|(id, _)| self.network(*id))
+    }
+
+    /// The TAP's name; empty for a link this table does not know.
+    pub fn link_name(&self, link: LinkId) -> &str {
+        self.links.get(link.index()).map_or("", |(_, name)| name)
     }
 
     /// How many links there are.
@@ -209,9 +228,9 @@ impl Table {
             let prefixes = network.addresses.iter();
             prefixes.into_iter().any(|p| p.contains(address.into()) && p.contains(server.into()))
         };
-        let floating = self.virtual_ips.iter().filter(|(_, on)| *on == network.id);
+        let floating = self.virtual_ips().iter().filter(|vip| vip.network == network.id);
         let own = network.addresses.iter().filter_map(|own| ipv4(own.address()));
-        floating.map(|(vip, _)| *vip).chain(own).find(|address| beside(*address))
+        floating.map(|vip| vip.address).chain(own).find(|address| beside(*address))
     }
 
     /// Whether `address` lies in a connected prefix that holds real servers.
@@ -219,9 +238,14 @@ impl Table {
         self.server_prefixes.iter().any(|prefix| prefix.contains(address.into()))
     }
 
-    /// The virtual IPs and where they are answered for, in file order.
-    pub fn virtual_ips(&self) -> &[(Ipv4Addr, NetworkId)] {
-        &self.virtual_ips
+    /// The virtual IPs, in file order.
+    pub fn virtual_ips(&self) -> &[VirtualIp] {
+        self.virtual_ips.all()
+    }
+
+    /// The virtual IP with this address.
+    pub fn virtual_ip(&self, address: Ipv4Addr) -> Option<&VirtualIp> {
+        self.virtual_ips.find(address)
     }
 
     /// The way to `destination`; `None` without a route.
@@ -245,7 +269,13 @@ impl Table {
         self.services.get(position).map(Arc::as_ref)
     }
 
-    /// Whether packets from `address` and `port` are some real server's answers.
+    /// Whether `address` is a real server's that holds a virtual IP, for direct routing.
+    pub fn is_direct_server(&self, address: Ipv4Addr) -> bool {
+        self.direct_servers.contains(&address)
+    }
+
+    /// Whether packets from `address` and `port` are some real server's answers that a service has
+    /// to translate.
     pub fn is_server(&self, proto: Proto, address: Ipv4Addr, port: u16) -> bool {
         self.by_server.contains(&(proto, address, port))
     }
@@ -275,6 +305,14 @@ impl Table {
         self.services.iter().flat_map(|service| service.servers.iter().map(|s| (&**service, s)))
     }
 
+    /// What to call the real server at `address`: its name with the address, or the address alone.
+    pub fn server_label(&self, address: Ipv4Addr) -> String {
+        let named = self.servers().map(|(_, server)| server).find(|s| s.address == address);
+        named
+            .filter(|server| server.name != format!("{address}:{}", server.port))
+            .map_or_else(|| address.to_string(), |server| format!("{} ({address})", server.name))
+    }
+
     /// Whether `id` is a configured server.
     pub fn server(&self, id: ServerId) -> Option<&Server> {
         self.servers().map(|(_, server)| server).find(|server| server.id == id)
@@ -295,6 +333,7 @@ fn compile_networks(config: &Config) -> Vec<Network> {
             mss_clamp: network.mss_clamp,
             mac: network.mac.unwrap_or_else(|| derived_mac(&config.router.name, &network.name)),
             gateway: network.gateway.and_then(ipv4),
+            bridge: network.bridge,
         })
         .collect()
 }
@@ -318,21 +357,21 @@ fn server_prefixes(config: &Config) -> Vec<Cidr> {
     connected.filter(holds_servers).map(|own| own.network()).collect()
 }
 
-fn compile_virtual_ips(config: &Config) -> Vec<(Ipv4Addr, NetworkId)> {
-    let with_network =
-        |vip: &config::VirtualIp| Some((ipv4(vip.address)?, network_id(vip.network)));
-    config.virtual_ips.iter().filter_map(with_network).collect()
+/// Every link's network and TAP, in the order of the ids.
+fn link_names(config: &Config) -> Vec<(NetworkId, String)> {
+    let networks = (0..=u16::MAX).map(NetworkId).zip(&config.networks);
+    networks
+        .flat_map(|(id, network)| network.links.iter().map(move |link| (id, link.tap.clone())))
+        .collect()
 }
 
-fn compile_local(
-    networks: &[Network],
-    virtual_ips: &[(Ipv4Addr, NetworkId)],
-) -> HashMap<Ipv4Addr, Local> {
+fn compile_local(networks: &[Network], virtual_ips: &VirtualIps) -> HashMap<Ipv4Addr, Local> {
     let own = networks.iter().flat_map(|network| {
         let addresses = network.addresses.iter().filter_map(|own| ipv4(own.address()));
         addresses.map(|address| (address, Local::Own(network.id)))
     });
-    let virtual_ips = virtual_ips.iter().map(|(vip, network)| (*vip, Local::Virtual(*network)));
+    let virtual_ips = virtual_ips.all().iter();
+    let virtual_ips = virtual_ips.map(|vip| (vip.address, Local::Virtual(vip.network)));
     own.chain(virtual_ips).collect()
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Ids, ipv4};
 use crate::addr::{Proto, ServerId, ServiceId};
-use crate::config::{self, Config, Scheduler};
+use crate::config::{self, Config, Method, Scheduler};
 
 /// A virtual service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct Service {
     pub address: Ipv4Addr,
     /// The port clients use.
     pub port: u16,
+    /// How its packets reach the server.
+    pub method: Method,
     /// How a server is chosen.
     pub scheduler: Scheduler,
     /// In file order.
@@ -94,6 +96,7 @@ impl Service {
             proto: service.protocol,
             address,
             port: service.port,
+            method: service.method,
             scheduler: service.scheduler,
             weight_gcd: servers.iter().map(|s| s.weight).fold(0, gcd).max(1),
             weight_max: servers.iter().map(|s| s.weight).max().unwrap_or(0),

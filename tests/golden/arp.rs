@@ -175,7 +175,13 @@ fn a4_one_defence_in_ten_seconds_one_event_each() {
     let when: Vec<_> = (0..25).filter(|second| defences[*second] > 0).collect();
     assert_eq!(when, [0, 10, 20]);
     let is_conflict = |event: &&Event| matches!(event, Event::AddressConflict { .. });
-    assert_eq!(router.events.iter().filter(is_conflict).count(), 3);
+    assert_eq!(router.events.iter().filter(is_conflict).count(), 1);
+    router.advance(Duration::from_secs(40));
+    router.feed(OUT, &claim);
+    let told: Vec<_> = router.events.iter().filter(is_conflict).collect();
+    assert_eq!(told.len(), 2, "a reminder after a minute");
+    let text = told[1].describe(&router.table);
+    assert!(text.contains("26 times in 65 s"), "{text}");
     // The forger stays unknown: nothing goes to it.
     assert!(router.dataplane.neighbours().all(|n| n.mac != STRANGER));
 }

@@ -106,7 +106,7 @@ pub(crate) fn a_flood_of_orphans() -> Router {
     }
     router.advance(Duration::from_millis(1_100));
     assert_eq!(router.dataplane.counters().dropped(DropReason::FragmentOrphan), 64);
-    assert_eq!(router.dataplane.report(&router.table).waiting, 0);
+    assert_eq!(router.report().waiting, 0);
     router
 }
 

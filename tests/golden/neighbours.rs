@@ -23,7 +23,7 @@ fn texts(out: &[(LinkId, Vec<u8>)]) -> Vec<String> {
 
 /// Frames that wait in `router` now.
 pub(crate) fn is_holding(router: &Router) -> u64 {
-    router.dataplane.report(&router.table).waiting
+    router.report().waiting
 }
 
 const ASKS: &str =

@@ -16,10 +16,10 @@ fn visit(router: &mut Router, port: u16) -> String {
 fn an_unchanged_reload_changes_nothing() {
     let mut router = Router::new(config());
     assert_eq!(visit(&mut router, 1), "server11");
-    let (flows, report) = (router.flows(), router.dataplane.report(&router.table));
+    let (flows, report) = (router.flows(), router.report());
     router.change(|_| {});
     assert_eq!(router.flows(), flows);
-    let after = router.dataplane.report(&router.table);
+    let after = router.report();
     assert_eq!(format!("{:?}", after.services), format!("{:?}", report.services));
     assert_eq!(after.counters, report.counters);
     assert_eq!(router.advance(Duration::from_secs(3)), [], "nothing to announce");
@@ -63,7 +63,7 @@ fn a_removed_server_drains_and_its_id_comes_back() {
     router.change(|config| config.services[0].servers.push(server(14, 8080, 1)));
     let new = router.table.services()[0].servers[2].clone();
     assert_eq!(new.id, gone, "the id is used again");
-    let report = router.dataplane.report(&router.table);
+    let report = router.report();
     assert_eq!(report.services[0].servers[2].traffic.packets_in, 0, "and starts from zero");
 }
 

@@ -146,7 +146,7 @@ impl World {
     pub(crate) fn rest(&mut self) {
         self.router.answers_arp = true;
         self.router.advance(Duration::from_secs(1_000));
-        let report = self.router.dataplane.report(&self.router.table);
+        let report = self.router.report();
         assert_eq!((report.flows, report.waiting), (0, 0), "seed {}", self.seed);
     }
 

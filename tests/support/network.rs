@@ -16,6 +16,9 @@ pub const OUT: LinkId = LinkId(0);
 /// The servers' link.
 pub const IN: LinkId = LinkId(1);
 
+/// The servers' second link, where links are bridged.
+pub const FAR_IN: LinkId = LinkId(2);
+
 /// The router on the internet.
 pub const ROUTER_OUT: MacAddr = MacAddr([2, 0, 0, 0, 1, 1]);
 /// The router among the servers.
@@ -69,6 +72,16 @@ pub fn owner(link: LinkId, address: Ipv4Addr) -> Option<MacAddr> {
     }
 }
 
+/// Who answers who-has on the links of [`bridged`]: one server is behind a link of its own.
+pub fn bridged_owner(link: LinkId, address: Ipv4Addr) -> Option<MacAddr> {
+    match (link, address.octets()) {
+        (OUT, [203, 0, 113, 1]) => Some(GATEWAY),
+        (OUT, [203, 0, 113, 50]) => Some(NEAR),
+        (IN, [10, 0, 0, n @ (11 | 12)]) | (FAR_IN, [10, 0, 0, n @ 13]) => Some(server_mac(n)),
+        _ => None,
+    }
+}
+
 /// The standard configuration.
 pub fn config() -> Config {
     let server = |n, port| server(n, port, 1);
@@ -76,6 +89,7 @@ pub fn config() -> Config {
         router: Router {
             name: "lvs1".into(),
             control_socket: "/run/tapvs/lvs1.sock".into(),
+            watch: false,
             max_flows: None,
             forward: Forward::None,
             unserved: Unserved::Reset,
@@ -93,6 +107,28 @@ pub fn config() -> Config {
             service(Proto::Udp, 53, (11..=12).map(|n| server(n, 53)).collect()),
         ],
     }
+}
+
+/// `config` with every service routed directly: servers at the services' ports.
+pub fn direct(mut config: Config) -> Config {
+    for service in &mut config.services {
+        service.method = Method::Direct;
+        for server in &mut service.servers {
+            server.endpoint.port = service.port;
+        }
+    }
+    config
+}
+
+/// One network of three links, with everybody in it; direct routing.
+pub fn bridged() -> Config {
+    let mut config = direct(config());
+    let mut lan = network("lan", "203.0.113.2/24", Some(GATEWAY_IP), ROUTER_OUT);
+    lan.addresses.push("10.0.0.2/24".parse().unwrap());
+    lan.links = ["tap0", "tap1", "tap2"].map(|tap| Link { tap: tap.into(), attach: None }).into();
+    config.networks = vec![lan];
+    config.virtual_ips = vec![VirtualIp::new(VIP.into(), 0)];
+    config
 }
 
 pub fn network(name: &str, own: &str, gateway: Option<Ipv4Addr>, mac: MacAddr) -> Network {

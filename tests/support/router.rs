@@ -5,12 +5,12 @@ use std::net::Ipv4Addr;
 
 use tapvs::addr::{LinkId, MacAddr};
 use tapvs::config::Config;
-use tapvs::dataplane::{Consumed, Dataplane, Event, FlowInfo, State, Verdict};
+use tapvs::dataplane::{Consumed, Dataplane, Event, FlowInfo, Report, State, Verdict};
 use tapvs::frame::Frame;
 use tapvs::table::{Ids, Table};
 use tapvs::time::{Duration, Instant};
 
-use super::network::{IN, OUT, ROUTER_IN, ROUTER_OUT, owner};
+use super::network::{FAR_IN, IN, OUT, bridged_owner, owner};
 use super::packet::{is_at, line};
 
 /// What one frame led to.
@@ -43,6 +43,7 @@ pub fn name(link: LinkId) -> &'static str {
     match link {
         OUT => "out",
         IN => "in",
+        FAR_IN => "far in",
         _ => "?",
     }
 }
@@ -50,11 +51,15 @@ pub fn name(link: LinkId) -> &'static str {
 pub fn verdict_name(verdict: Verdict) -> String {
     match verdict {
         Verdict::Forward(link) => format!("forward {}", name(link)),
+        Verdict::Flood => "flood".into(),
         Verdict::Reply => "reply".into(),
         Verdict::ToHost => "to host".into(),
         Verdict::Split => "split".into(),
         Verdict::Held => "held".into(),
         Verdict::Consumed(Consumed::Neighbour) => "consumed neighbour".into(),
+        Verdict::Consumed(Consumed::Question) => "consumed question".into(),
+        Verdict::Consumed(Consumed::LoopProbe) => "consumed loop probe".into(),
+        Verdict::Consumed(Consumed::ProbeAnswer) => "consumed probe answer".into(),
         Verdict::Drop(reason) => format!("drop {reason}"),
     }
 }
@@ -65,9 +70,12 @@ pub struct Router {
     pub table: Table,
     pub dataplane: Dataplane,
     pub now: Instant,
-    /// Answer who-has for everybody whom [`owner`] knows, and keep both out of what is returned.
+    /// Answer who-has for everybody whom `owner` knows, and keep both out of what is returned.
     pub answers_arp: bool,
+    pub owner: fn(LinkId, Ipv4Addr) -> Option<MacAddr>,
     pub events: Vec<Event>,
+    /// The loop guard's frames, kept out of what is returned.
+    pub probes: Vec<(LinkId, Vec<u8>)>,
     ids: Ids,
     frame: Frame,
 }
@@ -80,7 +88,10 @@ impl Router {
         let now = Instant::from_secs(1_000);
         let dataplane = Dataplane::new(&table, *b"0123456789abcdef", max_flows, now);
         let frame = Frame::new();
-        Self { config, table, dataplane, now, answers_arp: true, events: Vec::new(), ids, frame }
+        let bridged = config.networks.iter().any(|network| network.links.len() > 1);
+        let owner = if bridged { bridged_owner } else { owner };
+        let (answers_arp, events, probes) = (true, Vec::new(), Vec::new());
+        Self { config, table, dataplane, now, answers_arp, owner, events, probes, ids, frame }
     }
 
     /// A router at work: addresses announced, configured neighbours resolved.
@@ -103,6 +114,11 @@ impl Router {
             Verdict::Forward(link) => step.out.push((link, self.frame.bytes().to_vec())),
             Verdict::Reply => step.out.push((link, self.frame.bytes().to_vec())),
             Verdict::ToHost => step.host = Some(self.frame.bytes().to_vec()),
+            Verdict::Flood => {
+                let bytes = self.frame.bytes();
+                let links = self.dataplane.flood_links(&self.table, link);
+                step.out.extend(links.map(|link| (link, bytes.to_vec())));
+            }
             Verdict::Split | Verdict::Held | Verdict::Consumed(_) | Verdict::Drop(_) => {}
         }
         step.out.extend(self.transmits());
@@ -133,6 +149,11 @@ impl Router {
         while let Some(link) = self.dataplane.poll_transmit(&self.table, &mut self.frame, self.now)
         {
             let bytes = self.frame.bytes().to_vec();
+            // The loop guard speaks every second.
+            if bytes.get(12..14) == Some(&[0x88, 0xb5]) {
+                self.probes.push((link, bytes));
+                continue;
+            }
             match question(&bytes).filter(|_| self.answers_arp) {
                 Some((target, asker)) => self.answer(link, &bytes, target, asker),
                 None => out.push((link, bytes)),
@@ -143,12 +164,12 @@ impl Router {
     }
 
     fn answer(&mut self, link: LinkId, question: &[u8], target: Ipv4Addr, asker: Ipv4Addr) {
-        let Some(mac) = owner(link, target) else { return };
+        let Some(mac) = (self.owner)(link, target) else { return };
         // A question to another station's MAC does not reach the owner.
         if question[..6] != MacAddr::BROADCAST.0 && question[..6] != mac.0 {
             return;
         }
-        let to = if link == OUT { ROUTER_OUT } else { ROUTER_IN };
+        let to = self.table.network_of(link).unwrap().mac;
         self.frame.copy_from(&is_at(target, mac, to, asker).frame());
         let verdict = self.dataplane.handle_frame(&self.table, link, &mut self.frame, self.now);
         assert_eq!(verdict, Verdict::Consumed(Consumed::Neighbour), "{target}");
@@ -168,6 +189,11 @@ impl Router {
         let mut config = self.config.clone();
         change(&mut config);
         self.reload(config);
+    }
+
+    /// What the dataplane says of itself.
+    pub fn report(&self) -> Report {
+        self.dataplane.report(&self.table, self.now)
     }
 
     /// All flows, sorted.
@@ -196,7 +222,7 @@ impl Router {
             }
             self.events.push(event);
         }
-        let report = self.dataplane.report(&self.table);
+        let report = self.report();
         assert!(report.balances(), "frames unaccounted for: {report:#?}");
         assert!(report.flows <= report.max_flows);
         assert!(report.waiting <= 256, "more frames wait than there is room for");
@@ -211,7 +237,8 @@ impl Router {
         let mut tuples = BTreeSet::new();
         let mut count = 0;
         for flow in self.dataplane.flows() {
-            for tuple in [flow.original, flow.reply] {
+            let tuples_of = [flow.original, flow.reply];
+            for tuple in &tuples_of[..if flow.direct { 1 } else { 2 }] {
                 let key = (
                     tuple.protocol,
                     tuple.source,
@@ -224,7 +251,7 @@ impl Router {
             count += 1;
         }
         assert_eq!(count, self.dataplane.flow_count());
-        let report = self.dataplane.report(&self.table);
+        let report = self.report();
         for (service, seen) in self.table.services().iter().zip(&report.services) {
             for (server, seen) in service.servers.iter().zip(&seen.servers) {
                 let of = |active| {
@@ -255,5 +282,5 @@ fn question(frame: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr)> {
     let address =
         |at: usize| Some(Ipv4Addr::from(<[u8; 4]>::try_from(frame.get(at..at + 4)?).ok()?));
     let (asker, target) = (address(28)?, address(38)?);
-    (asker != target).then_some((target, asker))
+    (asker != target && !asker.is_unspecified()).then_some((target, asker))
 }

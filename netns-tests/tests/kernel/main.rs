@@ -1,6 +1,7 @@
 //! tapvs between real kernel stacks; needs Rust and nothing else.
 
 mod addresses;
+mod control;
 mod faults;
 mod lab;
 mod nat;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
         faults::trials(),
         reload::trials(),
         process::trials(),
+        control::trials(),
         lab::trials(),
     ];
     harness::main(rooms.into_iter().flatten().collect())

@@ -7,15 +7,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
+use netns_tests::cable::add_route;
 use netns_tests::harness::{built_trial, rig_trial};
 use netns_tests::tcp::{Client, noise};
+use netns_tests::udp::parts;
 use netns_tests::{
     CLIENT, Context as _, Failure, Outcome, Rig, Service, VIP, ensure, server_address,
 };
 
-use crate::site::{
-    OTHER_VIP, add_route, file, parts, reload, service, tcp_server, udp_server, vip, virtual_ip,
-};
+use crate::site::{OTHER_VIP, file, reload, service, tcp_server, udp_server, vip, virtual_ip};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let shared = || vec![Service::tcp(80).server(0, 8080, 1), Service::tcp(81).server(0, 8080, 1)];

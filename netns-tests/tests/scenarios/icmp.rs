@@ -4,10 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
+use netns_tests::cable::{add_route, cable, make_router};
 use netns_tests::harness::{built_trial, rig_trial};
+use netns_tests::icmp::{Complaint, icmp, packet};
 use netns_tests::raw::{Packet, RawSocket, ping, udp_without_checksum};
 use netns_tests::tcp::{Client, EchoServer};
-use netns_tests::udp::{self, UdpEchoServer, ask};
+use netns_tests::udp::{self, UdpEchoServer, ask, parts};
 use netns_tests::{
     CLIENT, Context as _, Failure, Outcome, Rig, SERVER_NIC, Service, VIP, ensure, server_address,
     silent_namespace,
@@ -15,8 +17,7 @@ use netns_tests::{
 use tapvs::links::{Namespace, Netlink};
 
 use crate::site::{
-    Complaint, MASQUERADE, OTHER_VIP, add_route, cable, file, icmp, make_router, packet, parts,
-    route, service, tcp_server, udp_server, vip, virtual_ip,
+    MASQUERADE, OTHER_VIP, file, route, service, tcp_server, udp_server, vip, virtual_ip,
 };
 
 /// A server two routers away; the way there is narrow.

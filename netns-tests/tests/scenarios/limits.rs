@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 use netns_tests::harness::built_trial;
+use netns_tests::icmp::packet;
 use netns_tests::raw::{RawSocket, udp_without_checksum};
 use netns_tests::udp::{self, ask};
 use netns_tests::{
     CLIENT, Context as _, Failure, Outcome, Report, Rig, Service, VIP, ensure, eventually,
 };
 
-use crate::site::{file, packet, udp_server};
+use crate::site::{file, udp_server};
 
 const MOST: usize = 1_000;
 

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
+use netns_tests::cable::{add_route, cable, make_router};
 use netns_tests::harness::built_trial;
 use netns_tests::raw::{Packet, RawSocket};
 use netns_tests::tcp::{Client, EchoServer};
@@ -15,9 +16,7 @@ use rustix::net::sockopt::set_ip_tos;
 use rustix::process::Signal;
 use tapvs::links::Namespace;
 
-use crate::site::{
-    MASQUERADE, add_route, cable, file, make_router, route, service, tcp_server, vip,
-};
+use crate::site::{MASQUERADE, file, route, service, tcp_server, vip};
 
 const FAR: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 99);
 const SIZE: usize = 2 << 20;

@@ -1,21 +1,21 @@
 //! The simplest site there is: one NIC, one wire, clients and servers on it in two subnets.
 
-use std::fs;
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
+use netns_tests::cable::{add_route, make_bridge, plug, plug_tap, within};
 use netns_tests::harness::built_trial;
 use netns_tests::raw::{Packet, RawSocket, ping};
 use netns_tests::tcp::Client;
-use netns_tests::udp::{self, ask};
+use netns_tests::udp::{self, ask, parts};
 use netns_tests::{
-    BRIDGE, CLIENT, CLIENT_TAP, Context as _, Failure, GATEWAY, Outcome, Rig, Router, SERVER_NIC,
-    Scratch, Service, VIP, config, ensure, server_address, silent_namespace,
+    BRIDGE, CLIENT, CLIENT_TAP, Context as _, GATEWAY, Hosts, Outcome, Rig, SERVER_NIC, Service,
+    VIP, config, ensure, server_address,
 };
-use tapvs::links::{LinkError, Netlink};
 
-use crate::site::{add_route, cidr, parts, tcp_server, udp_server};
+use crate::site::{tcp_server, udp_server};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![built_trial("one_nic_serves_two_subnets_on_one_wire", site, one_wire)]
@@ -23,52 +23,31 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// All hosts and the router's one TAP on one bridge.
 fn site() -> Outcome<Rig> {
-    let scratch = Scratch::new().context("cannot make a temporary directory")?;
-    let (client, middle) = (silent_namespace()?, silent_namespace()?);
-    let servers = (0..3).map(|_| silent_namespace()).collect::<Outcome<Vec<_>>>()?;
-    middle.run(|| {
-        let netlink = Netlink::new()?;
-        netlink.create_bridge(BRIDGE)?;
-        netlink.set_up(BRIDGE)
-    })?;
-    for (number, host) in servers.iter().chain([&client]).enumerate() {
-        let port = format!("s{number}");
+    Rig::cabled(cable_hosts, text, |hosts| plug_tap(&hosts.middle, BRIDGE, CLIENT_TAP))
+}
+
+fn cable_hosts(Hosts { client, middle, servers }: &Hosts) -> Outcome {
+    make_bridge(middle, BRIDGE)?;
+    for (number, host) in servers.iter().chain([client]).enumerate() {
         let address = if number < 3 { server_address(number) } else { CLIENT };
-        middle.run(|| {
-            let netlink = Netlink::new()?;
-            netlink.create_veth(&port, SERVER_NIC, Some(host.fd()))?;
-            netlink.set_master(&port, BRIDGE)?;
-            netlink.set_up(&port)
-        })?;
-        host.run(|| {
-            let netlink = Netlink::new()?;
-            netlink.set_up(SERVER_NIC)?;
-            netlink.add_address(SERVER_NIC, cidr(&format!("{address}/24")))
-        })?;
+        let nic = (host, SERVER_NIC, within(address, 24));
+        plug((middle, BRIDGE, &format!("s{number}")), nic)?;
     }
     // Or the client would have no way back to a server that calls it under its own address.
-    add_route(&client, "10.0.0.0/24", "203.0.113.2")?;
-    for server in &servers {
-        add_route(server, "0.0.0.0/0", &GATEWAY.to_string())?;
-    }
+    add_route(client, "10.0.0.0/24", "203.0.113.2")?;
+    servers.iter().try_for_each(|server| add_route(server, "0.0.0.0/0", &GATEWAY.to_string()))
+}
+
+/// The rig's file with both networks made one.
+fn text(folder: &Path) -> String {
     let services = [Service::tcp(80).three(8080), Service::udp(53).three(5353)];
-    let text = config(scratch.path(), &services);
+    let text = config(folder, &services);
     let (before, rest) = text.split_once("[[network]]\nname = \"servers\"").expect("two networks");
     let (_, after) = rest.split_once("[[virtual_ip]]").expect("virtual IPs");
     let both = "addresses = [\"203.0.113.2/24\", \"10.0.0.2/24\"]";
-    let text = format!("{before}[[virtual_ip]]{after}")
+    format!("{before}[[virtual_ip]]{after}")
         .replace("addresses = [\"203.0.113.2/24\"]", both)
-        .replace("network = \"servers\"", "network = \"internet\"");
-    let file = scratch.path().join("tapvs.toml");
-    fs::write(&file, text)?;
-    let router = Router::start(&middle, &file)?;
-    let joined: Result<(), LinkError> = middle.run(|| {
-        let netlink = Netlink::new()?;
-        netlink.set_master(CLIENT_TAP, BRIDGE)?;
-        netlink.set_up(CLIENT_TAP)
-    });
-    joined.map_err(|error| Failure::new(format!("{error}\n{}", router.log().join("\n"))))?;
-    Ok(Rig { router, client, middle, servers, scratch })
+        .replace("network = \"servers\"", "network = \"internet\"")
 }
 
 fn one_wire(rig: &mut Rig) -> Outcome {

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 use netns_tests::harness::{built_trial, rig_trial};
+use netns_tests::icmp::Complaint;
 use netns_tests::raw::{Packet, RawSocket, ping};
 use netns_tests::tcp::{Client, EchoServer};
-use netns_tests::udp::{self, UdpEchoServer, ask};
+use netns_tests::udp::{self, UdpEchoServer, ask, parts};
 use netns_tests::{
     CLIENT, Context as _, Failure, Outcome, Rig, Service, VIP, ensure, server_address,
 };
 
-use crate::site::{Complaint, MASQUERADE, file, parts, tcp_server, udp_server};
+use crate::site::{MASQUERADE, file, tcp_server, udp_server};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let shadowed = || vec![Service::udp(53).server(1, 5353, 1)];

@@ -4,13 +4,15 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
+use netns_tests::cable::add_route;
 use netns_tests::harness::rig_trial;
+use netns_tests::icmp::{icmp, packet};
 use netns_tests::raw::{RawSocket, ping, udp_without_checksum};
 use netns_tests::tcp::{Client, EchoServer, connect};
 use netns_tests::udp::{self, ask};
 use netns_tests::{CLIENT, Outcome, Rig, Service, VIP, ensure, server_address};
 
-use crate::site::{add_route, packet, reload, tcp_server, udp_server};
+use crate::site::{reload, tcp_server, udp_server};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let web = || vec![Service::tcp(80).server(0, 8080, 1)];
@@ -52,7 +54,7 @@ fn forward(rig: &mut Rig) -> Outcome {
 /// Whether a ping from the client reaches a server.
 fn ping_briefly(rig: &Rig) -> Outcome<bool> {
     let seen = RawSocket::icmp(&rig.servers[2])?;
-    let request = crate::site::icmp((8, 0), [0x77, 0x77, 0, 1], b"ping");
+    let request = icmp((8, 0), [0x77, 0x77, 0, 1], b"ping");
     RawSocket::icmp(&rig.client)?.send(&request, server_address(2))?;
     let is_it = |packet: &netns_tests::raw::Packet| packet.payload()[..2] == [8, 0];
     Ok(seen.receive(Duration::from_millis(500), is_it).is_some())
@@ -64,7 +66,7 @@ fn reverse_path(rig: &mut Rig) -> Outcome {
     let watchers = rig.servers.iter().map(RawSocket::udp).collect::<Outcome<Vec<_>>>()?;
     let nowhere = Ipv4Addr::new(198, 51, 100, 7);
     let inside = Ipv4Addr::new(10, 0, 0, 50);
-    let echo = crate::site::icmp((8, 0), [0x66, 0x66, 0, 1], b"martian");
+    let echo = icmp((8, 0), [0x66, 0x66, 0, 1], b"martian");
     let query = udp_without_checksum(4_000, 53, b"martian");
     let (outer, inner) = (RawSocket::ip(&rig.client)?, RawSocket::ip(&rig.servers[2])?);
     // A server's address and one of nowhere from outside, a client's from among the servers.

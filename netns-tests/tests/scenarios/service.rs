@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use netns_tests::harness::rig_trial;
+use netns_tests::icmp::packet;
 use netns_tests::raw::{RawSocket, internet_checksum, ping};
 use netns_tests::tcp::{Client, connect, noise};
-use netns_tests::udp::{self, ask};
+use netns_tests::udp::{self, ask, parts};
 use netns_tests::{
     CLIENT, Context as _, Failure, Outcome, Rig, Service, VIP, ensure, server_address,
 };
 
-use crate::site::{packet, parts, reload, tcp_server, udp_server};
+use crate::site::{reload, tcp_server, udp_server};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let web = || vec![Service::tcp(80).server(0, 8080, 1)];

@@ -46,11 +46,7 @@ fn the_router() {
             "unserved = true",
             "router.unserved: found true; expected \"reset\", \"icmp\" or \"drop\"",
         ),
-        (
-            name,
-            "watch = true",
-            "router.watch: watching the file for changes is not supported yet; leave it out",
-        ),
+        (name, "watch = \"yes\"", "router.watch: found \"yes\"; expected true or false"),
         (
             name,
             "timeouts = \"linux\"",

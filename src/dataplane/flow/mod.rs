@@ -10,6 +10,7 @@ mod tcp;
 
 use std::hash::Hasher;
 use std::net::Ipv4Addr;
+use std::ops::Range;
 
 use siphasher::sip::SipHasher13;
 
@@ -79,7 +80,7 @@ pub(super) struct FlowRef {
 pub(super) struct Flow {
     /// As the client's packets arrive.
     pub(super) original: Tuple,
-    /// As the server's packets arrive.
+    /// As the server's packets arrive; those of a direct flow do not.
     pub(super) reply: Tuple,
     /// Next hops towards the server and towards the client, valid for one table generation.
     pub(super) hops: [NeighbourRef; 2],
@@ -107,6 +108,8 @@ pub(super) struct Flow {
     /// Its client's port is a mapping of the masquerade.
     pub(super) masqueraded: bool,
     pub(super) server_syn_seen: bool,
+    /// Directly routed: nothing is translated, and the server's packets go another way.
+    pub(super) direct: bool,
 }
 
 impl Flow {
@@ -143,6 +146,16 @@ impl Flow {
             reset_by: None,
             masqueraded: false,
             server_syn_seen: false,
+            direct: false,
+        }
+    }
+
+    /// The view of TCP from which a packet in `direction` is seen.
+    pub(super) const fn view(&self, direction: Direction) -> View {
+        match direction {
+            Direction::Original if self.direct => View::InputOnly,
+            Direction::Original => View::Input,
+            Direction::Reply => View::Output,
         }
     }
 
@@ -270,8 +283,8 @@ impl FlowTable {
         self.look_up(tuple).is_some()
     }
 
-    /// Stores `flow` until `timeout` from now. The caller has checked that both tuples are free and
-    /// that there is room.
+    /// Stores `flow` until `timeout` from now. The caller has checked that both tuples are free (of a
+    /// direct flow, the original) and that there is room.
     pub(super) fn insert(&mut self, mut flow: Flow, now: Instant, timeout: Duration) -> u32 {
         let (original, reply) = (flow.original, flow.reply);
         let id = match self.next_free.pop() {
@@ -286,7 +299,9 @@ impl FlowTable {
             }
         };
         self.index.insert(self.hash(original), entry(id, Direction::Original));
-        self.index.insert(self.hash(reply), entry(id, Direction::Reply));
+        if !self.get(id).direct {
+            self.index.insert(self.hash(reply), entry(id, Direction::Reply));
+        }
         self.len += 1;
         self.get_mut(id).class = Class::Free;
         self.reclass(id);
@@ -299,8 +314,11 @@ impl FlowTable {
     pub(super) fn remove(&mut self, id: u32) {
         let flow = self.get(id);
         let (original, reply, class) = (flow.original, flow.reply, flow.class);
+        let direct = flow.direct;
         self.index.remove(self.hash(original), entry(id, Direction::Original));
-        self.index.remove(self.hash(reply), entry(id, Direction::Reply));
+        if !direct {
+            self.index.remove(self.hash(reply), entry(id, Direction::Reply));
+        }
         self.wheel.cancel(id);
         self.classes.unlink(class, id);
         self.get_mut(id).class = Class::Free;
@@ -363,6 +381,26 @@ impl FlowTable {
     /// All flows, in no meaningful order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Flow> {
         self.flows.iter().filter(|flow| flow.class != Class::Free)
+    }
+
+    /// How many places have ever been in use. A flow keeps its place.
+    pub(super) const fn places(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// The flows in some places, each with how long it lives without another packet.
+    pub(super) fn in_places(
+        &self,
+        places: Range<usize>,
+        now: Instant,
+    ) -> impl Iterator<Item = (&Flow, Duration)> {
+        let now = self.millis(now);
+        let flows = self.flows.get(places).unwrap_or_default().iter();
+        flows.filter(|flow| flow.class != Class::Free).map(move |flow| {
+            let left =
+                if is_before(now, flow.expires) { flow.expires.wrapping_sub(now) } else { 0 };
+            (flow, Duration::from_millis(u64::from(left)))
+        })
     }
 
     fn look_up(&self, tuple: Tuple) -> Option<(u32, Direction)> {

@@ -86,6 +86,7 @@ impl State {
     pub(in crate::dataplane) const fn next(self, view: View, event: Event) -> Self {
         match view {
             View::Input => self.next_input(event),
+            View::InputOnly => self.next_input_only(event),
             View::Output => self.next_output(event),
         }
     }
@@ -107,6 +108,14 @@ impl State {
             (Event::Rst | Event::Bare, _) => Self::Close,
 
             (Event::Fin | Event::Ack, _) => self,
+        }
+    }
+
+    /// The client's FIN may be the second one, or not: the server's was not seen.
+    const fn next_input_only(self, event: Event) -> Self {
+        match (event, self) {
+            (Event::Fin, Self::Established | Self::FinWait) => Self::FinWait,
+            _ => self.next_input(event),
         }
     }
 
@@ -133,6 +142,8 @@ impl State {
 pub(in crate::dataplane) enum View {
     /// From the client.
     Input,
+    /// From the client, where the server's segments go another way.
+    InputOnly,
     /// From the server.
     Output,
 }

@@ -1,5 +1,6 @@
 //! Addresses, routes and neighbours.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
@@ -45,6 +46,16 @@ pub enum NeighbourState {
     NoArp,
     Permanent,
     Other,
+}
+
+/// As `ip neighbour` has it, behind address and device.
+impl fmt::Display for Neighbour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(mac) = self.mac {
+            write!(f, "lladdr {mac} ")?;
+        }
+        f.write_str(&format!("{:?}", self.state).to_uppercase())
+    }
 }
 
 impl Netlink {

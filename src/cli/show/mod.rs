@@ -1,0 +1,17 @@
+//! Answers of a router as people read them, or as JSON, a line each.
+
+use std::fmt;
+use std::io::{self, Write as _};
+
+pub(super) mod change;
+pub(super) mod drops;
+pub(super) mod flows;
+pub(super) mod neighbours;
+pub(super) mod services;
+pub(super) mod status;
+
+/// A line for whoever watches; the answer itself stays clean.
+fn hint(line: fmt::Arguments<'_>) {
+    // That nobody reads it is no reason to fail.
+    drop(writeln!(io::stderr(), "{line}"));
+}

@@ -1,0 +1,370 @@
+//! Requests whose answer the loop has to help with: one question at a time is out, so the loop has
+//! at most one to answer, and everybody who asked has their turn.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::protocol::{Answer, Figures, Flow, Page, Reason, Refusal, Server, Service, Status};
+use super::question::{FlowQuery, FlowSeen, Found, Id, PLACES, Question, Reply};
+use super::socket::ClientId;
+use crate::addr::ServerId;
+use crate::table::Table;
+
+/// A request that is being worked on.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) client: ClientId,
+    pub(super) work: Work,
+}
+
+/// What it takes, and what there is of it so far.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// All but what the loop knows.
+    Status(Box<Status>),
+    Drops,
+    Services(Services),
+    Flows(FlowQuery),
+    Neighbours(usize),
+}
+
+/// A page of services, whose figures are being collected.
+#[derive(Debug)]
+pub(super) struct Services {
+    rows: Vec<Service>,
+    next: Option<u64>,
+    /// Whose figures: each service and then its servers, in the order of `rows`.
+    ids: Vec<Id>,
+    figures: Vec<Figures>,
+}
+
+/// All of them, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    jobs: VecDeque<Job>,
+    asked: bool,
+    /// Answers that are true once the loop works with this generation.
+    awaited: Vec<(u32, ClientId, Answer)>,
+    names: Option<Names>,
+}
+
+impl Desk {
+    pub(super) fn add(&mut self, job: Job) {
+        self.jobs.push_back(job);
+    }
+
+    /// What to ask the loop now; [`Desk::asked`] says that it was.
+    pub(super) fn question(&self) -> Option<Question> {
+        self.jobs.front().filter(|_| !self.asked).map(|job| job.work.question())
+    }
+
+    pub(super) const fn asked(&mut self) {
+        self.asked = true;
+    }
+
+    /// Takes the loop's reply; perhaps it was the last that somebody's answer needed.
+    pub(super) fn take(&mut self, reply: Reply, table: &Arc<Table>) -> Option<(ClientId, Answer)> {
+        self.asked = false;
+        let Job { client, work } = self.jobs.pop_front()?;
+        let is_flows = matches!(reply.found, Found::Flows(..));
+        let names = is_flows.then(|| Names::of(&mut self.names, table));
+        match work.take(reply, names) {
+            Ok(answer) => Some((client, answer)),
+            Err(work) => {
+                // Others first.
+                self.jobs.push_back(Job { client, work });
+                None
+            }
+        }
+    }
+
+    /// Keeps an answer until the loop works with `generation`.
+    pub(super) fn wait_for(&mut self, generation: u32, client: ClientId, answer: Answer) {
+        self.awaited.push((generation, client, answer));
+    }
+
+    /// The answers that are true now.
+    pub(super) fn applied(&mut self, generation: u32) -> Vec<(ClientId, Answer)> {
+        self.names = None;
+        // Generations wrap.
+        let is_true = |(wanted, ..): &mut (u32, _, _)| generation.wrapping_sub(*wanted) < 1 << 31;
+        self.awaited.extract_if(.., is_true).map(|(_, client, answer)| (client, answer)).collect()
+    }
+}
+
+impl Work {
+    fn question(&self) -> Question {
+        match self {
+            Self::Status(_) => Question::Status,
+            Self::Drops => Question::Drops,
+            Self::Services(services) => Question::Figures(services.wanted().to_vec()),
+            Self::Flows(query) => Question::Flows(query.clone()),
+            Self::Neighbours(from) => Question::Neighbours(*from),
+        }
+    }
+
+    /// The answer, or what is still to be done.
+    fn take(
+        self,
+        Reply { uptime_us, found }: Reply,
+        names: Option<&Names>,
+    ) -> Result<Answer, Self> {
+        let next = |next: Option<usize>| next.and_then(|next| u64::try_from(next).ok());
+        Ok(match (self, found) {
+            (Self::Status(status), Found::Status(now)) => {
+                Answer::Status(Box::new(Status { now: *now, ..*status }))
+            }
+            (Self::Drops, Found::Drops(drops)) => Answer::Drops(drops),
+            (Self::Services(mut services), Found::Figures(figures)) => {
+                services.figures.extend(figures);
+                if !services.wanted().is_empty() {
+                    return Err(Self::Services(services));
+                }
+                let next = services.next;
+                Answer::Services(Page { rows: services.finish(), next, uptime_us })
+            }
+            (Self::Flows(_), Found::Flows(seen, more)) => {
+                Answer::Flows(Page { rows: named(seen, names), next: next(more), uptime_us })
+            }
+            (Self::Neighbours(_), Found::Neighbours(rows, more)) => {
+                Answer::Neighbours(Page { rows, next: next(more), uptime_us })
+            }
+            (work, found) => {
+                debug_assert!(false, "{found:?} is no reply to {work:?}");
+                Answer::Error(Refusal::new(Reason::Request, "the router lost the thread: a bug"))
+            }
+        })
+    }
+}
+
+impl Services {
+    /// `rows`, whose figures are still 0, and whose they are.
+    pub(super) fn new(rows: Vec<Service>, ids: Vec<Id>, next: Option<u64>) -> Self {
+        let figures = Vec::with_capacity(ids.len());
+        Self { rows, next, ids, figures }
+    }
+
+    /// Whose figures to ask for next.
+    fn wanted(&self) -> &[Id] {
+        let rest = self.ids.get(self.figures.len()..).unwrap_or_default();
+        &rest[..rest.len().min(PLACES)]
+    }
+
+    fn finish(mut self) -> Vec<Service> {
+        let mut figures = self.figures.into_iter();
+        for service in &mut self.rows {
+            service.figures = figures.next().unwrap_or_default();
+            for Server { figures: of_server, .. } in &mut service.servers {
+                *of_server = figures.next().unwrap_or_default();
+            }
+        }
+        self.rows
+    }
+}
+
+fn named(seen: Vec<FlowSeen>, names: Option<&Names>) -> Vec<Flow> {
+    let row = |flow: FlowSeen| {
+        let names = flow.owner.and_then(|(_, server)| names?.find(server));
+        // Queries have an identifier where ports are: the same on both sides, and of no interest.
+        let icmp = flow.protocol == 1;
+        let place = |socket: std::net::SocketAddrV4| {
+            if icmp { socket.ip().to_string() } else { socket.to_string() }
+        };
+        Flow {
+            protocol: match flow.protocol {
+                1 => "icmp".into(),
+                6 => "tcp".into(),
+                17 => "udp".into(),
+                other => other.to_string().into(),
+            },
+            client: flow.client.to_string(),
+            destination: place(flow.destination),
+            server: place(flow.server),
+            service: names.map(|(service, _)| service.to_owned()),
+            server_name: names.map(|(_, server)| server.to_owned()),
+            removed: flow.owner.is_some() && names.is_none(),
+            state: flow.state.into(),
+            assured: flow.assured,
+            direct: flow.direct,
+            expires_ms: flow.expires.total_millis(),
+            packets_in: flow.packets[0].into(),
+            packets_out: flow.packets[1].into(),
+            bytes_in: flow.bytes[0],
+            bytes_out: flow.bytes[1],
+        }
+    };
+    seen.into_iter().map(row).collect()
+}
+
+/// Servers of one table by id.
+#[derive(Debug)]
+struct Names {
+    table: Arc<Table>,
+    /// Positions of service and server, by server id.
+    places: Vec<Option<(u32, u32)>>,
+}
+
+impl Names {
+    fn of<'s>(slot: &'s mut Option<Self>, table: &Arc<Table>) -> &'s Self {
+        if slot.as_ref().is_some_and(|names| !Arc::ptr_eq(&names.table, table)) {
+            *slot = None;
+        }
+        slot.get_or_insert_with(|| {
+            let (_, limit) = table.id_limits();
+            let mut places = vec![None; limit];
+            for (at, service) in (0..).zip(table.services()) {
+                for (position, server) in (0..).zip(&service.servers) {
+                    if let Some(place) = places.get_mut(server.id.index()) {
+                        *place = Some((at, position));
+                    }
+                }
+            }
+            Self { table: Arc::clone(table), places }
+        })
+    }
+
+    /// The names of service and server.
+    fn find(&self, id: ServerId) -> Option<(&str, &str)> {
+        let (service, server) = (*self.places.get(id.index())?)?;
+        let service = self.table.services().get(service as usize)?;
+        let server = service.servers.get(server as usize)?;
+        Some((&service.name, &server.name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::ServiceId;
+    use crate::control::protocol;
+    use crate::control::tests::config;
+    use crate::table::Ids;
+
+    const CLIENT: ClientId = ClientId::of_test(0);
+
+    fn table() -> Arc<Table> {
+        Arc::new(Table::compile(&config(), None, &mut Ids::default()))
+    }
+
+    fn reply(found: Found) -> Reply {
+        Reply { uptime_us: 7, found }
+    }
+
+    /// A service whose servers are more than one question asks for.
+    #[test]
+    fn figures_are_collected_in_parts_and_land_where_they_belong() {
+        const SERVERS: u32 = 2_500;
+        let server = |number: u32| Server {
+            name: number.to_string(),
+            address: String::new(),
+            weight: 1,
+            configured_weight: 1,
+            drained: false,
+            figures: Figures::default(),
+        };
+        let row = Service {
+            name: "web".to_owned(),
+            protocol: "tcp".to_owned(),
+            address: String::new(),
+            method: String::new(),
+            scheduler: String::new(),
+            figures: Figures::default(),
+            servers: (0..SERVERS).map(server).collect(),
+        };
+        let servers = (0..SERVERS).map(|number| Id::Server(ServerId(number)));
+        let ids = std::iter::once(Id::Service(ServiceId(9))).chain(servers).collect();
+        let mut desk = Desk::default();
+        let work = Work::Services(Services::new(vec![row], ids, Some(1)));
+        desk.add(Job { client: CLIENT, work });
+        let mut parts = Vec::new();
+        let answer = loop {
+            let Some(Question::Figures(ids)) = desk.question() else { panic!("{desk:?}") };
+            desk.asked();
+            assert_eq!(desk.question(), None, "one at a time");
+            parts.push(ids.len());
+            let figures = ids.iter().map(|id| Figures {
+                active: match id {
+                    Id::Service(ServiceId(id)) => 1_000_000 + id,
+                    Id::Server(ServerId(id)) => *id,
+                },
+                ..Figures::default()
+            });
+            if let Some(answer) = desk.take(reply(Found::Figures(figures.collect())), &table()) {
+                break answer;
+            }
+        };
+        assert_eq!(parts, [1_024, 1_024, 453]);
+        let (CLIENT, Answer::Services(page)) = answer else { panic!("{answer:?}") };
+        assert_eq!((page.next, page.uptime_us), (Some(1), 7));
+        assert_eq!(page.rows[0].figures.active, 1_000_009);
+        let active: Vec<_> = page.rows[0].servers.iter().map(|s| s.figures.active).collect();
+        assert_eq!(active, (0..SERVERS).collect::<Vec<_>>());
+        assert_eq!(desk.question(), None);
+    }
+
+    #[test]
+    fn whoever_asks_for_much_lets_others_in_between() {
+        let mut desk = Desk::default();
+        let ids = (0..3_000).map(|number| Id::Server(ServerId(number))).collect();
+        let work = Work::Services(Services::new(Vec::new(), ids, None));
+        desk.add(Job { client: CLIENT, work });
+        let other = ClientId::of_test(1);
+        desk.add(Job { client: other, work: Work::Drops });
+        let figures = || reply(Found::Figures(vec![Figures::default(); PLACES]));
+        assert!(desk.take(figures(), &table()).is_none());
+        assert_eq!(desk.question(), Some(Question::Drops), "although the first is not done");
+        let answered = desk.take(reply(Found::Drops(protocol::Drops::default())), &table());
+        assert_eq!(answered.map(|(client, _)| client), Some(other));
+        assert!(matches!(desk.question(), Some(Question::Figures(_))));
+    }
+
+    #[test]
+    fn flows_get_their_names_or_say_that_they_have_none_any_more() {
+        let table = table();
+        let server = &table.services()[0].servers[1];
+        let flow = |owner| FlowSeen {
+            protocol: 6,
+            client: "198.51.100.7:6000".parse().unwrap(),
+            destination: "203.0.113.10:80".parse().unwrap(),
+            server: "10.0.0.12:8080".parse().unwrap(),
+            owner,
+            state: "ESTABLISHED",
+            assured: true,
+            direct: false,
+            expires: crate::time::Duration::from_millis(1_500),
+            packets: [4, 3],
+            bytes: [400, 300],
+        };
+        let service = table.services()[0].id;
+        let seen = vec![
+            flow(Some((service, server.id))),
+            flow(Some((service, ServerId(99)))),
+            flow(None),
+            FlowSeen { protocol: 1, ..flow(None) },
+        ];
+        let mut desk = Desk::default();
+        desk.add(Job { client: CLIENT, work: Work::Flows(FlowQuery::default()) });
+        let answer = desk.take(reply(Found::Flows(seen, Some(1_024))), &table);
+        let Some((CLIENT, Answer::Flows(page))) = answer else { panic!("{answer:?}") };
+        assert_eq!(page.next, Some(1_024));
+        let names: Vec<_> =
+            page.rows.iter().map(|row| (row.server_name.as_deref(), row.removed)).collect();
+        assert_eq!(names, [(Some("web2"), false), (None, true), (None, false), (None, false)]);
+        assert_eq!(page.rows[0].service.as_deref(), Some("web"));
+        assert_eq!((page.rows[0].expires_ms, page.rows[0].bytes_out), (1_500, 300));
+        let icmp = &page.rows[3];
+        assert_eq!((&*icmp.protocol, &*icmp.server), ("icmp", "10.0.0.12"), "without a port");
+    }
+
+    #[test]
+    fn an_answer_waits_for_its_generation_or_a_later_one_also_past_the_end() {
+        let mut desk = Desk::default();
+        let answer = || Answer::Drops(protocol::Drops::default());
+        desk.wait_for(u32::MAX, CLIENT, answer());
+        desk.wait_for(1, ClientId::of_test(1), answer());
+        assert_eq!(desk.applied(u32::MAX - 1).len(), 0);
+        assert_eq!(desk.applied(0).len(), 1, "0 comes after the largest");
+        assert_eq!(desk.applied(3).len(), 1);
+        assert_eq!(desk.applied(3).len(), 0);
+    }
+}

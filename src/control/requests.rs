@@ -1,0 +1,309 @@
+//! What clients of the control socket ask for, and what comes of it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use log::{error, info};
+use mio::Interest;
+
+use super::desk::{Job, Services, Work};
+use super::overrides::Override;
+use super::protocol::{
+    Answer, Changed, Figures, Now, Reason, Refusal, Reloaded, Request, Server, Service, Status,
+};
+use super::publisher::{self, unknown};
+use super::question::{FlowQuery, Id, Reply, ServerFilter};
+use super::socket::ClientId;
+use super::thread::{self, Thread};
+use super::{Notice, Order};
+use crate::addr::Cidr;
+use crate::links::watch::Watch;
+use crate::time::Instant;
+
+/// Requests that are looked at before signals and messages have their turn again.
+const REQUESTS: usize = 64;
+/// Services and servers in one answer: whole services until there are as many.
+const ROWS: usize = 512;
+
+/// What a request comes to.
+enum Outcome {
+    /// The answer is known.
+    Now(Answer),
+    /// The answer is true once the loop works with the newest table.
+    Applied(Answer),
+    /// The loop must be asked.
+    Work(Work),
+    /// Others may ask for the same: later, and once.
+    Later,
+}
+
+impl From<Refusal> for Outcome {
+    fn from(refusal: Refusal) -> Self {
+        Self::Now(Answer::Error(refusal))
+    }
+}
+
+impl<N: Notice> Thread<N> {
+    /// Serves those who have something to say, and asks the loop on their behalf.
+    pub(super) fn handle_clients(&mut self, now: Instant) {
+        self.socket.close_silent(now);
+        for _ in 0..REQUESTS {
+            let Some((client, request)) = self.socket.next(now) else { break };
+            let outcome = request
+                .and_then(|request| self.handle_request(client, request))
+                .unwrap_or_else(Outcome::from);
+            match outcome {
+                Outcome::Now(answer) => self.socket.answer(client, &answer, now),
+                Outcome::Applied(answer) => {
+                    self.desk.wait_for(self.publisher.generation(), client, answer);
+                }
+                Outcome::Work(work) => self.desk.add(Job { client, work }),
+                Outcome::Later => {}
+            }
+        }
+        self.ask_loop();
+    }
+
+    /// Takes the loop's reply to a question.
+    pub(super) fn handle_reply(&mut self, reply: Reply, now: Instant) {
+        let table = self.publisher.published().load_full();
+        if let Some((client, answer)) = self.desk.take(reply, &table) {
+            self.socket.answer(client, &answer, now);
+        }
+        self.ask_loop();
+    }
+
+    /// The loop works with `generation`: whoever waited for that can be answered.
+    pub(super) fn handle_applied(&mut self, generation: u32, now: Instant) {
+        self.publisher.acknowledged(generation);
+        for (client, answer) in self.desk.applied(generation) {
+            self.socket.answer(client, &answer, now);
+        }
+    }
+
+    /// Reads the file again if it is time to.
+    pub(super) fn handle_file(&mut self, now: Instant) {
+        match self.watch.as_mut().map(Watch::changed) {
+            None | Some(Ok(false)) => {}
+            Some(Ok(true)) => self.reloads.note_change(now),
+            Some(Err(error)) => {
+                let file = self.publisher.file().display();
+                error!("{file}: cannot be watched any more: {error}; SIGHUP still reloads it");
+                self.watch = None;
+            }
+        }
+        let Some(clients) = self.reloads.take_due(now) else { return };
+        let answer = self.reload();
+        for client in clients {
+            match &answer {
+                Answer::Reloaded(Reloaded { changed: true, generation, .. }) => {
+                    self.desk.wait_for(*generation, client, answer.clone());
+                }
+                _ => self.socket.answer(client, &answer, now),
+            }
+        }
+    }
+
+    /// Watches the file, or stops to, as the file itself says.
+    pub(super) fn follow_watch(&mut self) {
+        if self.publisher.config().router.watch == self.watch.is_some() {
+            return;
+        }
+        if self.watch.take().is_some() {
+            return;
+        }
+        let watch = Watch::new(self.publisher.file()).and_then(|mut watch| {
+            self.registry.register(&mut watch, thread::WATCH, Interest::READABLE)?;
+            Ok(watch)
+        });
+        match watch {
+            Ok(watch) => self.watch = Some(watch),
+            Err(error) => {
+                let file = self.publisher.file().display();
+                error!("{file}: cannot be watched: {error}; SIGHUP still reloads it");
+            }
+        }
+    }
+
+    fn handle_request(&mut self, client: ClientId, request: Request) -> Result<Outcome, Refusal> {
+        let place = |from: u64| usize::try_from(from).unwrap_or(usize::MAX);
+        Ok(match request {
+            Request::Status {} => Outcome::Work(Work::Status(Box::new(self.status()))),
+            Request::Drops {} => Outcome::Work(Work::Drops),
+            Request::Services { from } => Outcome::Work(Work::Services(self.services(place(from)))),
+            Request::Neighbours { from } => Outcome::Work(Work::Neighbours(place(from))),
+            Request::Flows { from, client, server, service, state } => {
+                let query = FlowQuery {
+                    from: place(from),
+                    client: client.as_deref().map(prefix).transpose()?,
+                    service: None,
+                    server: None,
+                    state: state.map(|state| state.to_ascii_uppercase()),
+                };
+                Outcome::Work(Work::Flows(self.flow_query(query, service, server)?))
+            }
+            Request::Reload {} => {
+                self.reloads.ask(Some(client));
+                Outcome::Later
+            }
+            Request::Drain { service, server } => {
+                self.wish(&service, &server, Some(Override::Drained))?
+            }
+            Request::Undrain { service, server } => self.wish(&service, &server, None)?,
+            Request::Weight { service, server, weight } => {
+                self.wish(&service, &server, Some(Override::Weight(weight)))?
+            }
+        })
+    }
+
+    fn ask_loop(&mut self) {
+        let Some(question) = self.desk.question() else { return };
+        // When the queue is full there are reports in it, after which this is tried again.
+        if self.order(Order::Ask(question)) {
+            self.desk.asked();
+        }
+    }
+
+    fn wish(
+        &mut self,
+        service: &str,
+        server: &str,
+        wish: Option<Override>,
+    ) -> Result<Outcome, Refusal> {
+        let changed = self.publisher.wish(service, server, wish)?;
+        let Changed { service, server, weight, drained, generation, .. } = &changed;
+        if !changed.changed {
+            return Ok(Outcome::Now(Answer::Changed(changed)));
+        }
+        let drained = if *drained { ", drained" } else { "" };
+        info!(
+            "service {service}: server {server}: weight {weight}{drained}, generation {generation}"
+        );
+        self.frame_loop.wake();
+        Ok(Outcome::Applied(Answer::Changed(changed)))
+    }
+
+    fn reload(&mut self) -> Answer {
+        let reloaded = self.publisher.reload();
+        let file = self.publisher.file().display().to_string();
+        let generation = self.publisher.generation();
+        match reloaded {
+            publisher::Reloaded::Unchanged => {
+                info!("reload: {file} says what is running, generation {generation} stays");
+                let (changed, changes) = (false, Vec::new());
+                Answer::Reloaded(Reloaded { file, generation, changed, changes })
+            }
+            publisher::Reloaded::Published(changes) => {
+                let count = changes.len();
+                info!("reload: {file} is now generation {generation}, {count} entries changed");
+                changes.iter().for_each(|change| info!("reload: {change}"));
+                self.frame_loop.wake();
+                self.follow_watch();
+                Answer::Reloaded(Reloaded { file, generation, changed: true, changes })
+            }
+            publisher::Reloaded::Refused(messages) => {
+                messages.iter().for_each(|reason| error!("{reason}"));
+                error!("reload: {file} is refused, generation {generation} stays");
+                Answer::Error(Refusal { reason: Reason::Configuration, messages })
+            }
+        }
+    }
+
+    fn status(&self) -> Status {
+        let config = self.publisher.config();
+        Status {
+            name: config.router.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            file: self.publisher.file().display().to_string(),
+            virtual_ips: config.virtual_ips.len(),
+            services: config.services.len(),
+            servers: config.services.iter().map(|service| service.servers.len()).sum(),
+            overridden: self.publisher.overrides().len(),
+            now: Now::default(),
+        }
+    }
+
+    /// The services from this position on, as many as make a page.
+    fn services(&self, from: usize) -> Services {
+        let table = self.publisher.published().load();
+        let (config, overrides) = (self.publisher.config(), self.publisher.overrides());
+        let (mut rows, mut ids, mut next) = (Vec::new(), Vec::new(), None);
+        // The table is made from the file, entry by entry.
+        let entries = table.services().iter().zip(&config.services);
+        for (position, (compiled, service)) in entries.enumerate().skip(from) {
+            if ids.len() >= ROWS {
+                next = u64::try_from(position).ok();
+                break;
+            }
+            ids.push(Id::Service(compiled.id));
+            ids.extend(compiled.servers.iter().map(|server| Id::Server(server.id)));
+            let servers = service.servers.iter().map(|server| Server {
+                name: server.name.clone(),
+                address: server.endpoint.to_string(),
+                weight: overrides.weight(service, server),
+                configured_weight: server.weight,
+                drained: overrides.of(service, server) == Some(Override::Drained),
+                figures: Figures::default(),
+            });
+            rows.push(Service {
+                name: service.name.clone(),
+                protocol: service.protocol.to_string(),
+                address: SocketAddr::new(service.address, service.port).to_string(),
+                method: service.method.to_string(),
+                scheduler: service.scheduler.to_string(),
+                figures: Figures::default(),
+                servers: servers.collect(),
+            });
+        }
+        Services::new(rows, ids, next)
+    }
+
+    /// Adds service and server to `query`, by their ids.
+    fn flow_query(
+        &self,
+        query: FlowQuery,
+        service: Option<String>,
+        server: Option<String>,
+    ) -> Result<FlowQuery, Refusal> {
+        let table = self.publisher.published().load();
+        let services = table.services();
+        let id = match &service {
+            None => None,
+            Some(name) => match services.iter().find(|known| known.name == *name) {
+                Some(known) => Some(known.id),
+                None => {
+                    let names = services.iter().map(|known| known.name.as_str());
+                    return Err(unknown("service", name, names));
+                }
+            },
+        };
+        let filter = server.map(|server| {
+            if let Ok(socket) = server.parse::<SocketAddr>() {
+                return Ok(ServerFilter::Address(socket.ip(), Some(socket.port())));
+            }
+            if let Ok(address) = server.parse::<IpAddr>() {
+                return Ok(ServerFilter::Address(address, None));
+            }
+            let among = table.servers().filter(|(of, _)| id.is_none_or(|id| of.id == id));
+            let ids: Vec<_> = among.filter(|(_, s)| s.name == server).map(|(_, s)| s.id).collect();
+            if ids.is_empty() {
+                let message =
+                    format!("unknown server {server}; use a name, an address or ADDRESS:PORT");
+                return Err(Refusal::new(Reason::Argument, message));
+            }
+            Ok(ServerFilter::Ids(ids))
+        });
+        Ok(FlowQuery { service: id, server: filter.transpose()?, ..query })
+    }
+}
+
+/// A prefix, or an address alone.
+fn prefix(text: &str) -> Result<Cidr, Refusal> {
+    let alone = || {
+        let address: IpAddr = text.parse().ok()?;
+        Cidr::new(address, if address.is_ipv4() { 32 } else { 128 })
+    };
+    text.parse().ok().or_else(alone).ok_or_else(|| {
+        let message = format!("client {text}: use an address or a prefix such as 198.51.100.0/24");
+        Refusal::new(Reason::Argument, message)
+    })
+}

@@ -1,0 +1,259 @@
+//! ARP in which somebody else speaks for one of the router's addresses (conformance A3, A4, A7).
+//!
+//! With direct routing the real servers hold the virtual IP too. Nothing they say about it is ever
+//! believed or, where the router stands between, passed on; what they ask they are told, so that they
+//! find their clients.
+
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+
+use super::announce::Audience;
+use super::arp::{answer, is_ours};
+use super::watch::Claim;
+use super::{Arrival, Consumed, Dataplane, DropReason, Event, Verdict, is_station};
+use crate::addr::{MacAddr, NetworkId};
+use crate::frame::{Arp, ETHER_TYPE_ARP, Frame, Operation};
+use crate::table::{Defend, Network, Table, VirtualIp};
+use crate::time::{Duration, Instant};
+
+/// Virtual IPs asked for in one go.
+const PROBES: usize = 16;
+/// Questions of servers that wait for an answer.
+const QUESTIONS: usize = 64;
+/// A host asks again after a second; by then another question is waiting.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A server's question that the router has to ask first.
+#[derive(Clone, Copy, Debug)]
+struct Question {
+    network: NetworkId,
+    target: Ipv4Addr,
+    asker: Ipv4Addr,
+    host: Audience,
+    at: Instant,
+}
+
+/// The questions that wait, oldest first.
+#[derive(Debug)]
+pub(super) struct Questions(VecDeque<Question>);
+
+impl Questions {
+    pub(super) fn new() -> Self {
+        Self(VecDeque::with_capacity(QUESTIONS))
+    }
+
+    fn add(&mut self, question: Question) {
+        let same = |other: &Question| {
+            (other.network, other.target, other.asker, other.host)
+                == (question.network, question.target, question.asker, question.host)
+        };
+        self.0.retain(|other| !same(other));
+        if self.0.len() == QUESTIONS {
+            self.0.pop_front();
+        }
+        self.0.push_back(question);
+    }
+
+    /// A question for `target` that is not too old to be answered.
+    fn take(&mut self, network: NetworkId, target: Ipv4Addr, now: Instant) -> Option<Question> {
+        while self.0.pop_front_if(|question| now >= question.at + PATIENCE).is_some() {}
+        let wanted = |question: &Question| (question.network, question.target) == (network, target);
+        let at = self.0.iter().position(wanted)?;
+        self.0.remove(at)
+    }
+}
+
+impl Dataplane {
+    /// An ARP message whose sender says that it has an address of the router's.
+    pub(super) fn claimed(
+        &mut self,
+        arrival: &Arrival<'_>,
+        arp: &Arp,
+        frame: &mut Frame,
+    ) -> Result<Verdict, DropReason> {
+        let Arrival { table, network, now, .. } = *arrival;
+        let suppressed = self.note_claim(arrival, arp);
+        let asks = arp.operation == Operation::Request && !arp.is_announcement();
+        let shared = table.virtual_ip(arp.sender).is_some_and(|vip| vip.is_shared);
+        if asks && shared {
+            if is_ours(table, network, arp.target) {
+                answer(network, arp, network.mac, frame);
+                return Ok(Verdict::Reply);
+            }
+            if network.is_bridged() {
+                return self.answer_for(arrival, arp, frame, now);
+            }
+        }
+        Err(if suppressed { DropReason::ArpSuppressed } else { DropReason::ArpConflict })
+    }
+
+    /// A frame between others, which a switch sent everywhere: it may mislead whom it is for.
+    pub(super) fn overhear(
+        &mut self,
+        arrival: &Arrival<'_>,
+        frame: &Frame,
+    ) -> Result<(), DropReason> {
+        let Arrival { table, network, ethernet, .. } = *arrival;
+        if ethernet.ether_type != ETHER_TYPE_ARP {
+            return Ok(());
+        }
+        match Arp::parse(frame.bytes()) {
+            Some(arp) if is_ours(table, network, arp.sender) && is_station(arp.sender_mac) => {
+                self.note_claim(arrival, &arp);
+                Err(DropReason::ArpConflict)
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Whether this is a server's probe (RFC 5227 section 2.1.1) for a virtual IP that it holds: if
+    /// it were answered, the server would give the address up.
+    pub(super) fn is_servers_probe(&self, arrival: &Arrival<'_>, arp: &Arp) -> bool {
+        arp.sender.is_unspecified()
+            && arrival.table.virtual_ip(arp.target).is_some_and(|vip| vip.is_shared)
+            && self.direct_server(arrival, arp.sender_mac).is_some()
+    }
+
+    /// A host asked for a virtual IP and is being answered.
+    pub(super) fn note_asker(&mut self, arrival: &Arrival<'_>, arp: &Arp) {
+        let Arrival { table, network, ingress, now, .. } = *arrival;
+        let defended = table.virtual_ip(arp.target).is_some_and(VirtualIp::tells_hosts);
+        if defended && !arp.sender.is_unspecified() {
+            let host = Audience { mac: arp.sender_mac, link: ingress };
+            self.watch.asked(network.id, arp.target, host, now);
+        }
+    }
+
+    /// A packet to a virtual IP was sent to another MAC than the router's: its sender was misled.
+    pub(super) fn note_misled(&mut self, arrival: &Arrival<'_>, address: Ipv4Addr) {
+        let Arrival { table, network, ingress, ethernet, now } = *arrival;
+        if table.virtual_ip(address).is_some() {
+            let host = Audience { mac: ethernet.source, link: ingress };
+            self.watch.tell(network.id, address, host, now);
+        }
+    }
+
+    /// Answers the servers' questions for a neighbour that is known now.
+    pub(super) fn answer_questions(&mut self, network: &Network, id: u32, now: Instant) {
+        let (address, mac) = (self.neighbours.get(id).address, self.neighbours.get(id).mac);
+        while let Some(question) = self.questions.take(network.id, address, now) {
+            let Some(slot) = self.outbox.take() else { return };
+            let arp = Arp {
+                operation: Operation::Request,
+                sender_mac: question.host.mac,
+                sender: question.asker,
+                target_mac: MacAddr::ZERO,
+                target: address,
+            };
+            answer(network, &arp, mac, self.outbox.frame_mut(slot));
+            self.outbox.send(slot, question.host.link);
+            self.counters.originated += 1;
+        }
+    }
+
+    /// Asks everybody for the virtual IPs whose turn it is, as nobody in particular: who answers
+    /// holds one, and nobody learns anything from the question.
+    pub(super) fn probe_virtual_ips(&mut self, table: &Table, now: Instant) {
+        for _ in 0..PROBES {
+            let Some(vip) = self.watch.next_probe(table, now) else { return };
+            let network = table.network(vip.network);
+            let Some(slot) = self.outbox.take() else { return };
+            let probe = Arp {
+                operation: Operation::Request,
+                sender_mac: network.mac,
+                sender: Ipv4Addr::UNSPECIFIED,
+                target_mac: MacAddr::ZERO,
+                target: vip.address,
+            };
+            probe.build(MacAddr::BROADCAST, self.outbox.frame_mut(slot));
+            self.send_to_all(network, slot);
+        }
+    }
+
+    /// Where the gateway of `network` is, if it is known.
+    pub(super) fn gateway(&self, network: &Network) -> Option<Audience> {
+        let id = self.neighbours.find(network.id, network.gateway?)?;
+        let neighbour = self.neighbours.get(id);
+        let link = self.egress(network, neighbour.mac, neighbour.link);
+        neighbour.is_usable().then_some(Audience { mac: neighbour.mac, link })
+    }
+
+    /// Remembers the claim and sets those right whom it misleads; whether there are none, because
+    /// the router stands between.
+    fn note_claim(&mut self, arrival: &Arrival<'_>, arp: &Arp) -> bool {
+        let Arrival { table, network, ingress, now, .. } = *arrival;
+        let (address, mac) = (arp.sender, arp.sender_mac);
+        let vip = table.virtual_ip(address).filter(|vip| vip.is_shared);
+        let server = vip.and_then(|_| self.direct_server(arrival, mac));
+        let gateway = self.gateway(network);
+        let beside_gateway = gateway.is_some_and(|gateway| gateway.link == ingress);
+        let suppressed = network.is_bridged() && server.is_some() && !beside_gateway;
+        let (since, last, count) = (now, now, 1);
+        let claim =
+            Claim { network: network.id, address, mac, server, since, last, count, suppressed };
+        if let Some(claim) = self.watch.claim(claim, now) {
+            self.events.push(Event::AddressConflict(claim));
+        }
+        if suppressed {
+            return true;
+        }
+        let vip = table.virtual_ip(address);
+        if vip.is_none_or(|vip| vip.defend == Defend::Broadcast) {
+            self.announcer.defend(network.id, address, now);
+        }
+        if !vip.is_some_and(VirtualIp::tells_hosts) {
+            return false;
+        }
+        if let Some(gateway) = gateway.filter(|gateway| gateway.mac != mac) {
+            self.watch.tell(network.id, address, gateway, now);
+        }
+        self.watch.tell_askers(network.id, address, mac, now);
+        // A switch that did not know the host sent the claim everywhere.
+        let host = arrival.ethernet.destination;
+        if host.is_unicast() && host != network.mac {
+            self.watch.tell(network.id, address, Audience { mac: host, link: ingress }, now);
+        }
+        false
+    }
+
+    /// Answers a server that asks, in the virtual IP's name, for somebody else: from what the router
+    /// knows, or once it has asked.
+    fn answer_for(
+        &mut self,
+        arrival: &Arrival<'_>,
+        arp: &Arp,
+        frame: &mut Frame,
+        now: Instant,
+    ) -> Result<Verdict, DropReason> {
+        let Arrival { table, network, ingress, .. } = *arrival;
+        let known = self.neighbours.find(network.id, arp.target);
+        // Made-up questions must not fill the cache.
+        let id = match known {
+            Some(id) => id,
+            None if !self.acquaintances.take(now) => return Err(DropReason::ArpSuppressed),
+            None => self
+                .neighbours
+                .find_or_add(network.id, arp.target, now)
+                .ok_or(DropReason::NeighbourTableFull)?,
+        };
+        self.neighbours.mark_used(id, now);
+        if self.neighbours.get(id).is_usable() {
+            let mac = self.neighbours.get(id).mac;
+            answer(network, arp, mac, frame);
+            return Ok(Verdict::Reply);
+        }
+        if self.neighbours.ask_now(id, now) {
+            self.ask(table, id, None, now);
+        }
+        let host = Audience { mac: arp.sender_mac, link: ingress };
+        let (network, target, asker) = (network.id, arp.target, arp.sender);
+        self.questions.add(Question { network, target, asker, host, at: now });
+        Ok(Verdict::Consumed(Consumed::Question))
+    }
+
+    /// The real server of direct routing whose MAC this is.
+    fn direct_server(&self, arrival: &Arrival<'_>, mac: MacAddr) -> Option<Ipv4Addr> {
+        let is_server = |address| arrival.table.is_direct_server(address);
+        self.neighbours.configured_at(arrival.network.id, mac, is_server)
+    }
+}

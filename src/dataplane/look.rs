@@ -1,0 +1,62 @@
+//! Looks at a few entries at a time, however large the tables are: what the loop has time for
+//! between two frames. [`super::report`] has the snapshots of everything.
+
+use std::ops::Range;
+
+use super::{Claim, Dataplane, FlowInfo, Load, NeighbourInfo, Traffic};
+use crate::addr::{ServerId, ServiceId};
+use crate::time::{Duration, Instant};
+
+impl Dataplane {
+    /// What a service has to do and has done.
+    pub fn service_figures(&self, id: ServiceId) -> (Load, Traffic) {
+        let figure = self.figures.service(id);
+        (figure.load, figure.traffic)
+    }
+
+    /// What a server has to do and has done.
+    pub fn server_figures(&self, id: ServerId) -> (Load, Traffic) {
+        let figure = self.figures.server(id);
+        (figure.load, figure.traffic)
+    }
+
+    /// The flows in some places, each with how long it lives without another packet. A flow keeps
+    /// its place, so walking over all [`Dataplane::flow_places`] misses none that lives meanwhile.
+    pub fn flows_in(
+        &self,
+        places: Range<usize>,
+        now: Instant,
+    ) -> impl Iterator<Item = (FlowInfo, Duration)> {
+        self.flows.in_places(places, now).map(|(flow, left)| (FlowInfo::of(flow), left))
+    }
+
+    /// How many places of the flow table have been in use.
+    pub const fn flow_places(&self) -> usize {
+        self.flows.places()
+    }
+
+    /// How many flows fit.
+    pub const fn max_flows(&self) -> usize {
+        self.flows.capacity()
+    }
+
+    /// The neighbours in some places.
+    pub fn neighbours_in(&self, places: Range<usize>) -> impl Iterator<Item = NeighbourInfo> {
+        self.neighbours.in_places(places).map(NeighbourInfo::of)
+    }
+
+    /// Who else speaks for the router's addresses; a few dozen at the most.
+    pub fn claims(&self) -> impl Iterator<Item = &Claim> {
+        self.watch.claims()
+    }
+
+    /// How many places for neighbours have been in use.
+    pub const fn neighbour_places(&self) -> usize {
+        self.neighbours.places()
+    }
+
+    /// Frames that wait for a neighbour or to be sent.
+    pub fn waiting(&self) -> u64 {
+        (self.outbox.held() + self.outbox.queued()) as u64
+    }
+}

@@ -1,0 +1,183 @@
+//! Which link a station is behind, learned from the frames that it sends (IEEE 802.1D section 7.8).
+//!
+//! Of fixed size. Nothing ages by a timer: whoever asks says how old is too old.
+
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
+
+use super::flow::Index;
+use crate::addr::{LinkId, MacAddr, NetworkId};
+use crate::time::{Duration, Instant};
+
+/// Stations over all bridged networks.
+const CAPACITY: usize = 16_384;
+/// How many places a newcomer to a full table looks at; it takes that of the one silent longest. Who
+/// sends often survives a flood of made-up stations that send once.
+const SWEEP: usize = 16;
+
+#[derive(Clone, Copy, Debug)]
+struct Station {
+    network: NetworkId,
+    mac: MacAddr,
+    link: LinkId,
+    seen: Instant,
+}
+
+/// The stations of all bridged networks.
+#[derive(Debug)]
+pub(super) struct Stations {
+    stations: Vec<Station>,
+    index: Index,
+    hasher: SipHasher13,
+    sweep: usize,
+}
+
+impl Stations {
+    /// `is_needed`: whether any network is bridged; otherwise there is room for none.
+    pub(super) fn new(seed: &[u8; 16], is_needed: bool) -> Self {
+        let capacity = if is_needed { CAPACITY } else { 0 };
+        Self {
+            stations: Vec::with_capacity(capacity),
+            index: Index::new(capacity),
+            hasher: SipHasher13::new_with_key(seed),
+            sweep: 0,
+        }
+    }
+
+    /// A frame from `mac` came in by `link`.
+    pub(super) fn learn(&mut self, network: NetworkId, mac: MacAddr, link: LinkId, now: Instant) {
+        if let Some(id) = self.position(network, mac) {
+            let station = &mut self.stations[id];
+            (station.link, station.seen) = (link, now);
+            return;
+        }
+        let station = Station { network, mac, link, seen: now };
+        let id = if self.stations.len() < CAPACITY {
+            self.stations.push(station);
+            self.stations.len() - 1
+        } else {
+            let id = self.longest_silent();
+            let old = self.stations[id];
+            self.index.remove(self.hash(old.network, old.mac), entry(id));
+            self.stations[id] = station;
+            id
+        };
+        self.index.insert(self.hash(network, mac), entry(id));
+    }
+
+    /// The link that `mac` is behind, if it was heard of within `ageing`.
+    pub(super) fn find(
+        &self,
+        network: NetworkId,
+        mac: MacAddr,
+        ageing: Duration,
+        now: Instant,
+    ) -> Option<LinkId> {
+        let station = self.stations[self.position(network, mac)?];
+        (now < station.seen + ageing).then_some(station.link)
+    }
+
+    /// The link that `mac` was last heard of on, however long ago.
+    pub(super) fn last_known(&self, network: NetworkId, mac: MacAddr) -> Option<LinkId> {
+        Some(self.stations[self.position(network, mac)?].link)
+    }
+
+    /// The station at the first place from `place` on that is in `network` and behind none of
+    /// `links`, and the place after it. Looks at no more than `most` places.
+    pub(super) fn next_elsewhere(
+        &self,
+        place: usize,
+        most: usize,
+        network: NetworkId,
+        links: [LinkId; 2],
+    ) -> (Option<MacAddr>, usize) {
+        let end = self.stations.len().min(place + most);
+        let elsewhere = |at: &usize| {
+            let station = &self.stations[*at];
+            station.network == network && !links.contains(&station.link)
+        };
+        let found = (place..end).find(elsewhere);
+        (found.map(|at| self.stations[at].mac), found.map_or(end, |at| at + 1))
+    }
+
+    /// How many places are taken.
+    pub(super) const fn len(&self) -> usize {
+        self.stations.len()
+    }
+
+    fn longest_silent(&mut self) -> usize {
+        let start = self.sweep;
+        self.sweep = (self.sweep + SWEEP) % CAPACITY;
+        let places = (start..start + SWEEP).map(|at| at % CAPACITY);
+        places.min_by_key(|id| self.stations[*id].seen).unwrap_or(start)
+    }
+
+    fn position(&self, network: NetworkId, mac: MacAddr) -> Option<usize> {
+        let is_it = |entry: u32| {
+            let station = &self.stations[entry as usize];
+            station.mac == mac && station.network == network
+        };
+        self.index.find(self.hash(network, mac), is_it).map(|entry| entry as usize)
+    }
+
+    fn hash(&self, network: NetworkId, mac: MacAddr) -> u64 {
+        let mut hasher = self.hasher;
+        let [a, b, c, d, e, f] = mac.0;
+        let [high, low] = network.0.to_be_bytes();
+        hasher.write_u64(u64::from_be_bytes([high, low, a, b, c, d, e, f]));
+        hasher.finish()
+    }
+}
+
+fn entry(id: usize) -> u32 {
+    u32::try_from(id).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ON: NetworkId = NetworkId(0);
+    const AGEING: Duration = Duration::from_secs(300);
+
+    fn mac(n: u32) -> MacAddr {
+        let [a, b, c, d] = n.to_be_bytes();
+        MacAddr([2, 0, a, b, c, d])
+    }
+
+    fn at(seconds: i64) -> Instant {
+        Instant::from_secs(seconds)
+    }
+
+    #[test]
+    fn stations_move_age_and_belong_to_one_network() {
+        let mut stations = Stations::new(&[7; 16], true);
+        stations.learn(ON, mac(1), LinkId(0), at(0));
+        assert_eq!(stations.find(ON, mac(1), AGEING, at(299)), Some(LinkId(0)));
+        assert_eq!(stations.find(ON, mac(1), AGEING, at(300)), None);
+        assert_eq!(stations.last_known(ON, mac(1)), Some(LinkId(0)));
+        assert_eq!(stations.find(NetworkId(1), mac(1), AGEING, at(1)), None);
+        stations.learn(ON, mac(1), LinkId(2), at(301));
+        assert_eq!(stations.find(ON, mac(1), AGEING, at(302)), Some(LinkId(2)));
+    }
+
+    #[test]
+    fn a_flood_of_strangers_evicts_strangers() {
+        let mut stations = Stations::new(&[7; 16], true);
+        let known = 100;
+        let flood = u32::try_from(CAPACITY).unwrap() * 4;
+        for n in 0..flood {
+            let now = Instant::from_millis(i64::from(n));
+            // Those who talk all the time are heard between the strangers.
+            if n % 64 == 0 {
+                (0..known).for_each(|k| stations.learn(ON, mac(k), LinkId(1), now));
+            }
+            stations.learn(ON, mac(1_000_000 + n), LinkId(0), now);
+            assert!(stations.stations.len() <= CAPACITY);
+        }
+        let end = Instant::from_millis(i64::from(flood));
+        let left = (0..known).filter(|k| stations.find(ON, mac(*k), AGEING, end).is_some()).count();
+        assert_eq!(left, known as usize);
+    }
+}

@@ -1,0 +1,195 @@
+//! What the loop says to a question of the control thread: so much at a time that no frame notices.
+
+use std::borrow::Cow;
+use std::net::SocketAddrV4;
+
+use super::turns::Turns;
+use crate::addr::{LinkId, MacAddr};
+use crate::control::protocol::{Claim, Drop, Drops, Figures, Frames, Host, Link, Neighbour, Now};
+use crate::control::question::{FlowSeen, Found, Id, PLACES, Question, Reply};
+use crate::dataplane::{self, Dataplane, DropReason, FlowInfo, Load, NeighbourInfo, Traffic};
+use crate::host;
+use crate::links::Links;
+use crate::table::Table;
+use crate::time::{Duration, Instant};
+
+/// What the loop has to look at.
+pub(super) struct View<'r> {
+    pub(super) table: &'r Table,
+    pub(super) dataplane: &'r Dataplane,
+    pub(super) links: &'r Links,
+    pub(super) host: host::Counters,
+    pub(super) turns: Turns,
+    pub(super) now: Instant,
+}
+
+impl View<'_> {
+    pub(super) fn reply(&self, question: &Question) -> Reply {
+        let found = match question {
+            Question::Status => Found::Status(Box::new(self.status())),
+            Question::Drops => Found::Drops(self.drops()),
+            Question::Figures(ids) => {
+                Found::Figures(ids.iter().take(PLACES).map(|id| self.figures(*id)).collect())
+            }
+            Question::Flows(query) => {
+                let (places, next) = part(query.from, self.dataplane.flow_places());
+                let seen = self.dataplane.flows_in(places, self.now);
+                let seen = seen.map(|(flow, left)| flow_seen(&flow, left));
+                Found::Flows(seen.filter(|flow| query.admits(flow)).collect(), next)
+            }
+            Question::Neighbours(from) => {
+                let (places, next) = part(*from, self.dataplane.neighbour_places());
+                let neighbours = self.dataplane.neighbours_in(places);
+                Found::Neighbours(neighbours.map(|known| self.neighbour(&known)).collect(), next)
+            }
+        };
+        Reply { uptime_us: self.uptime_us(), found }
+    }
+
+    fn status(&self) -> Now {
+        let ids = (0..=u16::MAX).map(LinkId).take(self.links.len());
+        Now {
+            uptime_us: self.uptime_us(),
+            generation: self.table.generation(),
+            flows: self.dataplane.flow_count(),
+            max_flows: self.dataplane.max_flows(),
+            turns: self.turns.told(),
+            frames: self.frames(),
+            links: ids.map(|id| self.link(id)).collect(),
+            host: Host { received: self.host.received, sent: self.host.sent },
+            claims: self.dataplane.claims().map(|claim| self.claim(claim)).collect(),
+        }
+    }
+
+    fn frames(&self) -> Frames {
+        let counters = self.dataplane.counters();
+        let ids = (0..=u16::MAX).map(LinkId).take(self.links.len());
+        let links = ids.map(|id| self.links.counters(id));
+        let (received, sent) =
+            links.fold((0, 0), |(i, o), link| (i + link.frames_in, o + link.frames_out));
+        Frames {
+            received,
+            originated: counters.originated,
+            copies: counters.copies,
+            sent,
+            to_host: counters.to_host,
+            split: counters.split,
+            consumed: counters.consumed,
+            dropped: counters.all_drops(),
+            held: self.dataplane.waiting(),
+        }
+    }
+
+    fn link(&self, id: LinkId) -> Link {
+        let counters = self.links.counters(id);
+        Link {
+            tap: self.links.name(id).to_owned(),
+            frames_in: counters.frames_in,
+            bytes_in: counters.bytes_in,
+            frames_out: counters.frames_out,
+            bytes_out: counters.bytes_out,
+            read_errors: counters.read_errors,
+            refused: counters.refused.total(),
+            lost: counters.lost,
+        }
+    }
+
+    fn drops(&self) -> Drops {
+        let counters = self.dataplane.counters();
+        let reason = |reason: &DropReason| Drop {
+            reason: Cow::Borrowed(reason.name()),
+            count: counters.dropped(*reason),
+            meaning: Cow::Borrowed(reason.help()),
+        };
+        Drops {
+            reasons: DropReason::ALL.iter().map(reason).collect(),
+            answers_not_made: counters.suppressed,
+            uptime_us: self.uptime_us(),
+        }
+    }
+
+    fn figures(&self, id: Id) -> Figures {
+        let (Load { active, inactive }, traffic) = match id {
+            Id::Service(id) => self.dataplane.service_figures(id),
+            Id::Server(id) => self.dataplane.server_figures(id),
+        };
+        let Traffic { flows, packets_in, bytes_in, packets_out, bytes_out } = traffic;
+        let connections = flows;
+        Figures { active, inactive, connections, packets_in, packets_out, bytes_in, bytes_out }
+    }
+
+    fn neighbour(&self, known: &NeighbourInfo) -> Neighbour {
+        Neighbour {
+            network: self.table.network(known.network).name.clone(),
+            address: known.address.to_string(),
+            mac: (known.mac != MacAddr::ZERO).then(|| known.mac.to_string()),
+            state: Cow::Borrowed(known.state.name()),
+            configured: known.configured,
+        }
+    }
+
+    fn claim(&self, claim: &dataplane::Claim) -> Claim {
+        Claim {
+            address: claim.address.to_string(),
+            network: self.table.network(claim.network).name.clone(),
+            mac: claim.mac.to_string(),
+            server: claim.server.map(|server| server.to_string()),
+            count: claim.count,
+            first_ms: (self.now - claim.since).total_millis(),
+            last_ms: (self.now - claim.last).total_millis(),
+            suppressed: claim.suppressed,
+        }
+    }
+
+    fn uptime_us(&self) -> u64 {
+        u64::try_from(self.now.total_micros()).unwrap_or(0)
+    }
+}
+
+/// The next places of so many, and where to go on.
+fn part(from: usize, places: usize) -> (std::ops::Range<usize>, Option<usize>) {
+    let from = from.min(places);
+    let to = from.saturating_add(PLACES).min(places);
+    (from..to, (to < places).then_some(to))
+}
+
+fn flow_seen(flow: &FlowInfo, left: Duration) -> FlowSeen {
+    let FlowInfo { original, reply, state, assured, direct, owner, packets, bytes } = *flow;
+    FlowSeen {
+        protocol: original.protocol,
+        client: SocketAddrV4::new(original.source, original.source_port),
+        destination: SocketAddrV4::new(original.destination, original.destination_port),
+        server: SocketAddrV4::new(reply.source, reply.source_port),
+        owner,
+        state: state.name(),
+        assured,
+        direct,
+        expires: left,
+        packets,
+        bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cover_every_place_once_and_end() {
+        for places in [0, 1, PLACES - 1, PLACES, PLACES + 1, 3 * PLACES] {
+            let (mut from, mut seen) = (0, 0);
+            loop {
+                let (part, next) = part(from, places);
+                assert_eq!(part.start, seen);
+                assert!(part.len() <= PLACES);
+                seen = part.end;
+                match next {
+                    Some(next) => from = next,
+                    None => break,
+                }
+            }
+            assert_eq!(seen, places);
+        }
+        assert_eq!(part(usize::MAX, 5), (5..5, None), "a cursor that nobody gave out");
+    }
+}
