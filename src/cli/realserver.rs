@@ -121,7 +121,14 @@ fn protocol(text: &str) -> Result<Proto, String> {
 
 /// Does what the arguments ask and says so.
 pub(super) fn main(args: RealServerArgs) -> ExitCode {
-    run(args.command).unwrap_or_else(|error| fail(&error, exit_code(&error)))
+    let applying = matches!(args.command, Command::Apply { .. });
+    run(args.command).unwrap_or_else(|error| {
+        let code = fail(&error, exit_code(&error));
+        if applying && error.is_early() {
+            let _ = writeln!(io::stderr(), "nothing was changed");
+        }
+        code
+    })
 }
 
 fn run(command: Command) -> Result<ExitCode, Error> {
@@ -131,12 +138,8 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         }
         Command::Apply { method, request, state } => {
             let folder = Folder::new(&state.state_directory)?;
-            let applied = realserver::apply(method, &request.request(), &folder);
-            applied.map(|applied| print(&applied_text(method, &applied))).inspect_err(|error| {
-                if error.is_early() {
-                    let _ = writeln!(io::stderr(), "tapvs realserver: nothing was changed");
-                }
-            })
+            let applied = realserver::apply(method, &request.request(), &folder)?;
+            Ok(print(&applied_text(method, &applied)))
         }
         Command::Undo { method, vip, state } => {
             let folder = Folder::new(&state.state_directory)?;

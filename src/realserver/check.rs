@@ -202,8 +202,8 @@ fn at_address(at: IpAddr, protocol: Proto, method: Method) -> String {
 fn without_method(kernel: &Kernel, request: &Request) -> Result<Vec<Finding>, Error> {
     let finding = |vip: &Ipv4Addr| {
         let holders = kernel.holders(*vip)?;
-        let Some(link) = holders.iter().find(|link| answers_arp(link)).or_else(|| holders.first())
-        else {
+        let noisy = holders.iter().find(|(link, _)| answers_arp(link));
+        let Some((link, _)) = noisy.or_else(|| holders.first()) else {
             let detail = "on no interface, and no redirect was found";
             return Ok(missing(vip, detail));
         };

@@ -54,12 +54,13 @@ impl Kernel {
         Ok(ipv4.collect())
     }
 
-    /// The interfaces that hold an address.
-    pub(super) fn holders(&self, address: Ipv4Addr) -> Result<Vec<Link>, Error> {
+    /// The interfaces that hold an address, and the address as it is there.
+    pub(super) fn holders(&self, address: Ipv4Addr) -> Result<Vec<(Link, Cidr)>, Error> {
         let mut holders = Vec::new();
         for link in self.netlink.links()? {
-            if self.addresses(&link.name)?.contains(&address) {
-                holders.push(link);
+            let mut all = self.netlink.addresses(&link.name)?.into_iter();
+            if let Some(held) = all.find(|held| held.address() == IpAddr::V4(address)) {
+                holders.push((link, held));
             }
         }
         Ok(holders)
@@ -88,7 +89,7 @@ impl Kernel {
         let holders = self.holders(vip)?;
         // Behind a filter any interface will do; on lo it has to be lo, or a dummy like it.
         let there = if interface == "lo" {
-            holders.iter().any(|link| !answers_arp(link))
+            holders.iter().any(|(link, _)| !answers_arp(link))
         } else {
             !holders.is_empty()
         };
@@ -191,7 +192,7 @@ fn find_rules(step: &Step) -> Result<Found, Error> {
             return Err(Error::Failed(format!("`{look}`: {}", said.words)));
         }
         Step::DropArp { .. } | Step::MangleArp { .. } => {
-            if said.output.lines().any(|line| is_rule(line, &step.rule())) {
+            if has_rule(&said.output, step) {
                 Found::There
             } else {
                 missing()
@@ -205,6 +206,19 @@ fn find_rules(step: &Step) -> Result<Found, Error> {
         _ if said.words.contains("No such file or directory") => missing(),
         _ => return Err(Error::Failed(format!("`{look}`: {}", said.words))),
     })
+}
+
+/// Whether the chains that `arptables -L` lists have the rule of a step where it belongs.
+fn has_rule(listing: &str, step: &Step) -> bool {
+    let mut chain = "";
+    for line in listing.lines() {
+        if let Some(named) = line.strip_prefix("Chain ") {
+            chain = named.split(' ').next().unwrap_or_default();
+        } else if chain == step.chain() && is_rule(line, &step.rule()) {
+            return true;
+        }
+    }
+    false
 }
 
 /// Whether a line of `arptables -L` is a rule of exactly these options, in whatever order.
@@ -228,6 +242,11 @@ mod tests {
     fn a_rule_is_known_in_the_words_of_both_arptables() {
         let vip = Ipv4Addr::new(203, 0, 113, 10);
         let address = Ipv4Addr::new(10, 0, 0, 11);
+        let listing = "Chain INPUT (policy ACCEPT)\n\nChain OUTPUT (policy ACCEPT)\n\
+                       -j DROP -d 203.0.113.10\n";
+        assert!(!has_rule(listing, &Step::DropArp { vip }), "it is in another chain");
+        let listing = listing.replace("OUTPUT", "INPUT");
+        assert!(has_rule(&listing, &Step::DropArp { vip }));
         let drop = Step::DropArp { vip }.rule();
         let mangle = Step::MangleArp { vip, address }.rule();
         assert!(is_rule("-j DROP -d 203.0.113.10 ", &drop));

@@ -9,7 +9,7 @@ use super::kernel::{Kernel, answers_arp};
 use super::method::Method;
 use super::plan::{Plan, Request};
 use super::program::{self, Command};
-use super::step::Step;
+use super::step::{Step, arptables_list};
 use crate::links::{Namespace, check_net_admin};
 
 /// The plan for this machine: with its interface, and the address that it has there.
@@ -88,14 +88,14 @@ pub(super) struct Obstacle {
 pub(super) fn obstacles(kernel: &Kernel, plan: &Plan) -> Result<Vec<Obstacle>, Error> {
     let mut obstacles = Vec::new();
     for vip in &plan.vips {
-        for link in kernel.holders(*vip)? {
+        for (link, held) in kernel.holders(*vip)? {
             let why = match plan.method {
                 Method::Sysctl if answers_arp(&link) => "it is answered for there",
                 Method::Redirect => "redirect wants it on no interface",
                 Method::Sysctl | Method::Arptables | Method::Nft => continue,
             };
             let (what, name) = (format!("{vip} on {}", link.name), &link.name);
-            let remedy = format!("{why}; take it away: ip address del {vip}/PREFIX dev {name}");
+            let remedy = format!("{why}; take it away: ip address del {held} dev {name}");
             obstacles.push(Obstacle { what, remedy });
         }
     }
@@ -116,7 +116,7 @@ fn writable(step: &Step) -> Result<(), Error> {
 /// there. Where no namespace can be made, the table at least is looked at.
 fn rehearse(plan: &Plan) -> Result<(), Error> {
     let rules = plan.steps.iter().filter(|step| step.look().is_some());
-    try_command(plan, &Command::new("arptables", ["-L", "INPUT", "-n"]), None)?;
+    try_command(plan, &arptables_list(), None)?;
     let Ok(elsewhere) = Namespace::new() else { return Ok(()) };
     rules.map(Step::command).try_for_each(|rule| try_command(plan, &rule, Some(&elsewhere)))
 }

@@ -175,12 +175,16 @@ impl Step {
     pub(super) fn look(&self) -> Option<Command> {
         match self {
             Self::Sysctl { .. } | Self::Address { .. } => None,
-            Self::DropArp { .. } => Some(Command::new("arptables", ["-L", "INPUT", "-n"])),
-            Self::MangleArp { .. } => Some(Command::new("arptables", ["-L", "OUTPUT", "-n"])),
+            Self::DropArp { .. } | Self::MangleArp { .. } => Some(arptables_list()),
             Self::ArpTable { .. } => Some(table("list", "arp")),
             Self::NatTable => Some(table("list", "ip")),
             Self::ArpVip { .. } | Self::NatService(_) => Some(self.element("get")),
         }
+    }
+
+    /// arptables' name for where it hooks in.
+    pub(super) const fn chain(&self) -> &'static str {
+        if matches!(self, Self::DropArp { .. }) { "INPUT" } else { "OUTPUT" }
     }
 
     /// A rule as the option pairs that follow its chain.
@@ -211,9 +215,8 @@ impl Step {
     }
 
     fn arptables(&self, verb: &str) -> Command {
-        let chain = if matches!(self, Self::DropArp { .. }) { "INPUT" } else { "OUTPUT" };
         let rule = self.rule().into_iter().flatten();
-        Command::new("arptables", [verb.to_owned(), chain.to_owned()].into_iter().chain(rule))
+        Command::new("arptables", [verb, self.chain()].map(str::to_owned).into_iter().chain(rule))
     }
 
     fn element(&self, verb: &str) -> Command {
@@ -249,6 +252,11 @@ impl fmt::Display for Step {
 
 fn address(verb: &str, vip: Ipv4Addr, interface: &str) -> Command {
     Command::new("ip", ["address", verb, &format!("{vip}/32"), "dev", interface])
+}
+
+/// All chains: asked for a single one, the arptables that is made on nftables makes its table.
+pub(super) fn arptables_list() -> Command {
+    Command::new("arptables", ["-L", "-n"])
 }
 
 fn table(verb: &str, family: &str) -> Command {
