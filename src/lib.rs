@@ -13,6 +13,7 @@ pub mod frame;
 pub mod host;
 pub mod lab;
 pub mod links;
+pub mod realserver;
 pub mod run;
 pub mod table;
 pub mod time;

@@ -1,6 +1,7 @@
 //! Configurations as text, the way an operator writes them.
 
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use crate::rig::{
@@ -51,7 +52,7 @@ impl Service {
 
 /// A whole file. `folder` is for the control socket.
 pub fn config(folder: &Path, services: &[Service]) -> String {
-    let mut text = format!(
+    let text = format!(
         r#"[router]
 name = "lvs1"
 control_socket = "{}/lvs1.sock"
@@ -79,6 +80,16 @@ network = "servers"
 "#,
         folder.display()
     );
+    text + &self::services(services, "nat", server_address)
+}
+
+/// Every `[[service]]` with its servers, which are found where `address` says.
+pub(crate) fn services(
+    services: &[Service],
+    method: &str,
+    address: impl Fn(usize) -> Ipv4Addr,
+) -> String {
+    let mut text = String::new();
     for Service { protocol, port, scheduler, servers } in services {
         let _infallible = write!(
             text,
@@ -87,12 +98,12 @@ network = "servers"
 protocol = "{protocol}"
 address = "{VIP}"
 port = {port}
-method = "nat"
+method = "{method}"
 scheduler = "{scheduler}"
 "#
         );
         for (number, port, weight) in servers {
-            let address = server_address(*number);
+            let address = address(*number);
             let _infallible = write!(
                 text,
                 r#"

@@ -80,7 +80,7 @@ pub fn file_trial(name: &'static str, text: &'static str, run: fn(&mut Rig) -> O
 pub fn built_trial(
     name: &'static str,
     rig: impl FnOnce() -> Outcome<Rig> + Send + 'static,
-    run: fn(&mut Rig) -> Outcome,
+    run: impl FnOnce(&mut Rig) -> Outcome + Send + 'static,
 ) -> Trial {
     Trial::test(name, move || {
         let _watched = Watchdog::start(name);

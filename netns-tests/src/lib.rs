@@ -4,10 +4,12 @@
 //! ([`Rig`]), the router as a process ([`Router`]), and small servers and clients. Nothing here
 //! needs anything but Rust; everything is gone when the process is, however it ends.
 
+pub mod arp;
 mod binary;
 pub mod cable;
 pub mod checks;
 mod config;
+pub mod direct;
 mod failure;
 pub mod harness;
 pub mod icmp;
@@ -17,6 +19,7 @@ mod router;
 mod scratch;
 pub mod tcp;
 pub mod udp;
+pub mod wire;
 
 pub use binary::tapvs;
 pub use config::{Service, config};
@@ -25,5 +28,5 @@ pub use rig::{
     BRIDGE, CLIENT, CLIENT_TAP, GATEWAY, Hosts, ROUTER_INSIDE, ROUTER_OUTSIDE, Rig, SERVER_NIC,
     SERVERS_TAP, VIP, eventually, server_address, silent_namespace,
 };
-pub use router::{LinkFigures, Report, Router};
+pub use router::{LinkFigures, Report, Router, Traffic};
 pub use scratch::Scratch;

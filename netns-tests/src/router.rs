@@ -206,6 +206,17 @@ pub struct LinkFigures {
     pub bytes_out: u64,
 }
 
+/// What a service or a server has carried, as the router counts it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Given to it so far.
+    pub flows: u64,
+    /// From clients.
+    pub packets_in: u64,
+    /// To clients, by way of the router.
+    pub packets_out: u64,
+}
+
 impl Report {
     /// The last line with `word`.
     pub fn line(&self, word: &str) -> Outcome<&str> {
@@ -230,6 +241,12 @@ impl Report {
         LinkFigures::parse(line).ok_or_else(|| Failure::new(format!("no figures in `{line}`")))
     }
 
+    /// What a service or a server has carried: `label` is the beginning of its row.
+    pub fn traffic(&self, label: &str) -> Outcome<Traffic> {
+        let line = self.line(label)?;
+        Traffic::parse(line).ok_or_else(|| Failure::new(format!("no figures in `{line}`")))
+    }
+
     /// The lines of the last report only: a log may hold several.
     fn last_report(&self) -> &[String] {
         let is_end = |line: &String| line.contains("balance:");
@@ -247,6 +264,17 @@ impl LinkFigures {
         let (frames_in, bytes_in) = frames_and_bytes(incoming)?;
         let (frames_out, bytes_out) = frames_and_bytes(rest.split(',').next()?)?;
         Some(Self { frames_in, bytes_in, frames_out, bytes_out })
+    }
+}
+
+impl Traffic {
+    /// From a row of the table, the columns counted from its end.
+    fn parse(row: &str) -> Option<Self> {
+        let mut columns = row.split_whitespace().rev().map(str::parse);
+        let mut next = || columns.next()?.ok();
+        let [_bytes_out, packets_out, _bytes_in, packets_in, flows] =
+            [next()?, next()?, next()?, next()?, next()?];
+        Some(Self { flows, packets_in, packets_out })
     }
 }
 
@@ -289,5 +317,13 @@ mod tests {
         let figures = LinkFigures { frames_in: 12, bytes_in: 3_456, frames_out: 7, bytes_out: 890 };
         assert_eq!(report.link("tapvs0").ok(), Some(figures));
         assert!(report.link("tapvs1").is_err());
+    }
+
+    #[test]
+    fn traffic_is_read_from_the_end_of_its_row() {
+        let report = report("[INFO] tcp 10.0.0.1:80 web   7   1   2   30   400   5000   60   7000");
+        let figures = Traffic { flows: 30, packets_in: 400, packets_out: 60 };
+        assert_eq!(report.traffic("tcp 10.0.0.1:80").ok(), Some(figures));
+        assert!(report.traffic("tcp 10.0.0.2:80").is_err());
     }
 }

@@ -7,7 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use netns_tests::harness::{self, file_trial, rig_trial, say};
+use netns_tests::direct::{
+    Direct, Servers,
+    Topology::{Bridged, OneNetwork, TwoNetworks},
+};
+use netns_tests::harness::{self, built_trial, file_trial, rig_trial, say};
 use netns_tests::tcp::{connect, noise};
 use netns_tests::{
     Context as _, Failure, Outcome, Rig, Service, VIP, ensure, eventually, server_address,
@@ -36,17 +40,48 @@ fn main() -> ExitCode {
         vec![servers.scheduler("wrr")]
     };
     let even = || vec![Service::tcp(80).three(8080).scheduler("wlc")];
-    harness::main(vec![
+    let behind = || Direct::stock(Bridged).build(&[Service::tcp(80).three(80)]);
+    let mut trials = vec![
         rig_trial("curl_is_spread_over_nginx_by_weight", weighted, by_weight),
-        rig_trial("curl_moves_32_mib_down_and_up_unchanged", even, bulk),
-        // The promise is made for the example as it stands.
+        rig_trial("curl_moves_32_mib_down_and_up_unchanged", even, |rig| bulk(rig, NAT)),
+        built_trial("curl_moves_32_mib_past_the_router", behind, |rig| bulk(rig, DIRECT)),
         file_trial(
             "wrk_makes_200000_connections_without_an_error",
             include_str!("../../configs/nat.toml"),
-            many_connections,
+            |rig| many_connections(rig, NAT),
         ),
-    ])
+    ];
+    // The promise is made for the examples as they stand.
+    for (name, topology, servers, text) in [
+        (
+            "wrk_makes_200000_connections_on_one_network",
+            OneNetwork,
+            Servers::Silent,
+            include_str!("../../configs/direct-one-network.toml"),
+        ),
+        (
+            "wrk_makes_200000_connections_on_two_networks",
+            TwoNetworks,
+            Servers::Silent,
+            include_str!("../../configs/direct-two-networks.toml"),
+        ),
+        (
+            "wrk_makes_200000_connections_bridged_to_stock_servers",
+            Bridged,
+            Servers::Stock,
+            include_str!("../../configs/direct-bridged.toml"),
+        ),
+    ] {
+        let rig = move || Direct { topology, servers }.configured(|_| text.to_owned());
+        trials.push(built_trial(name, rig, |rig| many_connections(rig, DIRECT)));
+    }
+    harness::main(trials)
 }
+
+/// Where a server listens, by its number.
+type Listen = fn(usize) -> (Ipv4Addr, u16);
+const NAT: Listen = |number| (server_address(number), 8080);
+const DIRECT: Listen = |_| (VIP, 80);
 
 fn version(program: &str, argument: &str) -> Outcome<String> {
     let output =
@@ -63,13 +98,17 @@ struct Nginx {
 }
 
 impl Nginx {
-    fn start(namespace: &Namespace, folder: &Path, number: usize) -> Outcome<Self> {
+    fn start(
+        namespace: &Namespace,
+        folder: &Path,
+        number: usize,
+        listen: (Ipv4Addr, u16),
+    ) -> Outcome<Self> {
         let folder = folder.join(format!("nginx{number}"));
         let www = folder.join("www");
         fs::create_dir_all(&www)?;
-        let address = server_address(number);
         let file = folder.join("nginx.conf");
-        fs::write(&file, nginx_config(&folder, address, number))?;
+        fs::write(&file, nginx_config(&folder, listen, number))?;
         let log = fs::File::create(folder.join("error.log"))?;
         let child = namespace.spawn(
             Command::new("nginx")
@@ -83,7 +122,7 @@ impl Nginx {
         )?;
         let mut nginx = Self { child, www };
         let up = eventually(Duration::from_secs(10), || {
-            connect(namespace, (address, 8080), Duration::from_secs(1)).is_ok()
+            connect(namespace, listen, Duration::from_secs(1)).is_ok()
                 || nginx.child.try_wait().is_ok_and(|status| status.is_some())
         });
         let running = matches!(nginx.child.try_wait(), Ok(None));
@@ -96,10 +135,12 @@ impl Nginx {
     }
 
     /// One in each of the rig's namespaces.
-    fn three(rig: &Rig) -> Outcome<Vec<Self>> {
+    fn three(rig: &Rig, listen: Listen) -> Outcome<Vec<Self>> {
         let servers = rig.servers.iter().enumerate();
         servers
-            .map(|(number, namespace)| Self::start(namespace, rig.scratch.path(), number))
+            .map(|(number, namespace)| {
+                Self::start(namespace, rig.scratch.path(), number, listen(number))
+            })
             .collect()
     }
 }
@@ -112,7 +153,7 @@ impl Drop for Nginx {
     }
 }
 
-fn nginx_config(folder: &Path, address: Ipv4Addr, number: usize) -> String {
+fn nginx_config(folder: &Path, (address, port): (Ipv4Addr, u16), number: usize) -> String {
     let folder = folder.display();
     format!(
         // In a user namespace there is nobody else whom nginx could give its folders to.
@@ -133,7 +174,7 @@ http {{
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
     server {{
-        listen {address}:8080 backlog=4096;
+        listen {address}:{port} backlog=4096;
         root {folder}/www;
         location = /who {{
             return 200 "{number} $remote_addr\n";
@@ -173,7 +214,7 @@ fn url(path: &str) -> String {
 }
 
 fn by_weight(rig: &mut Rig) -> Outcome {
-    let _servers = Nginx::three(rig)?;
+    let _servers = Nginx::three(rig, NAT)?;
     let mut visits = BTreeMap::new();
     for _ in 0..60 {
         *visits.entry(at_client(rig, curl().arg(url("who")))?).or_insert(0) += 1;
@@ -185,8 +226,8 @@ fn by_weight(rig: &mut Rig) -> Outcome {
     Ok(())
 }
 
-fn bulk(rig: &mut Rig) -> Outcome {
-    let servers = Nginx::three(rig)?;
+fn bulk(rig: &mut Rig, listen: Listen) -> Outcome {
+    let servers = Nginx::three(rig, listen)?;
     let (down, up) = (noise(32 << 20, 3), noise(32 << 20, 5));
     for nginx in &servers {
         fs::write(nginx.www.join("down"), &down)?;
@@ -225,8 +266,8 @@ impl Wrk {
     }
 }
 
-fn many_connections(rig: &mut Rig) -> Outcome {
-    let _servers = Nginx::three(rig)?;
+fn many_connections(rig: &mut Rig, listen: Listen) -> Outcome {
+    let _servers = Nginx::three(rig, listen)?;
     rig.client.write_sysctl("net/ipv4/ip_local_port_range", "1024 65535")?;
     rig.client.write_sysctl("net/ipv4/tcp_tw_reuse", "1")?;
     let mut requests = 0;

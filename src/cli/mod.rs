@@ -4,6 +4,7 @@ mod ask;
 mod check;
 mod operate;
 mod paint;
+mod realserver;
 mod show;
 mod units;
 
@@ -62,6 +63,8 @@ enum Command {
     #[command(flatten)]
     Operate(Operate),
     Lab(LabArgs),
+    #[command(name = "realserver")]
+    RealServer(realserver::RealServerArgs),
     /// Print shell completions
     #[command(hide = true)]
     Completions {
@@ -104,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Completions { shell } => print(&completions(shell)),
         Command::Man { directory } => man(directory.as_deref()),
         Command::Lab(args) => lab::main(&args, arguments.verbose > 0),
+        Command::RealServer(args) => realserver::main(args),
         Command::LabServer(args) => lab::server_main(&args),
         Command::LabClient(args) => lab::client_main(&args),
     }

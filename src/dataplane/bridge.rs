@@ -60,7 +60,7 @@ impl Dataplane {
             self.own_mac_seen(network, now);
             return Err(DropReason::OwnSourceMac);
         }
-        check_kind(network, frame.bytes(), ethernet.ether_type)?;
+        check_kind(frame.bytes(), ethernet.ether_type)?;
         self.stations.learn(network.id, ethernet.source, ingress, now);
         if ethernet.ether_type == ETHER_TYPE_ARP {
             return self.handle_arp(arrival, frame);
@@ -70,6 +70,9 @@ impl Dataplane {
         }
         if is_for_virtual_ip(arrival, frame.bytes()) {
             return self.frame_for_router(arrival, frame);
+        }
+        if frame.len() > ETHERNET + usize::from(network.mtu) {
+            return Err(DropReason::Oversize);
         }
         self.bridge_onward(arrival)
     }
@@ -150,11 +153,10 @@ impl Dataplane {
 }
 
 /// What a bridge without tags does not pass, whoever it is for.
-fn check_kind(network: &Network, frame: &[u8], ether_type: u16) -> Result<(), DropReason> {
+fn check_kind(frame: &[u8], ether_type: u16) -> Result<(), DropReason> {
     match ether_type {
         0x8100 | 0x88a8 | 0x9100 => Err(DropReason::Vlan),
         0x8808 => Err(DropReason::PauseFrame),
-        _ if frame.len() > ETHERNET + usize::from(network.mtu) => Err(DropReason::Oversize),
         0..0x0600 if frame.get(ETHERNET..ETHERNET + 8) == Some(&SNAP_ARP) => {
             Err(DropReason::ArpMalformed)
         }

@@ -63,7 +63,8 @@ impl Dataplane {
     ) -> Result<Verdict, DropReason> {
         let Arrival { table, network, ref ethernet, now, .. } = *arrival;
         let headers = Ipv4::parse(frame.bytes())?;
-        if headers.total_len > usize::from(network.mtu) {
+        // Between the links of a bridge whoever sends too much is told, as by any narrow link.
+        if headers.total_len > usize::from(network.mtu) && !network.is_bridged() {
             return Err(DropReason::Oversize);
         }
         check_addresses(network, ethernet, &headers)?;
@@ -105,6 +106,9 @@ impl Dataplane {
         match table.local(headers.destination) {
             // The host does not put fragments together, and nobody has a reason to send it any.
             Some(Local::Own(_)) if headers.is_fragment() => Err(DropReason::Fragment),
+            Some(Local::Own(own)) if headers.total_len > usize::from(table.network(own).mtu) => {
+                Err(DropReason::Oversize)
+            }
             Some(Local::Own(_)) => Ok(Verdict::ToHost),
             Some(Local::Virtual(_)) => self.virtual_ip_packet(packet, frame),
             None if is_broadcast(table, headers.destination) => Err(DropReason::Broadcast),

@@ -8,8 +8,8 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
 use super::{Dataplane, Event};
-use crate::addr::LinkId;
-use crate::frame::LoopProbe;
+use crate::addr::{LinkId, NetworkId};
+use crate::frame::{LoopProbe, lesson};
 use crate::table::{Network, Table};
 use crate::time::{Duration, Instant};
 
@@ -19,6 +19,23 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const ROUNDS: u32 = 4;
 /// How long a link stays shut after the last probe that came round.
 const SHUT: Duration = Duration::from_secs(5);
+
+/// How often, and how many at once, the switches behind a link are taught.
+const LESSON_INTERVAL: Duration = Duration::from_millis(10);
+const LESSONS: usize = 32;
+/// Places of the station table looked at for one lesson.
+const SEARCH: usize = 1_024;
+
+/// Behind the link that stays open a switch may still send what is for stations elsewhere to the
+/// one that was shut: it is sent a frame from each of them.
+#[derive(Clone, Copy, Debug)]
+struct Course {
+    network: NetworkId,
+    open: LinkId,
+    shut: LinkId,
+    place: usize,
+    due: Instant,
+}
 
 /// What has been probed, and which links are shut.
 #[derive(Debug)]
@@ -30,12 +47,13 @@ pub(super) struct LoopGuard {
     due: Option<Instant>,
     /// By link id.
     shut: Vec<Option<Instant>>,
+    course: Option<Course>,
 }
 
 impl LoopGuard {
     pub(super) fn new(seed: &[u8; 16]) -> Self {
         let hasher = SipHasher13::new_with_key(seed);
-        Self { hasher, round: 0, due: None, shut: Vec::new() }
+        Self { hasher, round: 0, due: None, shut: Vec::new(), course: None }
     }
 
     /// A set-up step.
@@ -51,7 +69,8 @@ impl LoopGuard {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.shut.iter().flatten().copied().chain(self.due).min()
+        let lesson = self.course.map(|course| course.due);
+        self.shut.iter().flatten().copied().chain(self.due).chain(lesson).min()
     }
 
     /// A link whose circle is no more.
@@ -100,6 +119,7 @@ impl Dataplane {
         while let Some(link) = self.guard.reopen(now) {
             self.events.push(Event::LoopOver { link });
         }
+        self.teach(table, now);
         if !self.guard.next_round(now) {
             return;
         }
@@ -113,6 +133,28 @@ impl Dataplane {
                 self.counters.originated += 1;
             }
         }
+    }
+
+    /// A few more of the lessons that a shut link made necessary.
+    fn teach(&mut self, table: &Table, now: Instant) {
+        let Some(mut course) = self.guard.course.filter(|course| course.due <= now) else { return };
+        for _ in 0..LESSONS {
+            let links = [course.open, course.shut];
+            let (station, next) =
+                self.stations.next_elsewhere(course.place, SEARCH, course.network, links);
+            course.place = next;
+            if let Some(station) = station
+                && let Some(slot) = self.outbox.take()
+            {
+                lesson(station, self.outbox.frame_mut(slot));
+                self.outbox.send(slot, course.open);
+                self.counters.originated += 1;
+            }
+        }
+        course.due = now + LESSON_INTERVAL;
+        let more = course.place < self.stations.len() && !self.guard.is_open(course.shut);
+        debug_assert!(table.network(course.network).is_bridged());
+        self.guard.course = more.then_some(course);
     }
 
     /// Whether `frame` is a probe of the router's own, which came in by `ingress`. If so, of the two
@@ -134,6 +176,13 @@ impl Dataplane {
             self.events.push(Event::LoopFound { sent: sender, came: ingress, shut: link });
         }
         *shut = Some(now + SHUT);
+        // Again and again: what went round has misled the router about its stations too, until they
+        // say something.
+        let open = sender.min(ingress);
+        if self.guard.course.is_none() && open != link {
+            let course = Course { network: network.id, open, shut: link, place: 0, due: now };
+            self.guard.course = Some(course);
+        }
         true
     }
 }

@@ -83,6 +83,29 @@ impl Stations {
         Some(self.stations[self.position(network, mac)?].link)
     }
 
+    /// The station at the first place from `place` on that is in `network` and behind none of
+    /// `links`, and the place after it. Looks at no more than `most` places.
+    pub(super) fn next_elsewhere(
+        &self,
+        place: usize,
+        most: usize,
+        network: NetworkId,
+        links: [LinkId; 2],
+    ) -> (Option<MacAddr>, usize) {
+        let end = self.stations.len().min(place + most);
+        let elsewhere = |at: &usize| {
+            let station = &self.stations[*at];
+            station.network == network && !links.contains(&station.link)
+        };
+        let found = (place..end).find(elsewhere);
+        (found.map(|at| self.stations[at].mac), found.map_or(end, |at| at + 1))
+    }
+
+    /// How many places are taken.
+    pub(super) const fn len(&self) -> usize {
+        self.stations.len()
+    }
+
     fn longest_silent(&mut self) -> usize {
         let start = self.sweep;
         self.sweep = (self.sweep + SWEEP) % CAPACITY;

@@ -52,6 +52,17 @@ impl LoopProbe {
     }
 }
 
+/// Writes a frame that says nothing but that `station` is where it comes from, for the switches
+/// behind a link.
+pub fn lesson(station: MacAddr, frame: &mut Frame) {
+    frame.set_len(SHORTEST_FRAME);
+    let bytes = frame.bytes_mut();
+    bytes.fill(0);
+    bytes[..6].copy_from_slice(&GROUP.0);
+    bytes[6..12].copy_from_slice(&station.0);
+    bytes[12..14].copy_from_slice(&ETHER_TYPE_LOOP_PROBE.to_be_bytes());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

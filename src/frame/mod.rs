@@ -20,7 +20,7 @@ pub use headers::{
     ETHER_TYPE_ARP, ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, ETHERNET, Ethernet, ICMP, IP, Icmp, Ipv4,
     Malformed, TCP, Tcp, Transport, UDP, Udp,
 };
-pub use loop_probe::{ETHER_TYPE_LOOP_PROBE, LoopProbe};
+pub use loop_probe::{ETHER_TYPE_LOOP_PROBE, LoopProbe, lesson};
 pub use quote::{Quote, QuotedAs};
 pub use rewrite::{
     Rewrite, clamp_mss, decrement_ttl, echo_reply, record_route, set_addresses, set_macs, translate,

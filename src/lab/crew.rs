@@ -20,7 +20,7 @@ use crate::links::{Namespace, child};
 const KEPT: usize = 40;
 /// The longest line taken from a child; more is cut off.
 const LONGEST_LINE: usize = 4_096;
-/// How long a child that was asked to stop may take before it is killed.
+/// How long a child that was asked to stop may take before it is killed; or to report.
 const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Why the lab did not come to its end.
@@ -166,6 +166,22 @@ impl Crew {
             return Err(io::Error::other(format!("{who} has no standard input")));
         };
         writeln!(input, "{line}")
+    }
+
+    /// Has the router log what it has counted, and waits for the row with `label`.
+    pub(super) fn row_of_report(&mut self, label: &str, screen: &Screen) -> Result<String, Stop> {
+        let router = self.members.iter_mut().find(|member| member.who == Who::Router);
+        if let Some(router) = router {
+            child::ask_for_report(&mut router.child)?;
+        }
+        let deadline = Deadline::after(FAREWELL);
+        while let Some(line) = self.next(deadline, screen)? {
+            if line.who == Who::Router && line.text.contains(label) {
+                return Ok(line.text);
+            }
+        }
+        let last = self.last_lines(Who::Router);
+        Err(Stop::Failed(format!("the router's report has no row of {label}{last}")))
     }
 
     /// Waits for the next line of any child; `None` when the deadline passes without one.

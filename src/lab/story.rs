@@ -225,7 +225,7 @@ impl Story<'_> {
                 .client_neighbour(vip)?
                 .ok_or_else(|| Stop::Failed(format!("the client has no neighbour entry for {vip}")))
         };
-        self.screen.lines([format!("{} dev {CLIENT_TAP}", entry()?)]);
+        self.screen.lines([format!("{vip} dev {CLIENT_TAP} {}", entry()?)]);
         self.screen.lines([format!("the router's MAC address is {ROUTER_MAC}")]);
         for (server, mac) in self.plan.servers.iter().zip(topology.server_macs()?) {
             self.screen.lines([format!("{} has {mac}, and {vip} on {SERVER_NIC}", server.name)]);
@@ -246,6 +246,26 @@ impl Story<'_> {
         self.screen.good(format_args!(
             "forgotten and asked again {QUESTIONS} times: the router's every time"
         ));
+        self.past_the_router(crew)
+    }
+
+    /// The answers were addressed to the client, and from the virtual IP: nobody's to rewrite.
+    fn past_the_router(&self, crew: &mut Crew) -> Result<(), Stop> {
+        let row = crew.row_of_report(&format!("tcp {}", self.plan.service), self.screen)?;
+        let figures: Vec<usize> =
+            row.split_whitespace().rev().map_while(|word| word.parse().ok()).collect();
+        let &[_, packets_out, _, packets_in, ..] = &figures[..] else {
+            return Err(Stop::Failed(format!("no packets in the row of the service: {row}")));
+        };
+        let told = format!(
+            "the router passed {} packets on to the servers, and rewrote {} of their answers",
+            grouped(packets_in),
+            grouped(packets_out)
+        );
+        if packets_in == 0 || packets_out > 0 {
+            return Err(Stop::Failed(told));
+        }
+        self.screen.good(told);
         Ok(())
     }
 

@@ -39,7 +39,7 @@ pub use self::counters::{Counters, Refused};
 pub use self::error::LinkError;
 pub use self::namespace::Namespace;
 pub use self::netlink::Netlink;
-pub use self::privilege::{Privilege, become_root, check_tun};
+pub use self::privilege::{Privilege, become_root, check_net_admin, check_tun};
 pub use self::seed::seed;
 
 /// A TAP that disappeared is made again after this long, and each time it fails after twice as

@@ -82,8 +82,43 @@ impl Namespace {
     }
 }
 
+/// A number for the calling thread's namespace that no other one gets before the next boot.
+pub fn cookie() -> io::Result<u64> {
+    const SIZE: libc::socklen_t = 8;
+    let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
+    let mut cookie = 0_u64;
+    let mut length = SIZE;
+    // SAFETY: the fd is open; the pointers are to locals that outlive the call, and `length` says
+    // how much room the first one has.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    match check(result) {
+        Ok(()) => Ok(cookie),
+        // Before Linux 5.14 there is but the inode, which a later namespace may get again.
+        Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => {
+            Ok(std::os::unix::fs::MetadataExt::ino(&std::fs::metadata("/proc/thread-self/ns/net")?))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads a sysctl of the calling thread's namespace, named by its path below `/proc/sys`.
+pub fn read_sysctl(path: &str) -> io::Result<String> {
+    let file = Path::new("/proc/sys").join(path);
+    std::fs::read_to_string(&file).map(|text| text.trim_end().to_owned()).map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot read {}: {error}", file.display()))
+    })
+}
+
 /// Writes a sysctl of the calling thread's namespace; the error names it.
-pub(super) fn write_sysctl(path: &str, value: &str) -> io::Result<()> {
+pub fn write_sysctl(path: &str, value: &str) -> io::Result<()> {
     let file = Path::new("/proc/sys").join(path);
     let written = OpenOptions::new()
         .write(true)
@@ -129,6 +164,12 @@ mod tests {
         let file = File::from(here.fd().try_clone_to_owned().unwrap());
         let named = std::fs::metadata("/proc/thread-self/ns/net").unwrap();
         assert_eq!(file.metadata().unwrap().ino(), named.ino());
+    }
+
+    #[test]
+    fn a_namespace_has_one_number() {
+        assert_eq!(cookie().unwrap(), cookie().unwrap());
+        assert_ne!(cookie().unwrap(), 0);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::netlink::Netlink;
 const TUN: &str = "/dev/net/tun";
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_SYS_ADMIN: u32 = 21;
+const NET_ADMIN: &str = "CAP_NET_ADMIN";
 
 /// What is missing, each with what would help. A program that meets it exits with 77.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +72,16 @@ pub fn become_root() -> Result<(), Privilege> {
     if missing.is_empty() { Ok(()) } else { Err(Privilege { missing }) }
 }
 
+/// Whether this process may change the network of its namespace.
+pub fn check_net_admin() -> Result<(), Privilege> {
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    if lacking_capabilities(&status).contains(&NET_ADMIN) {
+        let missing = format!("changing the network needs {NET_ADMIN}: run as root");
+        return Err(Privilege { missing: vec![missing] });
+    }
+    Ok(())
+}
+
 /// Whether TAP devices can be asked for.
 pub fn check_tun() -> Result<(), Privilege> {
     OpenOptions::new()
@@ -113,7 +124,7 @@ fn lacking_capabilities(status: &str) -> Vec<&'static str> {
         .find_map(|line| line.strip_prefix("CapEff:"))
         .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
         .unwrap_or(0);
-    [(CAP_NET_ADMIN, "CAP_NET_ADMIN"), (CAP_SYS_ADMIN, "CAP_SYS_ADMIN")]
+    [(CAP_NET_ADMIN, NET_ADMIN), (CAP_SYS_ADMIN, "CAP_SYS_ADMIN")]
         .into_iter()
         .filter(|(bit, _)| effective >> bit & 1 == 0)
         .map(|(_, name)| name)

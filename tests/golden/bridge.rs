@@ -104,6 +104,13 @@ pub(crate) fn cases() -> Vec<Case> {
             "drop own_source_mac",
         ),
         switched(
+            "N8 a client that sends too much is told by the virtual IP",
+            OUT,
+            udp(CLIENT, DNS, &[0; 1473]).with(|ip| ip.fragment = DF),
+            "drop too_big
+             out: router.out > gateway 203.0.113.10 > 198.51.100.7 ttl 64 id - tos c0 icmp 3/4 000005dc about [first 548 of 198.51.100.7 > 203.0.113.10 ttl 63 id 1 df udp 40000 > 53 data 1473]",
+        ),
+        switched(
             "S10 a frame longer than the MTU between stations",
             IN,
             between(11, 13).with(|ip| ip.body.resize(1481, 0)),
@@ -234,7 +241,12 @@ fn a_loop_shuts_one_link_and_opens_it_again() {
     for _ in 0..10 {
         router.probes.clear();
         router.advance(Duration::from_secs(1));
-        let (_, probe) = router.probes.iter().find(|(link, _)| *link == IN).cloned().unwrap();
+        let (_, probe) = router
+            .probes
+            .iter()
+            .find(|(l, f)| *l == IN && f[6..12] == ROUTER_OUT.0)
+            .cloned()
+            .unwrap();
         router.feed(FAR_IN, &probe);
     }
     assert_eq!(router.feed(FAR_IN, &between(13, 11).frame()).text(), "drop link_shut");
@@ -242,6 +254,21 @@ fn a_loop_shuts_one_link_and_opens_it_again() {
     router.advance(Duration::from_secs(5));
     assert!(router.events.iter().any(|event| matches!(event, Event::LoopOver { link: FAR_IN })));
     assert_eq!(router.feed(FAR_IN, &between(13, 11).frame()).verdict, Verdict::Forward(IN));
+}
+
+/// A switch that has learned of stations by the link that was shut would send it what is for them.
+#[test]
+fn after_a_loop_the_switches_are_taught_where_stations_are() {
+    let mut router = a_loop();
+    router.probes.clear();
+    router.advance(Duration::from_millis(500));
+    let taught: Vec<_> =
+        router.probes.iter().map(|(l, f)| (*l, mac_name(MacAddr::from_slice(&f[6..12])))).collect();
+    assert_eq!(
+        taught,
+        [(IN, "gateway".to_owned())],
+        "who is behind neither link, by the one that is open"
+    );
 }
 
 #[test]

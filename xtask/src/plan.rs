@@ -4,7 +4,7 @@ use crate::programs;
 use crate::runner::{Command, Runner};
 
 /// Test targets of `netns-tests`; one after another, because each loads every core.
-const KERNEL_TARGETS: [&str; 4] = ["kernel", "scenarios", "oracle_nat", "strangers"];
+const KERNEL_TARGETS: [&str; 5] = ["kernel", "scenarios", "direct", "oracle_nat", "strangers"];
 
 /// Everything a change has to pass.
 pub(crate) fn ci(runner: &mut Runner) {
@@ -26,6 +26,7 @@ pub(crate) fn test(runner: &mut Runner) {
     runner.run("release build", &cargo(&["build", "--release", "--bin", "tapvs"]));
     // As the README has it.
     runner.run("the lab", &cargo(&["run", "--release", "--", "lab"]));
+    runner.run("the lab, direct", &cargo(&["run", "--release", "--", "lab", "direct"]));
     for target in KERNEL_TARGETS {
         let test = cargo(&["test", "--package", "netns-tests", "--test", target]);
         let name = format!("kernel tests: {target}");

@@ -18,7 +18,11 @@ const RUNNING: usize = 8;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("the_lab_tells_its_whole_story", whole_story),
+        trial("the_lab_tells_its_whole_story", || whole_story("nat", 3, &[])),
+        trial("the_direct_lab_tells_its_whole_story", || {
+            let claims = ["asked again 20 times: the router's", "rewrote 0 of their answers"];
+            whole_story("direct", 4, &claims)
+        }),
         trial("an_interrupted_lab_leaves_nothing_behind", || {
             ended_after_each_line(Signal::INT, |status, text| {
                 // The story's last lines may be out before the signal is in.
@@ -33,8 +37,9 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-fn whole_story() -> Outcome {
-    let mut lab = Lab::start(&["--requests", "600"])?;
+/// Each server is named at the beginning of so many lines.
+fn whole_story(kind: &str, lines: usize, words: &[&str]) -> Outcome {
+    let mut lab = Lab::start(&[kind, "--requests", "600"])?;
     let mut text = String::new();
     while let Some(line) = lab.line()? {
         text.push_str(&line);
@@ -42,12 +47,13 @@ fn whole_story() -> Outcome {
     }
     let (status, errors) = lab.end()?;
     ensure!(status.success(), "{status}\n{text}{errors}");
-    for words in ["connection refused", "Starting s3 again", NOTHING_LEFT] {
+    let always = ["connection refused", "Starting s3 again", NOTHING_LEFT];
+    for words in always.iter().chain(words) {
         ensure!(text.contains(words), "no `{words}` in\n{text}");
     }
     for server in ["s1", "s2", "s3"] {
         let rows = text.lines().filter(|line| line.trim_start().starts_with(server)).count();
-        ensure!(rows == 3, "{server} is in {rows} tables, not in 3:\n{text}");
+        ensure!(rows == lines, "{server} begins {rows} lines, not {lines}:\n{text}");
     }
     lab.must_be_gone()
 }

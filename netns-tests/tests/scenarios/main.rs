@@ -20,7 +20,8 @@
 //! | O16 resize | `o16_…`; the table is sized at start, 1000 flows is the least that a file may ask for |
 //! | O18 rpath | `o18_…` |
 //! | O20 flowtable | `o20_…`: 9000, 1500 and 2000 bytes in a row |
-//! | O1, O3, O17, O19, O21 | do not apply: direct routing, IPIP, a SYN proxy, VXLAN |
+//! | O1 ipvs.sh, DR | the target `direct` |
+//! | O3, O17, O19, O21 | do not apply: IPIP, a SYN proxy, VXLAN |
 //! | N5 hairpin | `n5_…` |
 
 mod clash;

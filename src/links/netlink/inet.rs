@@ -48,15 +48,13 @@ pub enum NeighbourState {
     Other,
 }
 
-/// As `ip neighbour` has it, without the device.
+/// As `ip neighbour` has it, behind address and device.
 impl fmt::Display for Neighbour {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.address)?;
         if let Some(mac) = self.mac {
-            write!(f, " lladdr {mac}")?;
+            write!(f, "lladdr {mac} ")?;
         }
-        let state = format!("{:?}", self.state).to_uppercase();
-        write!(f, " {state}")
+        f.write_str(&format!("{:?}", self.state).to_uppercase())
     }
 }
 
@@ -79,6 +77,19 @@ impl Netlink {
         let message = RouteNetlinkMessage::NewAddress(message);
         let operation = format!("add the address {address} to");
         self.request(&operation, name, message, NLM_F_CREATE | NLM_F_EXCL).map(drop)
+    }
+
+    /// Takes an address from the device; it has to be named with its own prefix length.
+    pub fn delete_address(&self, name: &str, address: Cidr) -> Result<(), LinkError> {
+        let mut message = AddressMessage::default();
+        message.header.index = self.link(name)?.index;
+        message.header.prefix_len = address.prefix();
+        message.header.family = family(address.address());
+        message.attributes.push(AddressAttribute::Local(address.address()));
+        message.attributes.push(AddressAttribute::Address(address.address()));
+        let message = RouteNetlinkMessage::DelAddress(message);
+        let operation = format!("take the address {address} from");
+        self.request(&operation, name, message, 0).map(drop)
     }
 
     /// The device's addresses, both families.
