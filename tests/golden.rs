@@ -102,6 +102,8 @@ mod flood;
 mod fragments;
 #[path = "golden/icmp.rs"]
 mod icmp_cases;
+#[path = "golden/look.rs"]
+mod look;
 #[path = "golden/nat.rs"]
 mod nat;
 #[path = "golden/neighbours.rs"]
