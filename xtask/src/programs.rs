@@ -8,10 +8,10 @@ use std::process::Command;
 
 use crate::runner::say;
 
-/// One program, and the test target that cannot do without it.
+/// One program, and the test targets that cannot do without it.
 struct Program {
     name: &'static str,
-    target: &'static str,
+    targets: &'static [&'static str],
     packages: Packages,
     /// The system service that its package brings, which nobody asked for.
     service: Option<&'static str>,
@@ -35,17 +35,40 @@ impl Packages {
 const PROGRAMS: &[Program] = &[
     Program {
         name: "nginx",
-        target: "strangers",
+        targets: &["strangers"],
         packages: Packages::all("nginx"),
         service: Some("nginx"),
     },
-    Program { name: "curl", target: "strangers", packages: Packages::all("curl"), service: None },
-    Program { name: "wrk", target: "strangers", packages: Packages::all("wrk"), service: None },
+    Program {
+        name: "curl",
+        targets: &["strangers"],
+        packages: Packages::all("curl"),
+        service: None,
+    },
+    Program { name: "wrk", targets: &["strangers"], packages: Packages::all("wrk"), service: None },
     Program {
         name: "nft",
-        target: "oracle_nat",
+        targets: &["oracle_nat", "realserver"],
         packages: Packages::all("nftables"),
         service: Some("nftables"),
+    },
+    Program {
+        name: "arptables",
+        targets: &["realserver"],
+        packages: Packages { dnf: "iptables-nft", ..Packages::all("arptables") },
+        service: None,
+    },
+    Program {
+        name: "ip",
+        targets: &["realserver"],
+        packages: Packages { dnf: "iproute", ..Packages::all("iproute2") },
+        service: None,
+    },
+    Program {
+        name: "sysctl",
+        targets: &["realserver"],
+        packages: Packages { apt: "procps", apk: "procps", ..Packages::all("procps-ng") },
+        service: None,
     },
 ];
 
@@ -95,7 +118,10 @@ pub(crate) fn provide() -> Result<(), String> {
 /// Whether everything that a test target needs is here; the error names what is not.
 pub(crate) fn present_for(target: &str) -> Result<(), String> {
     let missing = list(
-        PROGRAMS.iter().filter(|p| p.target == target && find(p.name).is_none()).map(|p| p.name),
+        PROGRAMS
+            .iter()
+            .filter(|p| p.targets.contains(&target) && find(p.name).is_none())
+            .map(|p| p.name),
     );
     if missing.is_empty() { Ok(()) } else { Err(format!("needs {missing}, not installed")) }
 }
