@@ -94,7 +94,7 @@ impl Router {
         let max_flows = max_flows(config);
         let mut links = Links::open(&link_specs(config))?;
         links.register(poll.registry())?;
-        let listener = Listener::open(&config.router.control_socket)?;
+        let listener = config.router.control_socket.as_deref().map(Listener::open).transpose()?;
         let table = publisher.published().load_full();
         let seed = links::seed();
         let dataplane = Dataplane::new(&table, seed, max_flows, now);

@@ -28,8 +28,8 @@ pub struct Config {
 pub struct Router {
     /// Names the router in logs; part of what its MAC addresses are derived from.
     pub name: String,
-    /// Where the operator's commands connect. Default `/run/tapvs/NAME.sock`.
-    pub control_socket: PathBuf,
+    /// Where the operator's commands connect; `None`: nowhere. Default `/run/tapvs/NAME.sock`.
+    pub control_socket: Option<PathBuf>,
     /// The file is read again when it changes.
     pub watch: bool,
     /// Flow table size; `None`: a quarter of memory, at most 1,000,000.

@@ -16,7 +16,7 @@ pub(super) fn read(mut section: Section<'_>) -> Router {
     let control_socket = section
         .get("control_socket")
         .and_then(|value| value.parse(SOCKET, socket_path))
-        .map_or_else(|| format!("/run/tapvs/{name}.sock").into(), |path| path.value);
+        .map_or_else(|| Some(format!("/run/tapvs/{name}.sock").into()), |path| path.value);
     let watch = section.get("watch").and_then(Value::boolean);
     let max_flows = section.get("max_flows").and_then(|value| value.integer(1_000..=16_000_000));
     let forward = section.get("forward").and_then(|value| value.choice(&FORWARD, &[]));
@@ -47,12 +47,16 @@ fn router_name(text: &str) -> Option<String> {
     ((1..=64).contains(&text.len()) && text.chars().all(allowed)).then(|| text.to_owned())
 }
 
-const SOCKET: &str = "an absolute path of at most 107 bytes, such as \"/run/tapvs/tapvs.sock\"";
+const SOCKET: &str =
+    "\"none\" or an absolute path of at most 107 bytes, such as \"/run/tapvs/tapvs.sock\"";
 
-/// The kernel's `sun_path` has 108 bytes, one of which ends it.
-fn socket_path(text: &str) -> Option<PathBuf> {
+/// `"none"`, or a path. The kernel's `sun_path` has 108 bytes, one of which ends it.
+fn socket_path(text: &str) -> Option<Option<PathBuf>> {
+    if text == "none" {
+        return Some(None);
+    }
     let names_a_file = text.starts_with('/') && !text.ends_with('/') && !text.contains('\0');
-    (names_a_file && text.len() <= 107).then(|| text.into())
+    (names_a_file && text.len() <= 107).then(|| Some(text.into()))
 }
 
 /// `"ipvs"`, `"rfc"`, or a table of single values over those of IPVS.

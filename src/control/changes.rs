@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use crate::addr::Cidr;
 use crate::config::{Bridge, Config, Link, Network, Router, Server, Service, Timeouts, VirtualIp};
@@ -36,8 +37,14 @@ impl Changes {
     fn router(&mut self, old: &Router, new: &Router) {
         let Router { name, control_socket, watch, max_flows, forward, unserved, timeouts } = old;
         self.restart("[router] name", name, &new.name);
-        let sockets = (control_socket.display(), new.control_socket.display());
-        self.restart("[router] control_socket", sockets.0, sockets.1);
+        let socket = |path: &Option<PathBuf>| {
+            path.as_ref().map_or_else(|| "none".to_owned(), |path| path.display().to_string())
+        };
+        self.restart(
+            "[router] control_socket",
+            socket(control_socket),
+            socket(&new.control_socket),
+        );
         self.field("[router] watch", *watch, new.watch);
         let flows =
             |max: Option<u32>| max.map_or_else(|| "by memory".to_owned(), |n| n.to_string());
@@ -286,7 +293,7 @@ mod tests {
         let cases: [(Edit, &str); 9] = [
             (|c| c.router.name = "lvs2".into(), "[router] name: lvs2, was lvs1"),
             (
-                |c| c.router.control_socket = "/run/x".into(),
+                |c| c.router.control_socket = Some("/run/x".into()),
                 "[router] control_socket: /run/x, was /run/tapvs/lvs1.sock",
             ),
             (|c| c.router.max_flows = Some(9), "[router] max_flows: 9, was by memory"),

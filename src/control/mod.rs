@@ -99,14 +99,14 @@ pub struct Control<N: Notice> {
 }
 
 impl<N: Notice> Control<N> {
-    /// Starts the thread. It wakes the loop through `frame_loop` when there is a new table or order.
+    /// Starts the thread. Without a listener there is no control socket. It wakes the loop through `frame_loop` when there is a new table or order.
     ///
     /// # Errors
     /// When the operating system refuses a thread or a poll.
     pub fn start(
         publisher: Publisher,
         mut signals: Signals,
-        listener: Listener,
+        listener: Option<Listener>,
         clock: Clock,
         frame_loop: Arc<Waker>,
     ) -> io::Result<Self> {

@@ -37,7 +37,7 @@ impl ClientId {
 /// The listener and its clients. Tokens from `first` on are theirs, the listener's own first.
 #[derive(Debug)]
 pub(super) struct Socket {
-    listener: Listener,
+    listener: Option<Listener>,
     registry: Registry,
     first: usize,
     places: Vec<Option<Place>>,
@@ -57,13 +57,15 @@ struct Place {
 }
 
 impl Socket {
-    /// Puts the listener into the poll.
+    /// Puts the listener into the poll, if there is one.
     pub(super) fn new(
-        mut listener: Listener,
+        mut listener: Option<Listener>,
         registry: Registry,
         Token(first): Token,
     ) -> io::Result<Self> {
-        registry.register(&mut listener, Token(first), Interest::READABLE)?;
+        if let Some(listener) = &mut listener {
+            registry.register(listener, Token(first), Interest::READABLE)?;
+        }
         Ok(Self {
             listener,
             registry,
@@ -148,7 +150,8 @@ impl Socket {
 
     fn accept(&mut self, now: Instant) {
         for _ in 0..ACCEPTS {
-            match self.listener.accept() {
+            let next = self.listener.as_ref().map_or(Ok(None), Listener::accept);
+            match next {
                 Ok(Some(stream)) => {
                     self.accept_failed = false;
                     self.admit(stream, now);
@@ -215,7 +218,7 @@ mod tests {
             let poll = Poll::new().unwrap();
             let listener = Listener::open(&scratch.path().join("s")).unwrap();
             let registry = poll.registry().try_clone().unwrap();
-            let socket = Socket::new(listener, registry, Token(100)).unwrap();
+            let socket = Socket::new(Some(listener), registry, Token(100)).unwrap();
             Self { poll, socket, scratch, now: Instant::ZERO }
         }
 

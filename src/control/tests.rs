@@ -145,7 +145,7 @@ pub(super) fn config() -> Config {
     Config {
         router: Router {
             name: "lvs1".to_owned(),
-            control_socket: "/run/tapvs/lvs1.sock".into(),
+            control_socket: Some("/run/tapvs/lvs1.sock".into()),
             watch: false,
             max_flows: None,
             forward: Forward::ServersOut,

@@ -220,7 +220,7 @@ mod tests {
             losses: Losses::default(),
             stopping_since: None,
             registry: registry(),
-            socket: Socket::new(listener, registry(), SOCKET).unwrap(),
+            socket: Socket::new(Some(listener), registry(), SOCKET).unwrap(),
             desk: Desk::default(),
             reloads: Reloads::default(),
             watch: None,

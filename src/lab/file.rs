@@ -1,9 +1,10 @@
-//! The router's configuration file, which nobody has to clean up.
+//! The router's configuration file and its control socket, which nobody has to clean up.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A file without a name: it is gone with the last process that holds it.
 pub(super) fn configuration_file(text: &str) -> io::Result<File> {
@@ -17,6 +18,24 @@ pub(super) fn configuration_file(text: &str) -> io::Result<File> {
         let place = folder.display();
         io::Error::new(error.kind(), format!("cannot write a file in {place}: {error}"))
     })
+}
+
+/// Where the router listens: elsewhere for each lab, several may run at a time.
+pub(super) fn control_socket() -> PathBuf {
+    std::env::temp_dir().join(format!("tapvs-lab-{}.sock", std::process::id()))
+}
+
+/// Takes a socket's name away. It can still be reached through what is returned.
+pub(super) fn without_name(socket: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let file = options.read(true).custom_flags(libc::O_PATH).open(socket)?;
+    fs::remove_file(socket)?;
+    Ok(file)
+}
+
+/// A name for `file` that other processes can use while this one has it open.
+pub(super) fn path_of(file: &File) -> PathBuf {
+    format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()).into()
 }
 
 fn nameless_file(folder: &Path) -> io::Result<File> {
@@ -40,9 +59,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_socket_without_a_name_can_be_reached() {
+        use std::os::unix::net::{UnixListener, UnixStream};
+        let path = control_socket().with_extension("test");
+        let listener = UnixListener::bind(&path).unwrap();
+        let file = without_name(&path).unwrap();
+        assert!(!path.exists());
+        let _client = UnixStream::connect(path_of(&file)).unwrap();
+        assert!(listener.accept().is_ok());
+    }
+
+    #[test]
     fn the_configuration_file_can_be_read_again_and_has_no_name() {
         let file = configuration_file("[router]\n").unwrap();
-        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         for _ in 0..2 {
             let mut text = String::new();
             File::open(&path).unwrap().read_to_string(&mut text).unwrap();

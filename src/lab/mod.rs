@@ -25,7 +25,7 @@ use std::sync::LazyLock;
 pub use self::args::{Kind, LabArgs, LabClientArgs, LabServerArgs};
 use self::client::Load;
 use self::crew::{Crew, Stop};
-use self::plan::Plan;
+use self::plan::{Plan, Socket};
 use self::responder::Responder;
 use self::screen::Screen;
 use self::story::Story;
@@ -42,7 +42,7 @@ const NOT_PERMITTED: u8 = 77;
 pub fn main(args: &LabArgs, verbose: bool) -> ExitCode {
     let plan = Plan::new(args.kind);
     if args.print_config {
-        return finish("lab", io::stdout().write_all(plan.toml(None).as_bytes()));
+        return finish("lab", io::stdout().write_all(plan.toml(Socket::Default).as_bytes()));
     }
     let before = user_namespace();
     if let Err(missing) = become_root() {

@@ -65,6 +65,17 @@ impl RealServer {
     }
 }
 
+/// Where the router can be asked.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Socket<'p> {
+    /// Where routers are asked.
+    Default,
+    /// Nowhere.
+    None,
+    /// Here.
+    At(&'p Path),
+}
+
 impl Plan {
     /// Weights 1, 2 and 3, so that the shares have something to show.
     pub(super) fn new(kind: Kind) -> Self {
@@ -113,17 +124,19 @@ impl Plan {
         requests * usize::from(server.weight) / self.round()
     }
 
-    /// The file that the lab's router runs with; without a path for its control socket, the default.
-    pub(super) fn toml(&self, control_socket: Option<&Path>) -> String {
+    /// The file that the lab's router runs with.
+    pub(super) fn toml(&self, control_socket: Socket<'_>) -> String {
         let Endpoint { address, port } = self.service;
         let method = self.method;
         let networks = match method {
             Method::Nat { router_inside, gateway } => self.two_networks(router_inside, gateway),
             Method::Direct => self.one_network(),
         };
-        let socket = control_socket
-            .map(|path| format!("control_socket = \"{}\"\n", path.display()))
-            .unwrap_or_default();
+        let socket = match control_socket {
+            Socket::Default => String::new(),
+            Socket::None => "control_socket = \"none\"\n".to_owned(),
+            Socket::At(path) => format!("control_socket = \"{}\"\n", path.display()),
+        };
         let mut text = format!(
             r#"# The router of `tapvs lab {method}`.
 [router]
@@ -218,7 +231,7 @@ mod tests {
     fn the_file_is_right_and_names_every_server() {
         for kind in [Kind::Nat, Kind::Direct] {
             let plan = Plan::new(kind);
-            let config = crate::config::parse(&plan.toml(None)).unwrap();
+            let config = crate::config::parse(&plan.toml(Socket::Default)).unwrap();
             let [service] = &config.services[..] else { panic!("one service: {config:?}") };
             assert_eq!(Endpoint { address: service.address, port: service.port }, plan.service);
             assert_eq!(service.servers.len(), plan.servers.len());

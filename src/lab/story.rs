@@ -1,7 +1,7 @@
 //! What happens in the lab, in order: build, send, stop a server, start it again, clean up; and what
 //! must come of each step.
 
-use std::path::PathBuf;
+use std::fs::File;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use super::args::LabArgs;
 use super::client::{Load, Outcome};
 use super::crew::{Crew, Stop, Stream, Who};
 use super::deadline::Deadline;
-use super::file::configuration_file;
+use super::file::{configuration_file, control_socket, path_of, without_name};
 use super::grid::grouped;
-use super::plan::{CLIENT_TAP, Method, Plan, ROUTER_MAC, RealServer, SERVERS_TAP};
+use super::plan::{CLIENT_TAP, Method, Plan, ROUTER_MAC, RealServer, SERVERS_TAP, Socket};
 use super::screen::Screen;
 use super::shares::{self, Millis};
 use super::tally::Tally;
@@ -54,7 +54,7 @@ impl Story<'_> {
     }
 
     fn acts(&self, topology: &Topology, crew: &mut Crew) -> Result<(), Stop> {
-        self.build(topology, crew)?;
+        let control = self.build(topology, crew)?;
         self.first_contact(crew)?;
 
         let requests = self.args.requests;
@@ -81,10 +81,14 @@ impl Story<'_> {
         if let Method::Direct = self.plan.method {
             self.whose_address(topology, crew)?;
         }
-        if self.args.hold { self.hold(crew) } else { Ok(()) }
+        match control {
+            Some(control) => self.hold(&control, crew),
+            None => Ok(()),
+        }
     }
 
-    fn build(&self, topology: &Topology, crew: &mut Crew) -> Result<(), Stop> {
+    /// Everything up to where the client can ask. Returns the control socket, if the lab is held.
+    fn build(&self, topology: &Topology, crew: &mut Crew) -> Result<Option<File>, Stop> {
         let Self { plan, screen, .. } = self;
         let names: Vec<_> = plan.servers.iter().map(|server| server.name).collect();
         screen.step(format_args!("namespaces  client, router, {}", names.join(", ")));
@@ -104,10 +108,14 @@ impl Story<'_> {
         }
 
         screen.progress("router      starting");
-        let file = configuration_file(&plan.toml(Some(&control_socket())))?;
+        // Only who stays can ask; and a file that a killed lab left behind would be nobody's.
+        let path = self.args.hold.then(control_socket);
+        let socket = path.as_deref().map_or(Socket::None, Socket::At);
+        let file = configuration_file(&plan.toml(socket))?;
         let arguments = ["run".to_owned(), "/proc/self/fd/0".to_owned()];
         crew.start(Who::Router, &topology.router, &arguments, file.into())?;
         crew.wait_for_word(Who::Router, "ready", PATIENCE, screen)?;
+        let control = path.as_deref().map(without_name).transpose()?;
         topology.cable_router(plan)?;
         let inside = match plan.method {
             Method::Nat { router_inside, .. } => format!("and {router_inside}"),
@@ -123,7 +131,7 @@ impl Story<'_> {
         let arguments = ["lab-client".to_owned(), "--target".to_owned(), target];
         crew.start(Who::Client, &topology.client, &arguments, Stdio::piped())?;
         screen.step(format_args!("client      {}, its NIC is the router's TAP", plan.client));
-        Ok(())
+        Ok(control)
     }
 
     fn start_server(
@@ -269,7 +277,7 @@ impl Story<'_> {
         Ok(())
     }
 
-    fn hold(&self, crew: &mut Crew) -> Result<(), Stop> {
+    fn hold(&self, control: &File, crew: &mut Crew) -> Result<(), Stop> {
         let enter = |who| {
             let pid = crew.pid(who).unwrap_or_default();
             let users = if self.own_users { " -U --preserve-credentials" } else { "" };
@@ -282,7 +290,7 @@ impl Story<'_> {
         self.screen.lines([
             format!("client  {client} curl http://{}/", self.plan.service),
             format!("router  {router} tcpdump -ni {BRIDGE}"),
-            format!("router  tapvs services --socket {}", control_socket().display()),
+            format!("router  tapvs services --socket {}", path_of(control).display()),
             format!("s1      {server} tcpdump -ni {SERVER_NIC}"),
         ]);
         match crew.wait_for_signal(self.screen) {
@@ -308,9 +316,4 @@ impl Story<'_> {
         ));
         farewell
     }
-}
-
-/// Another one for each lab: several may run at a time, and not everybody may write to /run.
-fn control_socket() -> PathBuf {
-    std::env::temp_dir().join(format!("tapvs-lab-{}.sock", std::process::id()))
 }

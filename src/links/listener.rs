@@ -169,8 +169,8 @@ impl fmt::Display for ListenError {
                 write!(f, "cannot {what} the control socket {}: {error}", path.display())?;
                 match error.kind() {
                     ErrorKind::PermissionDenied => f.write_str(
-                        "; set a control_socket where this user may create files, or make the \
-                         directory theirs",
+                        "; set a control_socket where this user may create files (or \"none\"), or \
+                         make the directory theirs",
                     ),
                     _ => Ok(()),
                 }

@@ -88,7 +88,7 @@ pub fn config() -> Config {
     Config {
         router: Router {
             name: "lvs1".into(),
-            control_socket: "/run/tapvs/lvs1.sock".into(),
+            control_socket: Some("/run/tapvs/lvs1.sock".into()),
             watch: false,
             max_flows: None,
             forward: Forward::None,

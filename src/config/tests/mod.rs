@@ -75,7 +75,7 @@ fn each(changes: &[(&str, &str, &str)]) {
 #[test]
 fn what_is_left_out_has_its_default() {
     let config = parse(RIGHT).unwrap();
-    assert_eq!(config.router.control_socket.to_str(), Some("/run/tapvs/lvs1.sock"));
+    assert_eq!(config.router.control_socket, Some("/run/tapvs/lvs1.sock".into()));
     assert_eq!(config.router.max_flows, None);
     assert_eq!(config.router.forward, Forward::ServersOut);
     assert_eq!(config.router.unserved, Unserved::Reset);

@@ -19,7 +19,7 @@ fn the_router() {
         (
             name,
             "control_socket = \"x.sock\"",
-            "router.control_socket: found \"x.sock\"; expected an absolute path of at most 107 bytes, such as \"/run/tapvs/tapvs.sock\"",
+            "router.control_socket: found \"x.sock\"; expected \"none\" or an absolute path of at most 107 bytes, such as \"/run/tapvs/tapvs.sock\"",
         ),
         (
             name,
