@@ -80,7 +80,7 @@ fn fragmented(rig: &mut Rig) -> Outcome {
 
 fn transfer(rig: &Rig, far: &Namespace) -> Outcome {
     let _server = EchoServer::start(far, (FAR, 12_345), "far")?;
-    let (at_server, at_client) = (RawSocket::tcp(far)?, RawSocket::tcp(&rig.client)?);
+    let at_server = RawSocket::tcp(far)?;
     let mut client = Client::connect(&rig.client, (VIP, 1666))?;
     ensure!(client.server == "far" && client.seen_as.ip() == IpAddr::from(CLIENT), "{client:?}");
     set_ip_tos(&client.stream, TOS)?;
@@ -89,7 +89,9 @@ fn transfer(rig: &Rig, far: &Namespace) -> Outcome {
     let seen = at_server.receive(Duration::from_secs(2), marked);
     ensure!(seen.is_some(), "no segment of the client's kept its DSCP");
     client.both_ways(SIZE)?;
-    // A connection of that class from its first segment on: the server answers in kind.
+    // A connection of that class from its first segment on: the server answers in kind. Watched by a
+    // socket that is not full of the transfer before.
+    let at_client = RawSocket::tcp(&rig.client)?;
     let marked_from_the_start = rig.client.run(|| -> Outcome<Client> {
         let socket = rustix::net::socket(
             rustix::net::AddressFamily::INET,
