@@ -2,6 +2,7 @@
 
 mod addresses;
 mod control;
+mod drain;
 mod faults;
 mod lab;
 mod nat;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         reload::trials(),
         process::trials(),
         control::trials(),
+        drain::trials(),
         lab::trials(),
     ];
     harness::main(rooms.into_iter().flatten().collect())
