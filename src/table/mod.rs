@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use siphasher::sip::SipHasher13;
 
-use crate::addr::{Cidr, LinkId, MacAddr, NetworkId, Proto, ServerId};
+use crate::addr::{Cidr, Endpoint, LinkId, MacAddr, NetworkId, Proto, ServerId};
 use crate::config::{self, Config};
 
 pub use crate::config::{Bridge, Defend, Forward, Method, Scheduler, Timeouts, Unserved};
@@ -46,6 +46,7 @@ pub struct Table {
     unserved: Unserved,
     timeouts: Timeouts,
     ids: (usize, usize),
+    status_page: Option<Endpoint>,
 }
 
 /// One broadcast domain.
@@ -172,6 +173,7 @@ impl Table {
             unserved: config.router.unserved,
             timeouts: config.router.timeouts,
             ids: ids.limits(),
+            status_page: config.status_page.as_ref().map(|page| page.listen),
         }
     }
 
@@ -196,6 +198,11 @@ impl Table {
     /// The network that `link` belongs to; `None` for a link this table does not know.
     pub fn network_of(&self, link: LinkId) -> Option<&Network> {
         self.links.get(link.index()).map(|(id, _)| self.network(*id))
+    }
+
+    /// Where the host serves the status page.
+    pub const fn status_page(&self) -> Option<Endpoint> {
+        self.status_page
     }
 
     /// The TAP's name; empty for a link this table does not know.
