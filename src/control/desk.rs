@@ -454,10 +454,9 @@ mod tests {
                         generation: 5,
                         ..protocol::Now::default()
                     })),
-                    Question::Drops => Found::Drops(Drops {
-                        answers_not_made: 3,
-                        ..Drops::default()
-                    }),
+                    Question::Drops => {
+                        Found::Drops(Drops { answers_not_made: 3, ..Drops::default() })
+                    }
                     Question::Figures(ids) => Found::Figures(vec![Figures::default(); ids.len()]),
                     other => panic!("{other:?}"),
                 };
