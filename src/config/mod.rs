@@ -7,6 +7,7 @@
 
 mod addressing;
 mod duration;
+mod lifecycle;
 mod masquerade;
 mod mistake;
 mod model;
@@ -23,8 +24,9 @@ mod words;
 
 pub use mistake::{Mistake, Mistakes};
 pub use model::{
-    Attach, Bridge, Config, Defend, Forward, Link, Masquerade, Method, Network, Route, Router,
-    Scheduler, Server, Service, StatusPage, Timeouts, Unserved, VirtualIp,
+    Attach, Bridge, Config, Defend, Forward, Lifecycle, Link, Masquerade, Method, Network, OnDown,
+    OnRemove, PassiveHealth, Route, Router, Scheduler, Server, Service, StatusPage, Timeouts,
+    Unserved, VirtualIp,
 };
 
 use std::collections::HashSet;
