@@ -174,6 +174,7 @@ fn the_metrics_are_named_by_the_conventions_and_complete() {
         weight: 2,
         configured_weight: 2,
         drained: false,
+        fallback: false,
         figures,
     };
     let service = Service {
