@@ -165,8 +165,8 @@ fn nobody_changes_anything_without_the_token() {
     assert_eq!(bench.post("/api/drain", body).status, http::Status::Ok);
 }
 
-#[test]
-fn the_metrics_are_named_by_the_conventions_and_complete() {
+/// One of everything, so that every metric has a value.
+fn sample() -> Snapshot {
     let figures = Figures { active: 3, connections: 70, bytes_in: 9_000, ..Figures::default() };
     let server = Server {
         name: "we\"b\n1".to_owned(),
@@ -212,12 +212,16 @@ fn the_metrics_are_named_by_the_conventions_and_complete() {
         ..Now::default()
     };
     let drop = Drop { reason: "runt".into(), count: 6, meaning: "".into() };
-    let snapshot = Snapshot {
+    Snapshot {
         status: Box::new(Status { name: "lvs1".to_owned(), now, ..Status::default() }),
         services: vec![service],
         drops: Drops { reasons: vec![drop], ..Drops::default() },
-    };
-    let text = String::from_utf8(metrics::render(&snapshot)).unwrap();
+    }
+}
+
+#[test]
+fn the_metrics_are_named_by_the_conventions_and_complete() {
+    let text = String::from_utf8(metrics::render(&sample())).unwrap();
     for line in [
         r#"tapvs_info{name="lvs1",version=""} 1"#,
         "tapvs_uptime_seconds 1.5",
@@ -248,6 +252,34 @@ fn the_metrics_are_named_by_the_conventions_and_complete() {
         assert_eq!(text.matches(&format!("# TYPE {name} ")).count(), 1, "{line}");
     }
     assert!(!metrics::render(&Snapshot::default()).is_empty(), "an empty router has metrics");
+}
+
+/// Dashboard and alerts are of no use with a name that is not there.
+#[test]
+fn the_examples_name_metrics_and_labels_that_exist() {
+    let text = String::from_utf8(metrics::render(&sample())).unwrap();
+    let word = |c: char| !c.is_ascii_alphanumeric() && c != '_';
+    for example in [
+        include_str!("../../../configs/grafana-dashboard.json"),
+        include_str!("../../../configs/prometheus.yml"),
+    ] {
+        let names = example.split(word).filter(|word| word.starts_with("tapvs_"));
+        let names: std::collections::BTreeSet<_> = names.collect();
+        assert!(names.len() >= 5, "{names:?}");
+        for name in names {
+            assert!(text.contains(&format!("# TYPE {name} ")), "{name}");
+        }
+    }
+    let dashboard = include_str!("../../../configs/grafana-dashboard.json");
+    let dashboard: serde_json::Value = serde_json::from_str(dashboard).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    for expression in panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap()) {
+        let legend = expression["legendFormat"].as_str().unwrap();
+        let labels = legend.split("{{").skip(1).map(|rest| rest.split("}}").next().unwrap());
+        for label in labels.filter(|label| *label != "instance") {
+            assert!(text.contains(&format!("{label}=\"")), "{legend}");
+        }
+    }
 }
 
 #[test]
