@@ -10,18 +10,19 @@
 )]
 
 use std::fmt::Write as _;
-use std::time::{Duration, Instant as Clock};
 
 use tapvs::config::{self, Config};
 use tapvs::dataplane::Dataplane;
+use tapvs::links::clock::Clock;
 use tapvs::table::{Ids, Standing, Table};
-use tapvs::time::Instant;
+use tapvs::time::{Duration, Instant};
 
 const SERVICES: usize = 1_000;
 const SERVERS: usize = 10;
 const ROUNDS: usize = 50;
 
 fn main() {
+    let clock = Clock::new();
     let base = parse();
     type Change = fn(&mut Config, usize);
     let changes: [(&str, Change); 5] = [
@@ -59,13 +60,13 @@ fn main() {
         for round in 0..ROUNDS {
             let mut config = base.clone();
             change(&mut config, round);
-            let begin = Clock::now();
+            let begin = clock.now();
             let next = Table::compile(&config, Some(&table), &mut ids, |_, _| Standing::GOOD);
-            compiles.push(begin.elapsed());
-            now += tapvs::time::Duration::from_secs(1);
-            let begin = Clock::now();
+            compiles.push(clock.now() - begin);
+            now += Duration::from_secs(1);
+            let begin = clock.now();
             dataplane.handle_table(&table, &next, now);
-            turns.push(begin.elapsed());
+            turns.push(clock.now() - begin);
             table = next;
             while dataplane.poll_event().is_some() {}
         }
@@ -81,7 +82,7 @@ fn main() {
 }
 
 fn micros(duration: Duration) -> String {
-    format!("{} us", duration.as_micros())
+    format!("{} us", duration.total_micros())
 }
 
 fn weight(config: &mut Config, service: usize, round: usize) {
