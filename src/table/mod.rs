@@ -3,6 +3,7 @@
 //! Compiled as a whole and never changed; what has happened (flows, cursors, counters) lives in
 //! the dataplane. A service that did not change is shared with the table before.
 
+mod difference;
 mod ids;
 mod route;
 mod service;
@@ -22,6 +23,7 @@ pub use crate::config::{
     Bridge, Defend, Forward, Lifecycle, Method, OnDown, OnRemove, PassiveHealth, Scheduler,
     Timeouts, Unserved,
 };
+pub use difference::{Difference, ServiceChange};
 pub use ids::Ids;
 pub use route::NextHop;
 pub use service::{Server, Service, Standing};
@@ -50,6 +52,8 @@ pub struct Table {
     timeouts: Timeouts,
     ids: (usize, usize),
     status_page: Option<Endpoint>,
+    difference: Difference,
+    kept_hops: usize,
 }
 
 /// One broadcast domain.
@@ -162,7 +166,7 @@ impl Table {
             .collect();
         let virtual_ips = VirtualIps::compile(config);
         let with_method = |method| services.iter().filter(move |s| s.method == method);
-        Self {
+        let mut table = Self {
             generation: previous.map_or(1, |p| p.generation.wrapping_add(1)),
             links: link_names(config),
             local: compile_local(&networks, &virtual_ips),
@@ -184,7 +188,24 @@ impl Table {
             timeouts: config.router.timeouts,
             ids: ids.limits(),
             status_page: config.status_page.as_ref().map(|page| page.listen),
-        }
+            difference: Difference::default(),
+            kept_hops: 0,
+        };
+        table.difference = Difference::between(previous, &table);
+        let Difference { hops, removed_hops, .. } = &table.difference;
+        let before = previous.map_or(0, |previous| previous.kept_hops);
+        table.kept_hops = before + hops.len() - removed_hops.len();
+        table
+    }
+
+    /// How many next hops are to be kept resolved.
+    pub const fn kept_hops(&self) -> usize {
+        self.kept_hops
+    }
+
+    /// What leads here from the table it was compiled after.
+    pub const fn difference(&self) -> &Difference {
+        &self.difference
     }
 
     /// Counts compilations, from 1.
