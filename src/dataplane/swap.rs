@@ -32,6 +32,11 @@ impl Retiring {
         self.by_key.insert((key, id));
     }
 
+    /// Room for what there will be to tell. A set-up step: it may allocate.
+    fn reserve(&mut self) {
+        self.gone.reserve(self.services.len() + self.servers.len());
+    }
+
     /// Those who were the same server.
     fn same(&self, key: Key) -> impl Iterator<Item = ServerId> {
         let range = (key, ServerId(0))..=(key, ServerId(u32::MAX));
@@ -153,6 +158,9 @@ impl Dataplane {
             let hop = hops[progress.hops - 1];
             self.neighbours.pin(hop.network, hop.address, now);
         }
+        // What comes of it later, on the frame path, must find room.
+        self.retiring.reserve();
+        self.endings.reserve(0);
         progress.is_under_way = left == 0;
         self.progress = progress;
     }
