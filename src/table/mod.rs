@@ -3,6 +3,7 @@
 //! Compiled as a whole and never changed; what has happened (flows, cursors, counters) lives in
 //! the dataplane. A service that did not change is shared with the table before.
 
+mod difference;
 mod ids;
 mod route;
 mod service;
@@ -15,13 +16,14 @@ use std::sync::Arc;
 
 use siphasher::sip::SipHasher13;
 
-use crate::addr::{Cidr, LinkId, MacAddr, NetworkId, Proto, ServerId};
+use crate::addr::{Cidr, Endpoint, LinkId, MacAddr, NetworkId, Proto, ServerId};
 use crate::config::{self, Config};
 
 pub use crate::config::{
     Bridge, Defend, Forward, Lifecycle, Method, OnDown, OnRemove, PassiveHealth, Scheduler,
     Timeouts, Unserved,
 };
+pub use difference::{Difference, ServiceChange};
 pub use ids::Ids;
 pub use route::NextHop;
 pub use service::{Server, Service, Standing};
@@ -49,6 +51,9 @@ pub struct Table {
     unserved: Unserved,
     timeouts: Timeouts,
     ids: (usize, usize),
+    status_page: Option<Endpoint>,
+    difference: Difference,
+    kept_hops: usize,
 }
 
 /// One broadcast domain.
@@ -161,7 +166,7 @@ impl Table {
             .collect();
         let virtual_ips = VirtualIps::compile(config);
         let with_method = |method| services.iter().filter(move |s| s.method == method);
-        Self {
+        let mut table = Self {
             generation: previous.map_or(1, |p| p.generation.wrapping_add(1)),
             links: link_names(config),
             local: compile_local(&networks, &virtual_ips),
@@ -182,7 +187,25 @@ impl Table {
             unserved: config.router.unserved,
             timeouts: config.router.timeouts,
             ids: ids.limits(),
-        }
+            status_page: config.status_page.as_ref().map(|page| page.listen),
+            difference: Difference::default(),
+            kept_hops: 0,
+        };
+        table.difference = Difference::between(previous, &table);
+        let Difference { hops, removed_hops, .. } = &table.difference;
+        let before = previous.map_or(0, |previous| previous.kept_hops);
+        table.kept_hops = before + hops.len() - removed_hops.len();
+        table
+    }
+
+    /// How many next hops are to be kept resolved.
+    pub const fn kept_hops(&self) -> usize {
+        self.kept_hops
+    }
+
+    /// What leads here from the table it was compiled after.
+    pub const fn difference(&self) -> &Difference {
+        &self.difference
     }
 
     /// Counts compilations, from 1.
@@ -206,6 +229,11 @@ impl Table {
     /// The network that `link` belongs to; `None` for a link this table does not know.
     pub fn network_of(&self, link: LinkId) -> Option<&Network> {
         self.links.get(link.index()).map(|(id, _)| self.network(*id))
+    }
+
+    /// Where the host serves the status page.
+    pub const fn status_page(&self) -> Option<Endpoint> {
+        self.status_page
     }
 
     /// The TAP's name; empty for a link this table does not know.

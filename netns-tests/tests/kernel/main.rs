@@ -8,6 +8,7 @@ mod lab;
 mod nat;
 mod process;
 mod reload;
+mod status_page;
 
 use std::process::ExitCode;
 
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         process::trials(),
         control::trials(),
         drain::trials(),
+        status_page::trials(),
         lab::trials(),
     ];
     harness::main(rooms.into_iter().flatten().collect())
