@@ -68,7 +68,13 @@ const ROOMS: &[Room] = &[
         uses: &["addr", "time", "frame", "config"],
         never: &[NO_ETHERPARSE, NO_ARC_SWAP],
     },
-    Room { name: "control", uses: &["addr", "time", "config", "table", "links"], never: ORDINARY },
+    // Decides nothing: it looks at what the dataplane did, and control tells the client of it.
+    Room { name: "trace", uses: &["addr", "time", "frame", "table", "dataplane"], never: PURE },
+    Room {
+        name: "control",
+        uses: &["addr", "time", "config", "table", "links", "trace"],
+        never: ORDINARY,
+    },
     Room {
         name: "run",
         uses: &[
@@ -82,6 +88,7 @@ const ROOMS: &[Room] = &[
             "ha",
             "links",
             "control",
+            "trace",
         ],
         never: ORDINARY,
     },
@@ -103,6 +110,7 @@ const EVERYTHING: &[&str] = &[
     "host",
     "ha",
     "links",
+    "trace",
     "control",
     "run",
     "lab",

@@ -19,6 +19,8 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod traces;
+mod words;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -34,19 +36,24 @@ use crate::links::clock::Clock;
 use crate::links::listener::Listener;
 use crate::links::signals::Signals;
 use crate::table::Table;
+use crate::trace::{self, Aim, Tracer};
 
 pub use self::file::{LoadError, load};
 pub use self::publisher::Publisher;
+pub use self::words::Words;
 
 use self::desk::Desk;
 use self::question::{Question, Reply};
 use self::reloads::Reloads;
 use self::socket::Socket;
+use self::traces::Traces;
 
 /// Messages that wait for the control thread before notices are lost.
 const MESSAGES: usize = 256;
 /// Orders that wait for the loop; what is ordered twice is done once.
 const ORDERS: usize = 4;
+/// Tracers that wait to be started or told of another table.
+const TRACINGS: usize = 2 * trace::MOST;
 
 /// Something the loop wants in the log.
 pub trait Notice: fmt::Display + Send + 'static {
@@ -71,6 +78,8 @@ pub enum Message<N> {
     ServerGone(ServerId),
     /// What [`Order::Ask`] asked for.
     Reply(Reply),
+    /// The reader of a tracer has gone, and so does it.
+    TraceOver(Box<Tracer>),
     /// Something for the log. With a cause, the only kind that is lost when the queue is full.
     Notice(N),
     /// So many notices were lost.
@@ -88,11 +97,21 @@ pub enum Order {
     Stop,
 }
 
+/// What the control thread wants traced.
+#[derive(Debug)]
+pub enum Tracing {
+    /// From now on.
+    Start(Box<Tracer>),
+    /// The tracer of this key is to look for this, which is the same in another table.
+    Follow(u64, Box<Aim>),
+}
+
 /// The loop's end of the line to the control thread.
 #[derive(Debug)]
 pub struct Control<N: Notice> {
     table: Arc<ArcSwap<Table>>,
     orders: Receiver<Order>,
+    tracings: Receiver<Tracing>,
     line: Line<N>,
     waker: Waker,
     thread: JoinHandle<io::Result<()>>,
@@ -117,6 +136,7 @@ impl<N: Notice> Control<N> {
         let table = Arc::clone(publisher.published());
         let (messages, inbox) = sync_channel(MESSAGES);
         let (sender, orders) = sync_channel(ORDERS);
+        let (tracing_sender, tracings) = sync_channel(TRACINGS);
         let thread = thread::Thread {
             publisher,
             messages: inbox,
@@ -127,6 +147,7 @@ impl<N: Notice> Control<N> {
             registry: poll.registry().try_clone()?,
             socket,
             desk: Desk::default(),
+            traces: Traces::new(tracing_sender),
             reloads: Reloads::default(),
             watch: None,
             frame_loop: thread::WakeOnDrop(frame_loop),
@@ -134,7 +155,7 @@ impl<N: Notice> Control<N> {
         let thread = std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || thread.run(poll, signals, clock))?;
-        Ok(Self { table, orders, line: Line::new(messages), waker, thread })
+        Ok(Self { table, orders, tracings, line: Line::new(messages), waker, thread })
     }
 
     /// The current table; load it once per turn.
@@ -149,6 +170,16 @@ impl<N: Notice> Control<N> {
             Err(TryRecvError::Empty) => None,
             Err(TryRecvError::Disconnected) => Some(Order::Stop),
         }
+    }
+
+    /// The next tracer, or news for one.
+    pub fn tracing(&self) -> Option<Tracing> {
+        self.tracings.try_recv().ok()
+    }
+
+    /// There is something on a tracer's reel: [`Control::flush`] says so.
+    pub const fn nudge(&mut self) {
+        self.line.unread = true;
     }
 
     /// Queues `message`; [`Control::flush`] sends it on its way.

@@ -32,7 +32,7 @@ enum Outcome {
     Applied(Answer),
     /// The loop must be asked.
     Work(Work),
-    /// Others may ask for the same: later, and once.
+    /// It is given later, elsewhere.
     Later,
 }
 
@@ -75,6 +75,7 @@ impl<N: Notice> Thread<N> {
     /// The loop works with `generation`: whoever waited for that can be answered.
     pub(super) fn handle_applied(&mut self, generation: u32, now: Instant) {
         self.publisher.acknowledged(generation);
+        self.traces.follow(&self.publisher.published().load());
         for (client, answer) in self.desk.applied(generation) {
             self.socket.answer(client, &answer, now);
         }
@@ -148,11 +149,26 @@ impl<N: Notice> Thread<N> {
             Request::Drain { service, server } => {
                 self.wish(&service, &server, Some(Override::Drained))?
             }
+            Request::Trace { filter } => self.trace(client, &filter, None)?,
+            Request::Capture { filter, snaplen } => self.trace(client, &filter, Some(snaplen))?,
             Request::Undrain { service, server } => self.wish(&service, &server, None)?,
             Request::Weight { service, server, weight } => {
                 self.wish(&service, &server, Some(Override::Weight(weight)))?
             }
         })
+    }
+
+    /// What passes `filter`; with so many bytes of each frame, or in words alone.
+    fn trace(
+        &mut self,
+        client: ClientId,
+        filter: &str,
+        snap: Option<u32>,
+    ) -> Result<Outcome, Refusal> {
+        let table = self.publisher.published().load_full();
+        self.traces.begin(client, filter, snap, &table)?;
+        self.frame_loop.wake();
+        Ok(Outcome::Later)
     }
 
     fn ask_loop(&mut self) {
