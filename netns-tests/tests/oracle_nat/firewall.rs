@@ -2,6 +2,7 @@
 //! that they have opened: they, too, learn that their server was taken away.
 
 use std::io::{ErrorKind, Read as _};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
@@ -49,6 +50,8 @@ fn idle(rig: &mut Rig, way: Way) -> Outcome {
     let _server = EchoServer::start(&rig.servers[0], listen, "0")?;
     let mut client = Client::connect(&rig.client, (VIP, 80))?;
     client.echo(b"and then nothing")?;
+    // Not even a late acknowledgement.
+    thread::sleep(Duration::from_millis(300));
     let (folder, empty) = (rig.scratch.path(), [Service::tcp(80).keys(RESET)]);
     rig.write_config(&match way {
         Way::Nat => config(folder, &empty),
