@@ -47,7 +47,9 @@ impl Questions {
             (other.network, other.target, other.asker, other.host)
                 == (question.network, question.target, question.asker, question.host)
         };
-        self.0.retain(|other| !same(other));
+        if let Some(before) = self.0.iter().position(same) {
+            self.0.remove(before);
+        }
         if self.0.len() == QUESTIONS {
             self.0.pop_front();
         }
@@ -74,8 +76,7 @@ impl Dataplane {
         let Arrival { table, network, now, .. } = *arrival;
         let suppressed = self.note_claim(arrival, arp);
         let asks = arp.operation == Operation::Request && !arp.is_announcement();
-        let shared = table.virtual_ip(arp.sender).is_some_and(|vip| vip.is_shared);
-        if asks && shared {
+        if asks && table.virtual_ip(arp.sender).is_some_and(|vip| vip.is_shared) {
             if is_ours(table, network, arp.target) {
                 answer(network, arp, network.mac, frame);
                 return Ok(Verdict::Reply);
@@ -120,7 +121,7 @@ impl Dataplane {
         let defended = table.virtual_ip(arp.target).is_some_and(VirtualIp::tells_hosts);
         if defended && !arp.sender.is_unspecified() {
             let host = Audience { mac: arp.sender_mac, link: ingress };
-            self.watch.asked(network.id, arp.target, host, now);
+            self.defence.asked(network.id, arp.target, host, now);
         }
     }
 
@@ -129,7 +130,7 @@ impl Dataplane {
         let Arrival { table, network, ingress, ethernet, now } = *arrival;
         if table.virtual_ip(address).is_some() {
             let host = Audience { mac: ethernet.source, link: ingress };
-            self.watch.tell(network.id, address, host, now);
+            self.defence.tell(network.id, address, host, now);
         }
     }
 
@@ -183,8 +184,9 @@ impl Dataplane {
     fn note_claim(&mut self, arrival: &Arrival<'_>, arp: &Arp) -> bool {
         let Arrival { table, network, ingress, now, .. } = *arrival;
         let (address, mac) = (arp.sender, arp.sender_mac);
-        let vip = table.virtual_ip(address).filter(|vip| vip.is_shared);
-        let server = vip.and_then(|_| self.direct_server(arrival, mac));
+        let vip = table.virtual_ip(address);
+        let shared = vip.is_some_and(|vip| vip.is_shared);
+        let server = shared.then(|| self.direct_server(arrival, mac)).flatten();
         let gateway = self.gateway(network);
         let beside_gateway = gateway.is_some_and(|gateway| gateway.link == ingress);
         let suppressed = network.is_bridged() && server.is_some() && !beside_gateway;
@@ -197,21 +199,21 @@ impl Dataplane {
         if suppressed {
             return true;
         }
-        let vip = table.virtual_ip(address);
         if vip.is_none_or(|vip| vip.defend == Defend::Broadcast) {
             self.announcer.defend(network.id, address, now);
         }
         if !vip.is_some_and(VirtualIp::tells_hosts) {
             return false;
         }
-        if let Some(gateway) = gateway.filter(|gateway| gateway.mac != mac) {
-            self.watch.tell(network.id, address, gateway, now);
+        if let Some(gateway) = gateway {
+            self.defence.tell(network.id, address, gateway, now);
         }
-        self.watch.tell_askers(network.id, address, mac, now);
-        // A switch that did not know the host sent the claim everywhere.
+        self.defence.claimed(network.id, address, mac, now);
+        // A switch that did not know the host sent the claim everywhere. Servers have the address.
         let host = arrival.ethernet.destination;
-        if host.is_unicast() && host != network.mac {
-            self.watch.tell(network.id, address, Audience { mac: host, link: ingress }, now);
+        let between = host.is_unicast() && host != network.mac;
+        if between && self.direct_server(arrival, host).is_none() {
+            self.defence.tell(network.id, address, Audience { mac: host, link: ingress }, now);
         }
         false
     }

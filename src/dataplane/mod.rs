@@ -9,6 +9,7 @@ mod arp;
 mod bridge;
 mod claim;
 mod counters;
+mod defence;
 mod deliver;
 mod draw;
 mod event;
@@ -56,6 +57,7 @@ use announce::Announcer;
 use bridge::Limits;
 use claim::Questions;
 use counters::Figures;
+use defence::Defence;
 use draw::{Draw, Use};
 use event::Events;
 use flow::FlowTable;
@@ -109,6 +111,7 @@ pub struct Dataplane {
     masquerade: Masquerade,
     announcer: Announcer,
     watch: Watch,
+    defence: Defence,
     questions: Questions,
     probes: Probes,
     stations: Stations,
@@ -140,7 +143,8 @@ impl Dataplane {
             fragments: Fragments::new(&seed),
             masquerade: Masquerade::new(max_flows.min(MAPPINGS), &seed),
             announcer: Announcer::new(),
-            watch: Watch::new(now),
+            watch: Watch::new(&seed, now),
+            defence: Defence::new(&seed, now),
             questions: Questions::new(),
             probes: Probes::new(&seed),
             stations: Stations::new(&seed, table.networks().iter().any(Network::is_bridged)),
@@ -223,6 +227,7 @@ impl Dataplane {
             self.neighbours.next_deadline(),
             self.announcer.next_deadline(),
             self.watch.next_deadline(),
+            self.defence.next_deadline(),
             self.probes.next_deadline(),
             self.guard.next_deadline(),
             self.fragments.next_deadline(),
@@ -353,7 +358,7 @@ impl Dataplane {
         let gateway = |network: &Network| self.gateway(network);
         let link = announcer.next(table, out, now, is_open, gateway);
         self.announcer = announcer;
-        link.or_else(|| self.watch.next(table, out, now))
+        link.or_else(|| self.defence.next(table, out, now))
     }
 
     fn count_drop(&mut self, reason: DropReason) {

@@ -14,13 +14,15 @@ use crate::time::{Duration, Instant};
 const CAPACITY: usize = 16_384;
 /// How many places a newcomer to a full table looks at; it takes that of the one silent longest. Who
 /// sends often survives a flood of made-up stations that send once.
-const SWEEP: usize = 16;
+const SWEEP: usize = 8;
 
 #[derive(Clone, Copy, Debug)]
 struct Station {
     network: NetworkId,
     mac: MacAddr,
     link: LinkId,
+    /// What it is filed under: a flood of strangers has no time to work that out twice.
+    hash: u32,
     seen: Instant,
 }
 
@@ -47,23 +49,23 @@ impl Stations {
 
     /// A frame from `mac` came in by `link`.
     pub(super) fn learn(&mut self, network: NetworkId, mac: MacAddr, link: LinkId, now: Instant) {
-        if let Some(id) = self.position(network, mac) {
+        let hash = self.hash(network, mac);
+        if let Some(id) = self.position(hash, network, mac) {
             let station = &mut self.stations[id];
             (station.link, station.seen) = (link, now);
             return;
         }
-        let station = Station { network, mac, link, seen: now };
+        let station = Station { network, mac, link, hash, seen: now };
         let id = if self.stations.len() < CAPACITY {
             self.stations.push(station);
             self.stations.len() - 1
         } else {
             let id = self.longest_silent();
-            let old = self.stations[id];
-            self.index.remove(self.hash(old.network, old.mac), entry(id));
-            self.stations[id] = station;
+            let old = std::mem::replace(&mut self.stations[id], station);
+            self.index.remove(u64::from(old.hash), entry(id));
             id
         };
-        self.index.insert(self.hash(network, mac), entry(id));
+        self.index.insert(u64::from(hash), entry(id));
     }
 
     /// The link that `mac` is behind, if it was heard of within `ageing`.
@@ -74,13 +76,13 @@ impl Stations {
         ageing: Duration,
         now: Instant,
     ) -> Option<LinkId> {
-        let station = self.stations[self.position(network, mac)?];
+        let station = self.stations[self.find_position(network, mac)?];
         (now < station.seen + ageing).then_some(station.link)
     }
 
     /// The link that `mac` was last heard of on, however long ago.
     pub(super) fn last_known(&self, network: NetworkId, mac: MacAddr) -> Option<LinkId> {
-        Some(self.stations[self.position(network, mac)?].link)
+        Some(self.stations[self.find_position(network, mac)?].link)
     }
 
     /// The station at the first place from `place` on that is in `network` and behind none of
@@ -113,20 +115,27 @@ impl Stations {
         places.min_by_key(|id| self.stations[*id].seen).unwrap_or(start)
     }
 
-    fn position(&self, network: NetworkId, mac: MacAddr) -> Option<usize> {
+    fn find_position(&self, network: NetworkId, mac: MacAddr) -> Option<usize> {
+        self.position(self.hash(network, mac), network, mac)
+    }
+
+    fn position(&self, hash: u32, network: NetworkId, mac: MacAddr) -> Option<usize> {
         let is_it = |entry: u32| {
             let station = &self.stations[entry as usize];
             station.mac == mac && station.network == network
         };
-        self.index.find(self.hash(network, mac), is_it).map(|entry| entry as usize)
+        self.index.find(u64::from(hash), is_it).map(|entry| entry as usize)
     }
 
-    fn hash(&self, network: NetworkId, mac: MacAddr) -> u64 {
+    /// As much of the hash as the index uses.
+    fn hash(&self, network: NetworkId, mac: MacAddr) -> u32 {
         let mut hasher = self.hasher;
         let [a, b, c, d, e, f] = mac.0;
         let [high, low] = network.0.to_be_bytes();
         hasher.write_u64(u64::from_be_bytes([high, low, a, b, c, d, e, f]));
-        hasher.finish()
+        #[expect(clippy::cast_possible_truncation, reason = "the low half is the index's tag")]
+        let hash = hasher.finish() as u32;
+        hash
     }
 }
 

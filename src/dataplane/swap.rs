@@ -45,6 +45,7 @@ impl Dataplane {
         self.guard.install(new, now);
         self.limits = Limits::for_links(new, now);
         self.watch.install(new, now);
+        self.defence.install(new);
         self.pin_neighbours(new, now);
         self.install_addresses(old, new, now);
     }
