@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 
 use super::announce::Audience;
 use super::arp::{answer, is_ours};
+use super::limit::TokenBucket;
 use super::watch::Claim;
 use super::{Arrival, Consumed, Dataplane, DropReason, Event, Verdict, is_station};
 use crate::addr::{MacAddr, NetworkId};
@@ -20,6 +21,8 @@ use crate::time::{Duration, Instant};
 const PROBES: usize = 16;
 /// Questions of servers that wait for an answer.
 const QUESTIONS: usize = 64;
+/// Questions that are looked into: a second, and at once.
+const QUESTION_RATE: (u64, u64) = (1_000, 256);
 /// A host asks again after a second; by then another question is waiting.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -35,33 +38,41 @@ struct Question {
 
 /// The questions that wait, oldest first.
 #[derive(Debug)]
-pub(super) struct Questions(VecDeque<Question>);
+pub(super) struct Questions {
+    waiting: VecDeque<Question>,
+    rate: TokenBucket,
+}
 
 impl Questions {
-    pub(super) fn new() -> Self {
-        Self(VecDeque::with_capacity(QUESTIONS))
+    pub(super) fn new(now: Instant) -> Self {
+        let rate = TokenBucket::new(QUESTION_RATE.0, QUESTION_RATE.1, now);
+        Self { waiting: VecDeque::with_capacity(QUESTIONS), rate }
     }
 
+    /// Who asks too often is not heard, and asks again.
     fn add(&mut self, question: Question) {
+        if !self.rate.take(question.at) {
+            return;
+        }
         let same = |other: &Question| {
             (other.network, other.target, other.asker, other.host)
                 == (question.network, question.target, question.asker, question.host)
         };
-        if let Some(before) = self.0.iter().position(same) {
-            self.0.remove(before);
+        if let Some(before) = self.waiting.iter().position(same) {
+            self.waiting.remove(before);
         }
-        if self.0.len() == QUESTIONS {
-            self.0.pop_front();
+        if self.waiting.len() == QUESTIONS {
+            self.waiting.pop_front();
         }
-        self.0.push_back(question);
+        self.waiting.push_back(question);
     }
 
     /// A question for `target` that is not too old to be answered.
     fn take(&mut self, network: NetworkId, target: Ipv4Addr, now: Instant) -> Option<Question> {
-        while self.0.pop_front_if(|question| now >= question.at + PATIENCE).is_some() {}
+        while self.waiting.pop_front_if(|question| now >= question.at + PATIENCE).is_some() {}
         let wanted = |question: &Question| (question.network, question.target) == (network, target);
-        let at = self.0.iter().position(wanted)?;
-        self.0.remove(at)
+        let at = self.waiting.iter().position(wanted)?;
+        self.waiting.remove(at)
     }
 }
 

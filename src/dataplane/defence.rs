@@ -114,9 +114,8 @@ impl Defence {
         let before = std::mem::replace(&mut self.contests, contests);
         self.index = Index::new(HOSTS);
         let mut places = [None; HOSTS];
-        for (place, mut host) in std::mem::replace(&mut self.hosts, Vec::with_capacity(HOSTS))
-            .into_iter()
-            .enumerate()
+        for (place, mut host) in
+            std::mem::replace(&mut self.hosts, Vec::with_capacity(HOSTS)).into_iter().enumerate()
         {
             let Contest { network, address, .. } = before[host.contest];
             let Some(contest) = self.find(network, address) else { continue };
@@ -126,7 +125,8 @@ impl Defence {
             self.index.insert(host.hash, entry(self.hosts.len()));
             self.hosts.push(host);
         }
-        for Reverse((at, place)) in std::mem::replace(&mut self.queue, BinaryHeap::with_capacity(HOSTS))
+        for Reverse((at, place)) in
+            std::mem::replace(&mut self.queue, BinaryHeap::with_capacity(HOSTS))
         {
             self.queue.extend(places[place].map(|place| Reverse((at, place))));
         }
@@ -246,9 +246,8 @@ impl Defence {
     fn vacancy(&mut self, now: Instant) -> Option<usize> {
         let start = self.sweep;
         self.sweep = (self.sweep + SWEEP) % HOSTS;
-        let is_free = |host: &Host| {
-            !host.waits && host.told.is_none_or(|told| now >= told + INTERVAL)
-        };
+        let is_free =
+            |host: &Host| !host.waits && host.told.is_none_or(|told| now >= told + INTERVAL);
         let places = (start..start + SWEEP).map(|place| place % HOSTS);
         let free = places.filter(|place| is_free(&self.hosts[*place]));
         free.min_by_key(|place| self.hosts[*place].asked)

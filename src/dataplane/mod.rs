@@ -145,7 +145,7 @@ impl Dataplane {
             announcer: Announcer::new(),
             watch: Watch::new(&seed, now),
             defence: Defence::new(&seed, now),
-            questions: Questions::new(),
+            questions: Questions::new(now),
             probes: Probes::new(&seed),
             stations: Stations::new(&seed, table.networks().iter().any(Network::is_bridged)),
             guard: LoopGuard::new(&seed),

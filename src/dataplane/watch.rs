@@ -83,7 +83,8 @@ impl Watch {
         let probed = |vip: &&VirtualIp| {
             vip.probe_interval.is_some() && !table.network(vip.network).is_bridged()
         };
-        let known: BTreeMap<_, _> = self.probes.drain().map(|Reverse((at, vip))| (vip, at)).collect();
+        let known: BTreeMap<_, _> =
+            self.probes.drain().map(|Reverse((at, vip))| (vip, at)).collect();
         for vip in table.virtual_ips().iter().filter(probed) {
             // The first one once the neighbours are known, so that a server is known by its MAC.
             let first = now + Duration::from_secs(1);
