@@ -508,3 +508,6 @@ impl Neighbours {
         hasher.finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,17 +33,22 @@ pub(super) struct Stations {
     index: Index,
     hasher: SipHasher13,
     sweep: usize,
+    capacity: usize,
 }
 
 impl Stations {
     /// `is_needed`: whether any network is bridged; otherwise there is room for none.
     pub(super) fn new(seed: &[u8; 16], is_needed: bool) -> Self {
-        let capacity = if is_needed { CAPACITY } else { 0 };
+        Self::sized(seed, if is_needed { CAPACITY } else { 0 })
+    }
+
+    fn sized(seed: &[u8; 16], capacity: usize) -> Self {
         Self {
             stations: Vec::with_capacity(capacity),
             index: Index::new(capacity),
             hasher: SipHasher13::new_with_key(seed),
             sweep: 0,
+            capacity,
         }
     }
 
@@ -56,7 +61,7 @@ impl Stations {
             return;
         }
         let station = Station { network, mac, link, hash, seen: now };
-        let id = if self.stations.len() < CAPACITY {
+        let id = if self.stations.len() < self.capacity {
             self.stations.push(station);
             self.stations.len() - 1
         } else {
@@ -110,8 +115,8 @@ impl Stations {
 
     fn longest_silent(&mut self) -> usize {
         let start = self.sweep;
-        self.sweep = (self.sweep + SWEEP) % CAPACITY;
-        let places = (start..start + SWEEP).map(|at| at % CAPACITY);
+        self.sweep = (self.sweep + SWEEP) % self.capacity;
+        let places = (start..start + SWEEP).map(|at| at % self.capacity);
         places.min_by_key(|id| self.stations[*id].seen).unwrap_or(start)
     }
 
@@ -145,6 +150,10 @@ fn entry(id: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     const ON: NetworkId = NetworkId(0);
@@ -188,5 +197,57 @@ mod tests {
         let end = Instant::from_millis(i64::from(flood));
         let left = (0..known).filter(|k| stations.find(ON, mac(*k), AGEING, end).is_some()).count();
         assert_eq!(left, known as usize);
+    }
+
+    proptest! {
+        /// A map that forgets somebody when it is full: whom, the table says, but it must be one who
+        /// has been silent for longer than most.
+        #[test]
+        fn agrees_with_a_map(
+            capacity in prop_oneof![1_usize..=SWEEP, SWEEP..40],
+            steps in prop::collection::vec((0_u16..2, 0_u32..48, 0_u16..4, 1_i64..2_000), 1..300),
+        ) {
+            let mut stations = Stations::sized(&[7; 16], capacity);
+            let mut model: BTreeMap<(NetworkId, MacAddr), (LinkId, Instant)> = BTreeMap::new();
+            let ageing = Duration::from_secs(20);
+            let mut now = at(0);
+            for (network, n, link, millis) in steps {
+                now += Duration::from_millis(millis.unsigned_abs());
+                let (network, link) = (NetworkId(network), LinkId(link));
+                stations.learn(network, mac(n), link, now);
+                let known = model.insert((network, mac(n)), (link, now)).is_some();
+                if !known && model.len() > capacity {
+                    let is_gone = |(network, mac): (NetworkId, MacAddr)| {
+                        stations.last_known(network, mac).is_none()
+                    };
+                    let gone: Vec<_> = model.keys().copied().filter(|key| is_gone(*key)).collect();
+                    prop_assert_eq!(gone.len(), 1, "one makes room");
+                    let (_, silent_since) = model.remove(&gone[0]).unwrap();
+                    let later = model.values().filter(|(_, seen)| *seen > silent_since).count();
+                    prop_assert!(later >= capacity.min(SWEEP), "{} heard of later", later);
+                }
+                prop_assert_eq!(stations.len(), model.len());
+                for (network, n) in (0..2).flat_map(|network| (0..48).map(move |n| (network, n))) {
+                    let (network, mac) = (NetworkId(network), mac(n));
+                    let expected = model.get(&(network, mac));
+                    let young = expected.filter(|(_, seen)| now < *seen + ageing);
+                    let link = |known: &(LinkId, Instant)| known.0;
+                    prop_assert_eq!(stations.last_known(network, mac), expected.map(link));
+                    prop_assert_eq!(stations.find(network, mac, ageing, now), young.map(link));
+                }
+            }
+            // Those elsewhere, found in small strides.
+            let links = [LinkId(0), LinkId(3)];
+            let (mut place, mut found) = (0, Vec::new());
+            while place < stations.len() {
+                let (station, next) = stations.next_elsewhere(place, 3, ON, links);
+                prop_assert!(next > place && next <= place + 3);
+                found.extend(station);
+                place = next;
+            }
+            found.sort();
+            let elsewhere = model.iter().filter(|((on, _), (link, _))| *on == ON && !links.contains(link));
+            prop_assert_eq!(found, elsewhere.map(|((_, mac), _)| *mac).collect::<Vec<_>>());
+        }
     }
 }
