@@ -9,7 +9,8 @@ use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
 use tapvs::addr::MacAddr;
 
-use crate::program::{Client, Program, Server};
+use crate::caller::{Call, Caller};
+use crate::program::{Client, Program, STREAMS, Server};
 use crate::support::random::Random;
 use crate::support::{server_ip, server_mac};
 
@@ -78,24 +79,41 @@ impl Host {
         queries: usize,
         random: &mut Random,
     ) -> (MacAddr, Self) {
-        let mac = MacAddr([2, 0, 0, 0, 3, n]);
-        let address = Ipv4Addr::new(203, 0, 113, n);
-        let hardware = HardwareAddress::Ethernet(EthernetAddress(mac.0));
-        let program = |sockets: &mut SocketSet<'static>, random: &mut Random| {
+        Self::near(n, random, |sockets, random| {
             let pace = Duration::ZERO;
             Program::Client(Client::new(sockets, transfers, queries, pace, random))
-        };
-        (mac, Self::new(hardware, &[address], None, random, program))
+        })
+    }
+
+    /// As [`Host::client`], with connections that stay.
+    pub(crate) fn caller(n: u8, random: &mut Random) -> (MacAddr, Self) {
+        Self::near(n, random, |_, _| Program::Caller(Caller::default()))
     }
 
     /// Real server 10.0.0.`n` on Ethernet, serving HTTP at port 8080, with its MAC.
     pub(crate) fn server(n: u8, random: &mut Random) -> (MacAddr, Self) {
+        Self::busy_server(n, STREAMS, random)
+    }
+
+    /// As [`Host::server`], for so many streams at once.
+    pub(crate) fn busy_server(n: u8, streams: usize, random: &mut Random) -> (MacAddr, Self) {
         let gateway = Some(Ipv4Addr::new(10, 0, 0, 1));
         let hardware = HardwareAddress::Ethernet(EthernetAddress(server_mac(n).0));
         let program = |sockets: &mut SocketSet<'static>, _: &mut Random| {
-            Program::Server(Server::new(sockets, 8080, n))
+            Program::Server(Server::new(sockets, 8080, n, streams))
         };
         (server_mac(n), Self::new(hardware, &[server_ip(n)], gateway, random, program))
+    }
+
+    fn near(
+        n: u8,
+        random: &mut Random,
+        program: impl FnOnce(&mut SocketSet<'static>, &mut Random) -> Program,
+    ) -> (MacAddr, Self) {
+        let mac = MacAddr([2, 0, 0, 0, 3, n]);
+        let address = Ipv4Addr::new(203, 0, 113, n);
+        let hardware = HardwareAddress::Ethernet(EthernetAddress(mac.0));
+        (mac, Self::new(hardware, &[address], None, random, program))
     }
 
     /// A host whose packets somebody else puts into frames.
@@ -151,6 +169,24 @@ impl Host {
     pub(crate) fn next_poll(&mut self, now: Instant) -> Option<Instant> {
         let stack = self.interface.poll_at(now, &self.sockets);
         stack.into_iter().chain(self.program.next_work()).min()
+    }
+
+    /// One more connection that stays.
+    pub(crate) fn call(&mut self, port: u16) {
+        if let Program::Caller(caller) = &mut self.program {
+            caller.open(port);
+        }
+    }
+
+    /// Its connections that stay.
+    pub(crate) fn calls(&self) -> Option<&[Call]> {
+        let Program::Caller(caller) = &self.program else { return None };
+        Some(&caller.calls)
+    }
+
+    pub(crate) fn calls_mut(&mut self) -> Option<&mut [Call]> {
+        let Program::Caller(caller) = &mut self.program else { return None };
+        Some(&mut caller.calls)
     }
 
     /// Transfers and queries that are not complete.

@@ -5,6 +5,7 @@ use smoltcp::socket::{tcp, udp};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::IpEndpoint;
 
+use crate::caller::Caller;
 use crate::support::VIP;
 use crate::support::random::Random;
 
@@ -12,6 +13,8 @@ use crate::support::random::Random;
 const RETRY: Duration = Duration::from_millis(700);
 /// Who was refused or gave up tries again after this long.
 const PATIENCE: Duration = Duration::from_millis(250);
+/// Streams of a server that has not much to do.
+pub(crate) const STREAMS: usize = 6;
 /// What a transfer sends at once, if it has a pace.
 const MORSEL: usize = 600;
 
@@ -19,6 +22,7 @@ const MORSEL: usize = 600;
 pub(crate) enum Program {
     Client(Client),
     Server(Server),
+    Caller(Caller),
 }
 
 impl Program {
@@ -31,6 +35,7 @@ impl Program {
         match self {
             Self::Client(client) => client.work(interface, sockets, now),
             Self::Server(server) => server.work(sockets),
+            Self::Caller(caller) => caller.work(interface, sockets),
         }
     }
 
@@ -60,6 +65,7 @@ impl Program {
         let client = match self {
             Self::Client(client) => client,
             Self::Server(server) => return format!("server {}", server.n),
+            Self::Caller(caller) => return format!("{} calls", caller.calls.len()),
         };
         let running = client.running.iter().map(|t| {
             let socket: &tcp::Socket<'_> = sockets.get(t.socket);
@@ -77,7 +83,7 @@ impl Program {
     }
 }
 
-fn stream() -> tcp::Socket<'static> {
+pub(crate) fn stream() -> tcp::Socket<'static> {
     let buffer = || tcp::SocketBuffer::new(vec![0; 8_192]);
     let mut socket = tcp::Socket::new(buffer(), buffer());
     socket.set_timeout(Some(Duration::from_secs(20)));
@@ -261,9 +267,9 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Number `n`, listening at `port` for streams.
-    pub(crate) fn new(sockets: &mut SocketSet<'static>, port: u16, n: u8) -> Self {
-        let tcp = (0..6).map(|_| sockets.add(stream())).collect();
+    /// Number `n`, listening at `port` for so many streams.
+    pub(crate) fn new(sockets: &mut SocketSet<'static>, port: u16, n: u8, streams: usize) -> Self {
+        let tcp = (0..streams).map(|_| sockets.add(stream())).collect();
         let udp = sockets.add(udp::Socket::new(datagrams(), datagrams()));
         let socket: &mut udp::Socket<'_> = sockets.get_mut(udp);
         socket.bind(53).unwrap();
