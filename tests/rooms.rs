@@ -58,17 +58,22 @@ const ROOMS: &[Room] = &[
         uses: &["addr", "time"],
         never: &[NO_UNSAFE, NO_STD_TIME, NO_CLOCK, NO_FILES],
     },
+    Room { name: "http", uses: &[], never: PURE },
     Room { name: "config", uses: &["addr", "time"], never: PURE },
     Room { name: "table", uses: &["addr", "time", "config"], never: PURE },
     Room { name: "dataplane", uses: &["addr", "time", "frame", "table"], never: PURE },
-    Room { name: "host", uses: &["addr", "time", "config"], never: PURE },
+    Room { name: "host", uses: &["addr", "time", "http", "config"], never: PURE },
     Room { name: "ha", uses: &["addr", "time", "frame"], never: PURE },
     Room {
         name: "links",
         uses: &["addr", "time", "frame", "config"],
         never: &[NO_ETHERPARSE, NO_ARC_SWAP],
     },
-    Room { name: "control", uses: &["addr", "time", "config", "table", "links"], never: ORDINARY },
+    Room {
+        name: "control",
+        uses: &["addr", "time", "http", "config", "table", "links"],
+        never: ORDINARY,
+    },
     Room {
         name: "run",
         uses: &[

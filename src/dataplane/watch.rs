@@ -3,7 +3,7 @@
 //! Everything here has a fixed size: what a forger can make grow takes the place of something old.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BinaryHeap, HashMap};
 use std::hash::Hasher;
 use std::net::Ipv4Addr;
 
@@ -83,13 +83,13 @@ impl Watch {
         let probed = |vip: &&VirtualIp| {
             vip.probe_interval.is_some() && !table.network(vip.network).is_bridged()
         };
-        let known: BTreeMap<_, _> =
+        let known: HashMap<_, _> =
             self.probes.drain().map(|Reverse((at, vip))| (vip, at)).collect();
         for vip in table.virtual_ips().iter().filter(probed) {
+            let before = known.get(&vip.address).copied();
             // The first one once the neighbours are known, so that a server is known by its MAC.
             let first = now + Duration::from_secs(1);
-            let next = known.get(&vip.address).copied().unwrap_or(first);
-            self.probes.push(Reverse((next, vip.address)));
+            self.probes.push(Reverse((before.unwrap_or(first), vip.address)));
         }
     }
 

@@ -54,7 +54,11 @@ fn take(neighbours: &mut Neighbours, step: &Step, now: &mut Instant) {
             neighbours.heard(NetworkId(*network), address(*n), from, *solicited, *now);
         }
         Step::Reload(pinned) => {
-            neighbours.unpin_all();
+            for (network, n) in (0..NETWORKS).flat_map(|on| (0..ADDRESSES).map(move |n| (on, n))) {
+                if !pinned.contains(&n) {
+                    neighbours.unpin(NetworkId(network), address(n));
+                }
+            }
             for network in (0..NETWORKS).map(NetworkId) {
                 pinned.iter().for_each(|n| neighbours.pin(network, address(*n), *now));
             }
