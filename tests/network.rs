@@ -100,7 +100,8 @@ fn reloads_disturb_no_transfer() {
 }
 
 /// Services, servers, weights and schedulers change 200 times under 1,000 connections: none of them
-/// breaks or moves, nothing that is the same loses its counters, and new ones follow the new rules.
+/// breaks or moves but those that a removed server's service resets, nothing that is the same loses
+/// its counters, and new ones follow the new rules.
 #[test]
 fn reloads_break_no_long_connection() {
     let mut fleet = Fleet::new(1);
@@ -109,19 +110,24 @@ fn reloads_break_no_long_connection() {
     fleet.open(80, 300);
     fleet.open(81, 400);
     fleet.open(82, 200);
-    assert_eq!(fleet.calls().count(), 1_000);
-    let mut drained = 0;
+    fleet.open(83, 50);
+    assert_eq!(fleet.calls().count(), 1_050);
+    let (mut drained, mut reset, mut at_once) = (0, 0, 0);
     for _ in 0..200 {
-        fleet.reload();
+        let [gone, without_a_word] = fleet.reload();
         drained += fleet.draining();
+        (reset, at_once) = (reset + gone, at_once + without_a_word);
         fleet.talk(8);
+        fleet.open(83, gone);
         fleet.newcomer();
         fleet.pass(Duration::from_millis(50));
         fleet.check();
     }
     fleet.talk(100);
     fleet.check();
-    assert!(drained > 200 * 100, "hundreds are at servers that were removed, each time: {drained}");
+    // Hundreds are at servers that were removed, each time.
+    assert!(drained > 200 * 100, "{drained} drained");
+    assert!(reset > 500 && at_once * 4 > reset, "{reset} were reset, {at_once} at once");
     fleet.rest();
 }
 

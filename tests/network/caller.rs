@@ -22,7 +22,9 @@ pub(crate) struct Call {
     pub(crate) server: Option<u8>,
     unsent: Vec<u8>,
     expected: VecDeque<u8>,
-    /// The connection ended, which it never should by itself.
+    /// It may end: its server was removed where removal resets.
+    pub(crate) doomed: bool,
+    /// It ended, which it never should by itself.
     pub(crate) broke: bool,
 }
 
@@ -38,6 +40,7 @@ impl Caller {
             server: None,
             unsent,
             expected,
+            doomed: false,
             broke: false,
         });
     }

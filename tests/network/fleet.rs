@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tapvs::addr::{Endpoint, LinkId, MacAddr, Proto, ServerId, ServiceId};
-use tapvs::config::{Config, Scheduler};
+use tapvs::config::{Config, OnRemove, Scheduler, Server, Service};
 use tapvs::dataplane::{Load, State, Traffic, Tuple};
 use tapvs::time::Duration;
 
@@ -17,9 +17,11 @@ const SERVERS: [u8; 6] = [11, 12, 13, 14, 15, 16];
 const CALLERS: u8 = 20;
 /// As many as one server may be given.
 const STREAMS: usize = 500;
-/// Services that are always there, with one that comes and goes.
+/// Services that are always there; one that comes and goes; one where a removed server's connections
+/// are reset.
 const STEADY: [u16; 2] = [80, 81];
 const FITFUL: u16 = 82;
+const STRICT: u16 = 83;
 /// Where every service's servers listen.
 const BEHIND: u16 = 8080;
 
@@ -40,7 +42,7 @@ impl Fleet {
     pub(crate) fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let mut config = config();
-        config.services = [80, 81, 82].map(|port| long_service(port, &SERVERS)).into();
+        config.services = [80, 81, FITFUL, STRICT].map(|port| long_service(port, &SERVERS)).into();
         let mut router = Router::cold(config, 4_000);
         router.answers_arp = false;
         let (mut hosts, mut plugs) = (Vec::new(), Vec::new());
@@ -57,19 +59,14 @@ impl Fleet {
         Self { router, hosts, plugs, random }
     }
 
+    /// Those that have not been reset.
     pub(crate) fn calls(&self) -> impl Iterator<Item = &Call> {
-        self.hosts.iter().filter_map(Host::calls).flatten()
+        self.hosts.iter().filter_map(Host::calls).flatten().filter(|call| !call.broke)
     }
 
-    /// How many connections are at servers that are configured no more: they drain. Where removal
-    /// resets, these and no others may break.
+    /// How many connections are at servers that are configured no more: they drain.
     pub(crate) fn draining(&self) -> usize {
-        let is_gone = |call: &&Call| {
-            let server =
-                call.server.map(|n| Endpoint { address: server_ip(n).into(), port: BEHIND });
-            !has(&self.router.config, (call.to, server))
-        };
-        self.calls().filter(is_gone).count()
+        self.calls().filter(|call| !has(&self.router.config, owner(call))).count()
     }
 
     /// `count` more connections to the service at `port`, by whichever callers.
@@ -95,8 +92,9 @@ impl Fleet {
     }
 
     /// Another configuration: services, servers, weights and schedulers come, go and change. What is
-    /// the same keeps what it has counted, and no flow is touched.
-    pub(crate) fn reload(&mut self) {
+    /// the same keeps what it has counted, and no flow is touched but those that are to be reset; how
+    /// many those are, and how many of them without a word.
+    pub(crate) fn reload(&mut self) -> [usize; 2] {
         let (flows, figures) = (self.flows(), self.figures());
         let before = self.router.config.clone();
         let random = &mut self.random;
@@ -108,19 +106,41 @@ impl Fleet {
                 assert_eq!(after.get(&owner), Some(&figure), "{owner:?}");
             }
         }
+        self.reset()
+    }
+
+    /// Exactly those whose server was removed from the strict service are reset, at both ends.
+    fn reset(&mut self) -> [usize; 2] {
+        let config = &self.router.config;
+        let calls = self.hosts.iter_mut().filter_map(Host::calls_mut).flatten();
+        let mut doomed = 0;
+        for call in calls.filter(|call| !call.broke && call.to == STRICT) {
+            call.doomed = !has(config, owner(call));
+            doomed += usize::from(call.doomed);
+        }
+        // They are silent: each is asked for the number that it expects. To an acknowledgement that
+        // is too old smoltcp says nothing, where RFC 9293 wants an answer: the others are reset as
+        // soon as they speak.
+        self.pass(Duration::from_millis(10));
+        let silent = self.calls().filter(|call| call.doomed).count();
+        let calls = self.hosts.iter_mut().filter_map(Host::calls_mut).flatten();
+        calls.filter(|call| call.doomed && !call.broke).for_each(|call| call.say(b"still there?"));
+        self.pass(Duration::from_millis(10));
+        assert_eq!(self.calls().filter(|call| call.doomed).count(), 0, "of {doomed} are left");
+        self.exchange();
+        [doomed, doomed - silent]
     }
 
     /// One more connection to a service that is there goes to a server that is to get some.
     pub(crate) fn newcomer(&mut self) {
         let services = &self.router.config.services;
         let service = self.random.pick(services).clone();
-        let known: usize = self.calls().count();
-        let caller = SERVERS.len() + known % usize::from(CALLERS);
+        let caller = SERVERS.len() + self.random.below(usize::from(CALLERS));
         self.hosts[caller].call(service.port);
         self.exchange();
         let chosen = self.hosts[caller].calls().unwrap().last().unwrap().server.unwrap();
-        let of = |n: u8| Endpoint { address: server_ip(n).into(), port: BEHIND };
-        let is_it = |server: &&tapvs::config::Server| server.endpoint == of(chosen);
+        let chosen = Endpoint { address: server_ip(chosen).into(), port: BEHIND };
+        let is_it = |server: &&Server| server.endpoint == chosen;
         let weight = service.servers.iter().find(is_it).map(|server| server.weight);
         assert!(weight.is_some_and(|weight| weight > 0), "{service:?} chose {chosen}: {weight:?}");
     }
@@ -128,8 +148,9 @@ impl Fleet {
     /// Each flow is still at the server that its client hears; what services carried is what their
     /// flows did, for no flow has ended.
     pub(crate) fn check(&self) {
-        let flows = self.router.flows();
-        assert_eq!(flows.len(), self.calls().count());
+        let mut flows = self.router.flows();
+        // What is left for a while of those that were reset.
+        flows.retain(|flow| flow.state != State::Close);
         let mut heard: Vec<_> = self.calls().map(|call| (call.to, call.server.unwrap())).collect();
         let mut tracked: Vec<_> = flows
             .iter()
@@ -182,7 +203,8 @@ impl Fleet {
     fn exchange(&mut self) {
         self.settle((0..self.hosts.len()).collect());
         for _ in 0..40 {
-            assert!(!self.calls().any(|call| call.broke), "a connection broke");
+            let mut all = self.hosts.iter().filter_map(Host::calls).flatten();
+            assert!(!all.any(|call| call.broke && !call.doomed), "a connection broke");
             if self.calls().all(Call::is_content) {
                 return;
             }
@@ -252,8 +274,18 @@ impl Fleet {
     }
 }
 
-fn long_service(port: u16, servers: &[u8]) -> tapvs::config::Service {
-    service(Proto::Tcp, port, servers.iter().map(|n| server(*n, BEHIND, 1)).collect())
+fn long_service(port: u16, servers: &[u8]) -> Service {
+    let servers = servers.iter().map(|n| server(*n, BEHIND, 1)).collect();
+    let mut service = service(Proto::Tcp, port, servers);
+    if port == STRICT {
+        service.lifecycle.on_remove = OnRemove::Reset;
+    }
+    service
+}
+
+/// Who serves `call`.
+fn owner(call: &Call) -> Owner {
+    (call.to, call.server.map(|n| Endpoint { address: server_ip(n).into(), port: BEHIND }))
 }
 
 fn has(config: &Config, (port, of): Owner) -> bool {
@@ -267,7 +299,7 @@ fn has(config: &Config, (port, of): Owner) -> bool {
 fn change(config: &mut Config, random: &mut Random) {
     let fitful = random.percent(60).then_some(FITFUL);
     let extra = (90..94).filter(|_| random.percent(30)).collect::<Vec<_>>();
-    let ports = STEADY.into_iter().chain(fitful).chain(extra);
+    let ports = STEADY.into_iter().chain([STRICT]).chain(fitful).chain(extra);
     let schedulers = [
         Scheduler::RoundRobin,
         Scheduler::WeightedRoundRobin,
