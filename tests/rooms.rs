@@ -59,16 +59,22 @@ const ROOMS: &[Room] = &[
         never: &[NO_UNSAFE, NO_STD_TIME, NO_CLOCK, NO_FILES],
     },
     Room { name: "config", uses: &["addr", "time"], never: PURE },
-    Room { name: "table", uses: &["addr", "time", "config"], never: PURE },
+    // Words again: what the table compiles, the host carries out and control judges.
+    Room { name: "health", uses: &["addr", "time", "config"], never: PURE },
+    Room { name: "table", uses: &["addr", "time", "config", "health"], never: PURE },
     Room { name: "dataplane", uses: &["addr", "time", "frame", "table"], never: PURE },
-    Room { name: "host", uses: &["addr", "time", "config"], never: PURE },
+    Room { name: "host", uses: &["addr", "time", "config", "health"], never: PURE },
     Room { name: "ha", uses: &["addr", "time", "frame"], never: PURE },
     Room {
         name: "links",
         uses: &["addr", "time", "frame", "config"],
         never: &[NO_ETHERPARSE, NO_ARC_SWAP],
     },
-    Room { name: "control", uses: &["addr", "time", "config", "table", "links"], never: ORDINARY },
+    Room {
+        name: "control",
+        uses: &["addr", "time", "config", "health", "table", "links"],
+        never: ORDINARY,
+    },
     Room {
         name: "run",
         uses: &[
@@ -76,6 +82,7 @@ const ROOMS: &[Room] = &[
             "time",
             "frame",
             "config",
+            "health",
             "table",
             "dataplane",
             "host",
@@ -98,6 +105,7 @@ const EVERYTHING: &[&str] = &[
     "time",
     "frame",
     "config",
+    "health",
     "table",
     "dataplane",
     "host",

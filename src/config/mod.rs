@@ -7,6 +7,7 @@
 
 mod addressing;
 mod duration;
+mod health;
 mod masquerade;
 mod mistake;
 mod model;
@@ -21,9 +22,11 @@ mod virtual_ip;
 mod words;
 
 pub use mistake::{Mistake, Mistakes};
+pub(crate) use mistake::quote;
 pub use model::{
-    Attach, Bridge, Config, Defend, Forward, Link, Masquerade, Method, Network, Route, Router,
-    Scheduler, Server, Service, Timeouts, Unserved, VirtualIp,
+    Attach, Bridge, Config, Defend, Forward, Health, HttpCheck, Inquiry, Link, Masquerade, Method,
+    Network, Route, Router, Scheduler, Server, Service, StatusCodes, Timeouts, UdpCheck, Unserved,
+    VirtualIp,
 };
 
 use std::collections::HashSet;
@@ -83,7 +86,7 @@ fn take(taken: &mut HashSet<String>, name: &str, rule: &str) -> Result<(), Strin
     if taken.insert(name.to_owned()) {
         Ok(())
     } else {
-        Err(format!("{} is taken; {rule}", mistake::quote(name)))
+        Err(format!("{} is taken; {rule}", quote(name)))
     }
 }
 

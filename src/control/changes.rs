@@ -3,9 +3,12 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::addr::Cidr;
-use crate::config::{Bridge, Config, Link, Network, Router, Server, Service, Timeouts, VirtualIp};
+use crate::config::{
+    Bridge, Config, Health, Link, Network, Router, Server, Service, Timeouts, VirtualIp,
+};
 use crate::time::Duration;
 
 /// The difference between the running configuration and a new one.
@@ -125,11 +128,19 @@ impl Changes {
 
     fn service(&mut self, old: &Service, new: &Service) {
         // The first three are what makes it the same service.
-        let Service { protocol: _, address: _, port: _, name, method, scheduler, servers } = old;
+        let Service { protocol: _, address: _, port: _, name, method, scheduler, health, servers } =
+            old;
         let key = |key: &str| format!("service {}: {key}", new.name);
         self.field(&key("name"), name, &new.name);
         self.field(&key("method"), *method, new.method);
         self.field(&key("scheduler"), *scheduler, new.scheduler);
+        if *health != new.health {
+            let said = |health: &Option<Arc<Health>>| {
+                health.as_ref().map_or_else(|| "none".to_owned(), |health| health.to_string())
+            };
+            let line = format!("health: {}, was {}", said(&new.health), said(health));
+            self.applied.push(key(&line));
+        }
         let new_by_endpoint: HashMap<_, _> = new.servers.iter().map(|s| (s.endpoint, s)).collect();
         let old_by_endpoint: HashMap<_, _> = servers.iter().map(|s| (s.endpoint, s)).collect();
         for server in servers.iter().filter(|s| !new_by_endpoint.contains_key(&s.endpoint)) {
@@ -218,7 +229,7 @@ fn optional<T: fmt::Display>(value: Option<T>) -> String {
 mod tests {
     use super::*;
     use crate::config::{Attach, Forward, Scheduler, VirtualIp};
-    use crate::control::tests::config;
+    use crate::control::tests::{config, health};
 
     type Edit = fn(&mut Config);
 
@@ -229,7 +240,7 @@ mod tests {
 
     #[test]
     fn what_a_running_router_takes_over() {
-        let cases: [(Edit, &str); 18] = [
+        let cases: [(Edit, &str); 19] = [
             (|c| c.router.forward = Forward::All, "[router] forward: all, was servers-out"),
             (|c| c.router.watch = true, "[router] watch: true, was false"),
             (
@@ -260,6 +271,10 @@ mod tests {
             (
                 |c| c.services[0].scheduler = Scheduler::RoundRobin,
                 "service web: scheduler: rr, was wlc",
+            ),
+            (
+                |c| c.services[0].health = Some(health()),
+                "service web: health: tcp, every 2s, timeout 1s, fall 3, rise 2, initial up, was none",
             ),
             (|c| c.services[0].name = "www".into(), "service www: name: www, was web"),
             (|c| c.services[0].servers[1].weight = 3, "service web: server web2: weight: 3, was 1"),

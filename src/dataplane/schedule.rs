@@ -192,6 +192,7 @@ mod tests {
             address: Ipv4Addr::LOCALHOST,
             port: 80,
             scheduler,
+            health: None,
             servers: (0..).zip(weights).map(server).collect(),
             weight_gcd: weights.iter().filter(|w| **w > 0).fold(0, gcd).max(1),
             weight_max: weights.iter().copied().max().unwrap_or(0),

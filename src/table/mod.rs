@@ -3,6 +3,7 @@
 //! Compiled as a whole and never changed; what has happened (flows, cursors, counters) lives in
 //! the dataplane. A service that did not change is shared with the table before.
 
+mod checks;
 mod ids;
 mod route;
 mod service;
@@ -17,6 +18,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::addr::{Cidr, LinkId, MacAddr, NetworkId, Proto, ServerId};
 use crate::config::{self, Config};
+use crate::health::Plan;
 
 pub use crate::config::{Bridge, Defend, Forward, Method, Scheduler, Timeouts, Unserved};
 pub use ids::Ids;
@@ -45,6 +47,7 @@ pub struct Table {
     forward: Forward,
     unserved: Unserved,
     timeouts: Timeouts,
+    checks: Arc<Plan>,
     ids: (usize, usize),
 }
 
@@ -75,6 +78,14 @@ impl Network {
     /// The router's first own IPv4 address here: the source of what it sends itself.
     pub fn own_address(&self) -> Option<Ipv4Addr> {
         self.addresses.iter().find_map(|own| ipv4(own.address()))
+    }
+
+    /// The router's own address that a neighbour at `address` is asked from: in its prefix, the
+    /// longest one, else the first here.
+    pub fn address_beside(&self, address: Ipv4Addr) -> Option<Ipv4Addr> {
+        let beside = self.addresses.iter().filter(|own| own.contains(address.into()));
+        let nearest = beside.max_by_key(|own| own.prefix());
+        nearest.and_then(|own| ipv4(own.address())).or_else(|| self.own_address())
     }
 
     /// Whether `address` lies inside one of the prefixes here.
@@ -151,8 +162,11 @@ impl Table {
             .collect();
         let virtual_ips = VirtualIps::compile(config);
         let with_method = |method| services.iter().filter(move |s| s.method == method);
+        let generation = previous.map_or(1, |p| p.generation.wrapping_add(1));
+        let asked = previous.map(|p| &p.checks);
+        let checks = checks::compile(config, &services, &networks, &routes, asked, generation);
         Self {
-            generation: previous.map_or(1, |p| p.generation.wrapping_add(1)),
+            generation,
             links: link_names(config),
             local: compile_local(&networks, &virtual_ips),
             networks,
@@ -171,6 +185,7 @@ impl Table {
             forward: config.router.forward,
             unserved: config.router.unserved,
             timeouts: config.router.timeouts,
+            checks,
             ids: ids.limits(),
         }
     }
@@ -293,6 +308,12 @@ impl Table {
     /// How long flows live.
     pub const fn timeouts(&self) -> &Timeouts {
         &self.timeouts
+    }
+
+    /// How servers are asked whether they are well. The same as in the table before where nothing
+    /// of it has changed.
+    pub const fn checks(&self) -> &Arc<Plan> {
+        &self.checks
     }
 
     /// One above the highest service id and server id handed out so far.

@@ -153,6 +153,7 @@ pub fn service(protocol: Proto, port: u16, servers: Vec<Server>) -> Service {
         port,
         method: Method::Nat,
         scheduler: Scheduler::RoundRobin,
+        health: None,
         servers,
     }
 }
