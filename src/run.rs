@@ -376,6 +376,6 @@ fn ready_line(config: &Config, table: &Table) -> String {
         config.networks.len(),
         config.virtual_ips.len(),
         config.services.len(),
-        config.services.iter().map(|service| service.servers.len()).sum::<usize>(),
+        config.services.iter().map(|service| service.all_servers().count()).sum::<usize>(),
     )
 }

@@ -8,6 +8,7 @@
 mod addressing;
 mod duration;
 mod health;
+mod lifecycle;
 mod masquerade;
 mod mistake;
 mod model;
@@ -24,8 +25,9 @@ mod words;
 pub use mistake::{Mistake, Mistakes};
 pub(crate) use mistake::quote;
 pub use model::{
-    Attach, Bridge, Config, Defend, Forward, Health, HttpCheck, Inquiry, Link, Masquerade, Method,
-    Network, Route, Router, Scheduler, Server, Service, StatusCodes, Timeouts, UdpCheck, Unserved,
+    Attach, Bridge, Config, Defend, Forward, Health, HttpCheck, Inquiry, Lifecycle, Link, Masquerade,
+    Method, Network, OnDown, OnRemove, PassiveHealth, Route, Router, Scheduler, Server, Service,
+    StatusCodes, Timeouts, UdpCheck, Unserved,
     VirtualIp,
 };
 

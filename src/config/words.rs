@@ -5,7 +5,8 @@ use std::fmt;
 use super::duration;
 use super::mistake::quote;
 use super::model::{
-    Defend, Forward, Health, HttpCheck, Inquiry, Method, Scheduler, StatusCodes, UdpCheck, Unserved,
+    Defend, Forward, Health, HttpCheck, Inquiry, Method, OnDown, OnRemove, PassiveHealth, Scheduler,
+    StatusCodes, UdpCheck, Unserved,
 };
 
 impl fmt::Display for Forward {
@@ -109,5 +110,30 @@ impl fmt::Display for StatusCodes {
             }
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for OnRemove {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Drain => "drain",
+            Self::Reset => "reset",
+        })
+    }
+}
+
+impl fmt::Display for OnDown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Keep => "keep",
+            Self::Reset => "reset",
+            Self::Reschedule => "reschedule",
+        })
+    }
+}
+
+impl fmt::Display for PassiveHealth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} unanswered, retry {}", self.unanswered, self.retry)
     }
 }

@@ -213,7 +213,7 @@ impl Names {
             let (_, limit) = table.id_limits();
             let mut places = vec![None; limit];
             for (at, service) in (0..).zip(table.services()) {
-                for (position, server) in (0..).zip(&service.servers) {
+                for (position, server) in (0..).zip(service.all_servers()) {
                     if let Some(place) = places.get_mut(server.id.index()) {
                         *place = Some((at, position));
                     }
@@ -227,7 +227,7 @@ impl Names {
     fn find(&self, id: ServerId) -> Option<(&str, &str)> {
         let (service, server) = (*self.places.get(id.index())?)?;
         let service = self.table.services().get(service as usize)?;
-        let server = service.servers.get(server as usize)?;
+        let server = service.servers.get(server as usize).or(service.fallback.as_ref())?;
         Some((&service.name, &server.name))
     }
 }
@@ -238,12 +238,12 @@ mod tests {
     use crate::addr::ServiceId;
     use crate::control::protocol;
     use crate::control::tests::config;
-    use crate::table::Ids;
+    use crate::table::{Ids, Standing};
 
     const CLIENT: ClientId = ClientId::of_test(0);
 
     fn table() -> Arc<Table> {
-        Arc::new(Table::compile(&config(), None, &mut Ids::default()))
+        Arc::new(Table::compile(&config(), None, &mut Ids::default(), |_, _| Standing::GOOD))
     }
 
     fn reply(found: Found) -> Reply {
@@ -260,6 +260,7 @@ mod tests {
             weight: 1,
             configured_weight: 1,
             drained: false,
+            fallback: false,
             figures: Figures::default(),
         };
         let row = Service {

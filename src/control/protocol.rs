@@ -243,7 +243,7 @@ pub struct Service {
     /// Its figures.
     #[serde(flatten)]
     pub figures: Figures,
-    /// In file order.
+    /// In file order, then the fallback.
     pub servers: Vec<Server>,
 }
 
@@ -260,6 +260,9 @@ pub struct Server {
     pub configured_weight: u16,
     /// Takes no new flows until `undrain`.
     pub drained: bool,
+    /// Takes new flows when no other server may.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub fallback: bool,
     /// Its figures.
     #[serde(flatten)]
     pub figures: Figures,
@@ -484,6 +487,7 @@ mod tests {
             weight: 0,
             configured_weight: 3,
             drained: true,
+            fallback: false,
             figures,
         };
         let service = Service {

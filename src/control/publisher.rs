@@ -12,7 +12,7 @@ use super::overrides::{Override, Overrides};
 use super::protocol::{Changed, Reason, Refusal};
 use crate::addr::{ServerId, ServiceId};
 use crate::config::{Config, Server, Service};
-use crate::table::{Ids, Table};
+use crate::table::{Ids, Standing, Table};
 
 /// Compiles and publishes tables, and keeps each old one until the loop has let go of it.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl Publisher {
 
     pub(super) fn new(file: &Path, config: Config) -> Self {
         let mut ids = Ids::default();
-        let table = Table::compile(&config, None, &mut ids);
+        let table = Table::compile(&config, None, &mut ids, |_, _| Standing::GOOD);
         let published = Arc::new(ArcSwap::from_pointee(table));
         let overrides = Overrides::default();
         Self { file: file.to_owned(), config, overrides, ids, published, kept: VecDeque::new() }
@@ -142,7 +142,11 @@ impl Publisher {
     fn publish(&mut self) {
         let old = self.published.load_full();
         let config = self.overrides.apply(&self.config);
-        let table = Table::compile(&config, Some(&old), &mut self.ids);
+        let standing = |service: &Service, server: &Server| Standing {
+            is_drained: self.overrides.of(service, server) == Some(Override::Drained),
+            ..Standing::GOOD
+        };
+        let table = Table::compile(&config, Some(&old), &mut self.ids, standing);
         self.kept.push_back(old);
         self.published.store(Arc::new(table));
     }

@@ -216,7 +216,7 @@ impl<N: Notice> Thread<N> {
             file: self.publisher.file().display().to_string(),
             virtual_ips: config.virtual_ips.len(),
             services: config.services.len(),
-            servers: config.services.iter().map(|service| service.servers.len()).sum(),
+            servers: config.services.iter().map(|service| service.all_servers().count()).sum(),
             overridden: self.publisher.overrides().len(),
             now: Now::default(),
         }
@@ -235,13 +235,15 @@ impl<N: Notice> Thread<N> {
                 break;
             }
             ids.push(Id::Service(compiled.id));
-            ids.extend(compiled.servers.iter().map(|server| Id::Server(server.id)));
-            let servers = service.servers.iter().map(|server| Server {
+            ids.extend(compiled.all_servers().map(|server| Id::Server(server.id)));
+            let is_fallback = |server| service.fallback.as_ref().is_some_and(|it| it == server);
+            let servers = service.all_servers().map(|server| Server {
                 name: server.name.clone(),
                 address: server.endpoint.to_string(),
                 weight: overrides.weight(service, server),
                 configured_weight: server.weight,
                 drained: overrides.of(service, server) == Some(Override::Drained),
+                fallback: is_fallback(server),
                 figures: Figures::default(),
             });
             rows.push(Service {

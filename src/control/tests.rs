@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{
-    Bridge, Config, Forward, Health, Inquiry, Link, Masquerade, Method, Network, Route, Router,
+    Bridge, Config, Forward, Health, Inquiry, Lifecycle, Link, Masquerade, Method, Network, Route,
+    Router,
     Scheduler, Server, Service, Timeouts, Unserved, VirtualIp,
 };
 
@@ -169,6 +170,8 @@ pub(super) fn config() -> Config {
             scheduler: Scheduler::WeightedLeastConnection,
             health: None,
             servers: vec![server("web1", "10.0.0.11:8080"), server("web2", "10.0.0.12:8080")],
+            fallback: None,
+            lifecycle: Lifecycle::default(),
         }],
     }
 }

@@ -171,7 +171,7 @@ mod tests {
 
     use super::*;
     use crate::addr::{Proto, ServiceId};
-    use crate::table::Method;
+    use crate::table::{Lifecycle, Method};
 
     fn service(scheduler: Scheduler, weights: &[u32]) -> Service {
         let server = |(id, weight): (u32, &u32)| Server {
@@ -180,6 +180,9 @@ mod tests {
             address: Ipv4Addr::LOCALHOST,
             port: 80,
             weight: *weight,
+            configured_weight: *weight,
+            is_up: true,
+            is_drained: false,
         };
         let gcd = |a: u32, b: &u32| {
             (1..=a.max(*b)).rfind(|d| a.is_multiple_of(*d) && b.is_multiple_of(*d)).unwrap_or(0)
@@ -194,6 +197,8 @@ mod tests {
             scheduler,
             health: None,
             servers: (0..).zip(weights).map(server).collect(),
+            fallback: None,
+            lifecycle: Lifecycle::default(),
             weight_gcd: weights.iter().filter(|w| **w > 0).fold(0, gcd).max(1),
             weight_max: weights.iter().copied().max().unwrap_or(0),
         }

@@ -1,21 +1,28 @@
-//! The router as an IP host, for its own addresses only: answers ping, refuses closed ports.
+//! The router as an IP host, for its own addresses only: answers ping, refuses closed ports, and asks
+//! the servers whether they are well.
 //!
 //! A smoltcp interface on bare IP between two queues. It owns no file descriptor and reads no clock;
 //! it knows neither ARP nor routes, because the dataplane resolves and routes what comes out. The
 //! virtual IPs are none of its business: the dataplane answers for those itself.
 
 mod allowance;
+mod checks;
 mod device;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use smoltcp::iface::{Config, Interface, PollIngressSingleResult, SocketSet};
 use smoltcp::wire::{HardwareAddress, IpCidr, Ipv4Packet, Ipv6Packet};
 
+use self::checks::Checks;
 use self::device::Device;
-use crate::addr::Cidr;
+use crate::addr::{Cidr, ServerId};
+use crate::health::Plan;
 use crate::time::Instant;
+
+pub use self::checks::{Event, Last, Probe, Probed};
 
 /// Packets handled per call of [`Host::handle_timeout`]; what is left makes the next deadline "now".
 const BUDGET: usize = 32;
@@ -26,6 +33,9 @@ pub struct Host {
     interface: Interface,
     device: Device,
     sockets: SocketSet<'static>,
+    checks: Checks,
+    /// When there is something to do, besides packets that wait.
+    due: Option<Instant>,
     counters: Counters,
 }
 
@@ -88,6 +98,8 @@ impl Host {
             interface,
             device,
             sockets: SocketSet::new(Vec::new()),
+            checks: Checks::new(seed),
+            due: None,
             counters: Counters::default(),
         }
     }
@@ -99,15 +111,38 @@ impl Host {
             self.counters.ignored += 1;
             return true;
         }
+        if self.checks.handle_packet(packet) {
+            self.counters.received += 1;
+            self.due = Some(Instant::ZERO);
+            return true;
+        }
         let taken = self.device.incoming.push(packet);
         self.counters.received += u64::from(taken);
         self.counters.refused += u64::from(!taken);
         taken
     }
 
+    /// From now on, servers are asked as `plan` says.
+    pub fn handle_plan(&mut self, plan: &Arc<Plan>, now: Instant) {
+        self.checks.install(plan, now);
+        self.due = Some(Instant::ZERO);
+    }
+
+    /// What came of the probe from `source_port`, which [`Host::poll_probe`] had asked for.
+    pub fn handle_probed(&mut self, source_port: u16, probed: Probed) {
+        self.checks.handle_probed(source_port, probed);
+        self.due = Some(Instant::ZERO);
+    }
+
+    /// A server has let its clients down: it is down until its checks say that it has risen. `false`
+    /// when nobody checks it.
+    pub fn suspect(&mut self, server: ServerId) -> bool {
+        self.checks.suspect(server)
+    }
+
     /// Handles waiting packets and due timers; a bounded amount of work.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let Self { interface, device, sockets, .. } = self;
+        let Self { interface, device, sockets, checks, .. } = self;
         for _ in 0..BUDGET {
             match interface.poll_ingress_single(now, device, sockets) {
                 PollIngressSingleResult::None => break,
@@ -115,16 +150,34 @@ impl Host {
                 | PollIngressSingleResult::SocketStateChanged => {}
             }
         }
+        checks.handle_timeout(interface, sockets, &mut device.outgoing, now);
         interface.poll_egress(now, device, sockets);
         interface.poll_maintenance(now);
+        let sockets = interface.poll_at(now, sockets);
+        self.due = sockets.into_iter().chain(self.checks.poll_timeout(&self.sockets)).min();
     }
 
     /// When [`Host::handle_timeout`] wants to be called next: now while packets wait.
-    pub fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
+    pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         if !self.device.incoming.is_empty() && !self.device.outgoing.is_full() {
             return Some(now);
         }
-        self.interface.poll_at(now, &self.sockets)
+        self.due
+    }
+
+    /// The next probe through a virtual IP that somebody else is to carry out.
+    pub fn poll_probe(&mut self) -> Option<Probe> {
+        self.checks.poll_probe()
+    }
+
+    /// The next thing that the checks have found.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.checks.poll_event()
+    }
+
+    /// The last check of a server.
+    pub fn last_check(&self, server: ServerId) -> Option<Last> {
+        self.checks.last(server)
     }
 
     /// The next IP packet to send, to be routed and resolved like any other.

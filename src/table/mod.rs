@@ -20,10 +20,13 @@ use crate::addr::{Cidr, LinkId, MacAddr, NetworkId, Proto, ServerId};
 use crate::config::{self, Config};
 use crate::health::Plan;
 
-pub use crate::config::{Bridge, Defend, Forward, Method, Scheduler, Timeouts, Unserved};
+pub use crate::config::{
+    Bridge, Defend, Forward, Lifecycle, Method, OnDown, OnRemove, PassiveHealth, Scheduler,
+    Timeouts, Unserved,
+};
 pub use ids::Ids;
 pub use route::NextHop;
-pub use service::{Server, Service};
+pub use service::{Server, Service, Standing};
 pub use virtual_ip::VirtualIp;
 
 use route::Routes;
@@ -150,11 +153,18 @@ impl Local {
 }
 
 impl Table {
-    /// Compiles `config`. What is the same as in `previous` keeps its ids.
-    pub fn compile(config: &Config, previous: Option<&Self>, ids: &mut Ids) -> Self {
+    /// Compiles `config`. What is the same as in `previous` keeps its ids. `standing` tells what is
+    /// known of a server besides: [`Standing::GOOD`] where nothing is.
+    pub fn compile(
+        config: &Config,
+        previous: Option<&Self>,
+        ids: &mut Ids,
+        standing: impl Fn(&config::Service, &config::Server) -> Standing,
+    ) -> Self {
         let networks = compile_networks(config);
         let routes = Routes::compile(config);
-        let services = service::compile(config, previous.map_or(&[], |p| &p.services), ids);
+        let services =
+            service::compile(config, previous.map_or(&[], |p| &p.services), ids, &standing);
         let by_key = services
             .iter()
             .enumerate()
@@ -175,10 +185,10 @@ impl Table {
             server_prefixes: server_prefixes(config),
             masquerades: config.masquerades.iter().filter_map(Masquerade::compile).collect(),
             by_server: with_method(Method::Nat)
-                .flat_map(|s| s.servers.iter().map(|server| (s.proto, server.address, server.port)))
+                .flat_map(|s| s.all_servers().map(|server| (s.proto, server.address, server.port)))
                 .collect(),
             direct_servers: with_method(Method::Direct)
-                .flat_map(|service| service.servers.iter().map(|server| server.address))
+                .flat_map(|service| service.all_servers().map(|server| server.address))
                 .collect(),
             services,
             by_key,
@@ -321,9 +331,9 @@ impl Table {
         self.ids
     }
 
-    /// Every server with its service, in file order.
+    /// Every server with its service, in file order, fallbacks included.
     pub fn servers(&self) -> impl Iterator<Item = (&Service, &Server)> {
-        self.services.iter().flat_map(|service| service.servers.iter().map(|s| (&**service, s)))
+        self.services.iter().flat_map(|service| service.all_servers().map(|s| (&**service, s)))
     }
 
     /// What to call the real server at `address`: its name with the address, or the address alone.
@@ -372,7 +382,7 @@ fn derived_mac(router: &str, network: &str) -> MacAddr {
 
 /// The connected prefixes that some server lies in.
 fn server_prefixes(config: &Config) -> Vec<Cidr> {
-    let servers = || config.services.iter().flat_map(|service| &service.servers);
+    let servers = || config.services.iter().flat_map(config::Service::all_servers);
     let connected = config.networks.iter().flat_map(|network| &network.addresses);
     let holds_servers = |own: &&Cidr| servers().any(|s| own.contains(s.endpoint.address));
     connected.filter(holds_servers).map(|own| own.network()).collect()

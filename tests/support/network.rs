@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use tapvs::addr::{Endpoint, LinkId, MacAddr, Proto};
 use tapvs::config::{
-    Bridge, Config, Forward, Link, Method, Network, Router, Scheduler, Server, Service, Timeouts,
-    Unserved, VirtualIp,
+    Bridge, Config, Forward, Lifecycle, Link, Method, Network, Router, Scheduler, Server, Service,
+    Timeouts, Unserved, VirtualIp,
 };
 
 /// The internet's link.
@@ -155,6 +155,8 @@ pub fn service(protocol: Proto, port: u16, servers: Vec<Server>) -> Service {
         scheduler: Scheduler::RoundRobin,
         health: None,
         servers,
+        fallback: None,
+        lifecycle: Lifecycle::default(),
     }
 }
 

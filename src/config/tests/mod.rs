@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::addr::Proto;
+use crate::time::Duration;
 
 const EXAMPLE: &str = include_str!("../../../configs/nat.toml");
 

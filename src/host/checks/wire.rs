@@ -57,7 +57,7 @@ fn packet(
 }
 
 /// Something that may be the answer to a check.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Heard<'p> {
     /// An echo reply; the identifier stands for the port it goes to.
     Echo { from: Ipv4Addr, to: SocketAddrV4, sequence: u16 },
