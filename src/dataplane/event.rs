@@ -1,7 +1,7 @@
 //! What the dataplane tells the rest of the router: rare, bounded, worth a log line.
 
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::vip_probe::ProbeOutcome;
 use super::watch::Claim;
@@ -75,6 +75,13 @@ pub enum Event {
         /// Which server.
         server: ServerId,
     },
+    /// The flows of a server that was taken away have ended.
+    FlowsEnded {
+        /// Where the server listens, or did.
+        server: SocketAddrV4,
+        /// How many were ended.
+        ended: u32,
+    },
     /// So many events were not kept, because nobody read them.
     Lost(u64),
     /// New flows are refused: the table holds only flows that must not go.
@@ -97,9 +104,10 @@ impl Event {
             | Self::ServerSilent { .. }
             | Self::Lost(_)
             | Self::TableFull => log::Level::Warn,
-            Self::LoopOver { .. } | Self::NeighbourMoved { .. } | Self::NeighbourBack { .. } => {
-                log::Level::Info
-            }
+            Self::LoopOver { .. }
+            | Self::NeighbourMoved { .. }
+            | Self::NeighbourBack { .. }
+            | Self::FlowsEnded { .. } => log::Level::Info,
             Self::Probed { .. } | Self::ServerRetired(_) | Self::ServiceRetired(_) => {
                 log::Level::Debug
             }
@@ -142,6 +150,9 @@ impl Event {
                 format!("probe of server {server} from port {source_port}: {outcome:?}")
             }
             Self::ServerSilent { service, server } => describe_silence(*service, *server, table),
+            Self::FlowsEnded { server, ended } => {
+                format!("{ended} flows of server {server} were ended")
+            }
             Self::Lost(count) => format!("{count} events were not kept"),
             Self::TableFull => "flow table full: new flows are refused; raise max_flows".to_owned(),
             Self::ServerRetired(id) => format!("last flow of removed server {id} is gone"),

@@ -11,6 +11,7 @@ mod claim;
 mod counters;
 mod deliver;
 mod draw;
+mod ending;
 mod event;
 mod flow;
 mod forward;
@@ -26,8 +27,10 @@ mod originate;
 mod outbox;
 mod piece;
 mod report;
+mod reset;
 mod schedule;
 mod service;
+mod standing;
 mod stations;
 mod swap;
 mod verdict;
@@ -57,6 +60,7 @@ use bridge::Limits;
 use claim::Questions;
 use counters::Figures;
 use draw::{Draw, Use};
+use ending::Endings;
 use event::Events;
 use flow::FlowTable;
 use fragments::Fragments;
@@ -66,6 +70,7 @@ use masquerade::Masquerade;
 use neighbour::Neighbours;
 use outbox::Outbox;
 use schedule::Cursors;
+use standing::Standings;
 use stations::Stations;
 use swap::Retiring;
 use vip_probe::Probes;
@@ -116,10 +121,13 @@ pub struct Dataplane {
     /// By link id.
     limits: Vec<Limits>,
     cursors: Cursors,
+    standings: Standings,
     figures: Figures,
     counters: Counters,
     events: Events,
     retiring: Retiring,
+    endings: Endings,
+    challenges: TokenBucket,
     answers: TokenBucket,
     acquaintances: TokenBucket,
     alarms: TokenBucket,
@@ -147,10 +155,13 @@ impl Dataplane {
             guard: LoopGuard::new(&seed),
             limits: Vec::new(),
             cursors: Cursors::default(),
+            standings: Standings::default(),
             figures: Figures::default(),
             counters: Counters::default(),
             events: Events::new(),
             retiring: Retiring::default(),
+            endings: Endings::default(),
+            challenges: reset::challenge_pace(now),
             answers: TokenBucket::new(ANSWER_RATE.0, ANSWER_RATE.1, now),
             acquaintances: TokenBucket::new(MEETING_RATE.0, MEETING_RATE.1, now),
             alarms: TokenBucket::new(1, 1, now),
@@ -204,8 +215,9 @@ impl Dataplane {
     pub fn handle_timeout(&mut self, table: &Table, now: Instant) {
         let mut budget = EXPIRIES;
         while let Some(id) = self.flows.next_expired(now, &mut budget) {
-            self.remove_flow(id);
+            self.expire_flow(id, now);
         }
+        self.end_flows(table, now);
         self.drop_stale_pieces(now);
         self.guard_loops(table, now);
         self.probe_virtual_ips(table, now);
@@ -220,6 +232,7 @@ impl Dataplane {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let deadlines = [
             self.flows.next_deadline(),
+            self.endings.next_deadline(),
             self.neighbours.next_deadline(),
             self.announcer.next_deadline(),
             self.watch.next_deadline(),

@@ -185,10 +185,10 @@ impl Neighbours {
         Some(self.get(id).address)
     }
 
-    /// Whether `address` was given up and has not answered since.
-    pub(super) fn is_silent(&self, network: NetworkId, address: Ipv4Addr) -> bool {
-        let known = self.find(network, address).map(|id| self.get(id));
-        known.is_some_and(|neighbour| neighbour.failed_before && !neighbour.is_usable())
+    /// Whether the neighbour was given up and has not answered since.
+    pub(super) fn is_silent(&self, id: u32) -> bool {
+        let neighbour = self.get(id);
+        neighbour.failed_before && !neighbour.is_usable()
     }
 
     /// The neighbour at `address`, new if need be. `None` when the cache is full of others in use.

@@ -1,30 +1,50 @@
 //! A new table: what is the same keeps its flows, counters and scheduler position; what is gone
 //! drains.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use super::bridge::Limits;
+use super::ending::Cause;
 use super::{Dataplane, Event};
-use crate::addr::{NetworkId, ServerId, ServiceId};
-use crate::table::{Local, Table};
+use crate::addr::{NetworkId, Proto, ServerId, ServiceId};
+use crate::table::{Local, OnDown, OnRemove, Server, Service, Table};
 use crate::time::Instant;
+
+/// What makes a server the same across tables.
+type Key = (Proto, Ipv4Addr, u16, Ipv4Addr, u16);
 
 /// Ids that are not configured any more, until their last flow is gone.
 #[derive(Debug, Default)]
 pub(super) struct Retiring {
     services: BTreeSet<ServiceId>,
-    servers: BTreeSet<ServerId>,
+    servers: BTreeMap<ServerId, Key>,
+    by_key: BTreeSet<(Key, ServerId)>,
     gone: Vec<Event>,
 }
 
 impl Retiring {
+    fn add(&mut self, id: ServerId, key: Key) {
+        self.servers.insert(id, key);
+        self.by_key.insert((key, id));
+    }
+
+    /// Those who were the same server.
+    fn same(&self, key: Key) -> impl Iterator<Item = ServerId> {
+        let range = (key, ServerId(0))..=(key, ServerId(u32::MAX));
+        self.by_key.range(range).map(|(_, id)| *id)
+    }
+
     /// A flow of `service` and `server` is gone; `left`: how many each still has.
     pub(super) fn settle(&mut self, service: ServiceId, server: ServerId, left: [u32; 2]) {
         if left[0] == 0 && self.services.remove(&service) {
             self.gone.push(Event::ServiceRetired(service));
         }
-        if left[1] == 0 && self.servers.remove(&server) {
+        if left[1] == 0
+            && let Some(key) = self.servers.remove(&server)
+        {
+            self.by_key.remove(&(key, server));
             self.gone.push(Event::ServerRetired(server));
         }
     }
@@ -38,10 +58,13 @@ impl Retiring {
 impl Dataplane {
     /// Takes `new` into use; the first one when there is no `old`.
     pub(super) fn install(&mut self, old: Option<&Table>, new: &Table, now: Instant) {
-        let (services, _) = new.id_limits();
+        let (services, servers) = new.id_limits();
         self.cursors.reserve(services);
         self.figures.reserve(new.id_limits());
-        self.install_services(old, new);
+        self.standings.install(new);
+        self.endings.reserve(servers);
+        self.install_services(old, new, now);
+        self.endings.reserve(servers);
         self.guard.install(new, now);
         self.limits = Limits::for_links(new, now);
         self.watch.install(new, now);
@@ -49,11 +72,13 @@ impl Dataplane {
         self.install_addresses(old, new, now);
     }
 
-    fn install_services(&mut self, old: Option<&Table>, new: &Table) {
-        let before: std::collections::HashMap<_, _> =
+    fn install_services(&mut self, old: Option<&Table>, new: &Table, now: Instant) {
+        let before: HashMap<_, _> =
             old.map_or(&[][..], Table::services).iter().map(|s| (s.id, s)).collect();
         for service in new.services() {
             match before.get(&service.id) {
+                // Shared with the table before: nothing is new about it.
+                Some(before) if Arc::ptr_eq(before, service) => continue,
                 Some(before) if before.servers == service.servers => {}
                 Some(before) => self.cursors.change(before, service),
                 None => {
@@ -61,20 +86,19 @@ impl Dataplane {
                     self.figures.reset_service(service.id);
                 }
             }
-            let known = before.get(&service.id).map_or(&[][..], |before| &before.servers);
-            let known: BTreeSet<ServerId> = known.iter().map(|server| server.id).collect();
-            for server in service.servers.iter().filter(|server| !known.contains(&server.id)) {
-                self.figures.reset_server(server.id);
-            }
+            let before = before.get(&service.id).map(|before| before.as_ref());
+            self.install_servers(before, service, now);
         }
         let Some(old) = old else { return };
-        let services: BTreeSet<_> = new.services().iter().map(|service| service.id).collect();
+        let services: HashMap<_, _> = new.services().iter().map(|s| (s.id, s)).collect();
         let servers: BTreeSet<_> = new.servers().map(|(_, server)| server.id).collect();
-        for service in old.services().iter().filter(|service| !services.contains(&service.id)) {
+        for service in old.services().iter().filter(|service| !services.contains_key(&service.id)) {
             self.retiring.services.insert(service.id);
         }
         for (service, server) in old.servers().filter(|(_, s)| !servers.contains(&s.id)) {
-            self.retiring.servers.insert(server.id);
+            self.retiring.add(server.id, key(service, server));
+            let after = services.get(&service.id).map_or(service, |after| after.as_ref());
+            self.remove_server(after, server, now);
             self.settle(service.id, server.id);
         }
         for service in old.services() {
@@ -82,11 +106,64 @@ impl Dataplane {
         }
     }
 
+    /// The servers of a service that is new or has changed.
+    fn install_servers(&mut self, before: Option<&Service>, service: &Service, now: Instant) {
+        let known = before.into_iter().flat_map(Service::all_servers);
+        let known: HashMap<_, _> = known.map(|server| (server.id, server)).collect();
+        for server in service.all_servers() {
+            match known.get(&server.id) {
+                Some(before) => self.change_server(service, before, server, now),
+                None => {
+                    self.figures.reset_server(server.id);
+                    self.endings.forget(server.id);
+                    self.standings.start(server, before.map(|_| now));
+                    // Whoever takes a server away and gives it back has changed their mind.
+                    for id in self.retiring.same(key(service, server)) {
+                        self.endings.spare(id, Cause::Removed);
+                    }
+                }
+            }
+            let passive = service.lifecycle.passive_health.filter(|_| server.is_up);
+            self.standings.watch(server.id, passive);
+        }
+    }
+
+    fn change_server(&mut self, service: &Service, before: &Server, after: &Server, now: Instant) {
+        if before.is_up != after.is_up {
+            self.standings.answered(after.id);
+        }
+        match (before.is_up, after.is_up, service.lifecycle.on_down) {
+            (true, false, OnDown::Reset | OnDown::Reschedule) => self.doom(after, Cause::Down, now),
+            (false, true, _) => self.endings.spare(after.id, Cause::Down),
+            _ => {}
+        }
+        match (before.is_drained, after.is_drained, service.lifecycle.drain_timeout) {
+            (false, true, Some(timeout)) => self.doom_at(after, Cause::Drained, now + timeout),
+            (true, false, _) => self.endings.spare(after.id, Cause::Drained),
+            _ => {}
+        }
+        if before.weight == 0 && after.weight > 0 {
+            self.standings.restart(after.id, now);
+        }
+    }
+
+    /// `service` is as it is now, or was until now.
+    fn remove_server(&mut self, service: &Service, server: &Server, now: Instant) {
+        self.standings.watch(server.id, None);
+        let rules = &service.lifecycle;
+        match (rules.on_remove, rules.drain_timeout) {
+            (OnRemove::Reset, _) => self.doom(server, Cause::Removed, now),
+            (OnRemove::Drain, Some(timeout)) if !self.endings.is_doomed(server.id) => {
+                self.doom_at(server, Cause::Removed, now + timeout);
+            }
+            (OnRemove::Drain, _) => {}
+        }
+    }
+
     /// Retires the ids at once where no flow is left.
     pub(super) fn settle(&mut self, service: ServiceId, server: ServerId) {
-        let total = |load: super::Load| load.active + load.inactive;
         let left =
-            [total(self.figures.service(service).load), total(self.figures.server(server).load)];
+            [self.figures.service(service).load.total(), self.figures.server(server).load.total()];
         self.retiring.settle(service, server, left);
     }
 
@@ -126,4 +203,8 @@ impl Dataplane {
             self.announcer.announce(*network, *address, now);
         }
     }
+}
+
+const fn key(service: &Service, server: &Server) -> Key {
+    (service.proto, service.address, service.port, server.address, server.port)
 }

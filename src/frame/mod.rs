@@ -14,7 +14,7 @@ mod rewrite;
 use std::fmt;
 
 pub use arp::{Arp, Operation};
-pub use build::{IcmpError, Segment, icmp_error, tcp_reset};
+pub use build::{IcmpError, Segment, SegmentKind, icmp_error, tcp_reset};
 pub use fragment::Fragments;
 pub use headers::{
     ETHER_TYPE_ARP, ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, ETHERNET, Ethernet, ICMP, IP, Icmp, Ipv4,
