@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::protocol::{Answer, Figures, Flow, Page, Reason, Refusal, Server, Service, Status};
-use super::question::{FlowQuery, FlowSeen, Found, Id, PLACES, Question, Reply};
+use super::protocol::{Answer, Flow, Page, Reason, Refusal, Service, Status};
+use super::question::{FlowQuery, FlowSeen, Found, Id, PLACES, Question, Reply, Seen};
 use super::socket::ClientId;
 use crate::addr::ServerId;
 use crate::table::Table;
@@ -35,7 +35,7 @@ pub(super) struct Services {
     next: Option<u64>,
     /// Whose figures: each service and then its servers, in the order of `rows`.
     ids: Vec<Id>,
-    figures: Vec<Figures>,
+    seen: Vec<Seen>,
 }
 
 /// All of them, oldest first.
@@ -115,8 +115,8 @@ impl Work {
                 Answer::Status(Box::new(Status { now: *now, ..*status }))
             }
             (Self::Drops, Found::Drops(drops)) => Answer::Drops(drops),
-            (Self::Services(mut services), Found::Figures(figures)) => {
-                services.figures.extend(figures);
+            (Self::Services(mut services), Found::Figures(seen)) => {
+                services.seen.extend(seen);
                 if !services.wanted().is_empty() {
                     return Err(Self::Services(services));
                 }
@@ -140,22 +140,27 @@ impl Work {
 impl Services {
     /// `rows`, whose figures are still 0, and whose they are.
     pub(super) fn new(rows: Vec<Service>, ids: Vec<Id>, next: Option<u64>) -> Self {
-        let figures = Vec::with_capacity(ids.len());
-        Self { rows, next, ids, figures }
+        let seen = Vec::with_capacity(ids.len());
+        Self { rows, next, ids, seen }
     }
 
     /// Whose figures to ask for next.
     fn wanted(&self) -> &[Id] {
-        let rest = self.ids.get(self.figures.len()..).unwrap_or_default();
+        let rest = self.ids.get(self.seen.len()..).unwrap_or_default();
         &rest[..rest.len().min(PLACES)]
     }
 
     fn finish(mut self) -> Vec<Service> {
-        let mut figures = self.figures.into_iter();
+        let mut seen = self.seen.into_iter();
         for service in &mut self.rows {
-            service.figures = figures.next().unwrap_or_default();
-            for Server { figures: of_server, .. } in &mut service.servers {
-                *of_server = figures.next().unwrap_or_default();
+            service.figures = seen.next().unwrap_or_default().figures;
+            for server in &mut service.servers {
+                let Seen { figures, check } = seen.next().unwrap_or_default();
+                server.figures = figures;
+                if let Some(health) = &mut server.health {
+                    health.checking &= check.is_none();
+                    health.last = check;
+                }
             }
         }
         self.rows
@@ -236,7 +241,7 @@ impl Names {
 mod tests {
     use super::*;
     use crate::addr::ServiceId;
-    use crate::control::protocol;
+    use crate::control::protocol::{self, Figures, Server};
     use crate::control::tests::config;
     use crate::table::{Ids, Standing};
 
@@ -261,6 +266,7 @@ mod tests {
             configured_weight: 1,
             drained: false,
             fallback: false,
+            health: None,
             figures: Figures::default(),
         };
         let row = Service {
@@ -283,14 +289,14 @@ mod tests {
             desk.asked();
             assert_eq!(desk.question(), None, "one at a time");
             parts.push(ids.len());
-            let figures = ids.iter().map(|id| Figures {
-                active: match id {
+            let seen = ids.iter().map(|id| {
+                let active = match id {
                     Id::Service(ServiceId(id)) => 1_000_000 + id,
                     Id::Server(ServerId(id)) => *id,
-                },
-                ..Figures::default()
+                };
+                Seen { figures: Figures { active, ..Figures::default() }, check: None }
             });
-            if let Some(answer) = desk.take(reply(Found::Figures(figures.collect())), &table()) {
+            if let Some(answer) = desk.take(reply(Found::Figures(seen.collect())), &table()) {
                 break answer;
             }
         };
@@ -311,7 +317,7 @@ mod tests {
         desk.add(Job { client: CLIENT, work });
         let other = ClientId::of_test(1);
         desk.add(Job { client: other, work: Work::Drops });
-        let figures = || reply(Found::Figures(vec![Figures::default(); PLACES]));
+        let figures = || reply(Found::Figures(vec![Seen::default(); PLACES]));
         assert!(desk.take(figures(), &table()).is_none());
         assert_eq!(desk.question(), Some(Question::Drops), "although the first is not done");
         let answered = desk.take(reply(Found::Drops(protocol::Drops::default())), &table());

@@ -2,7 +2,6 @@
 //! server is the same. What an operator wants of it is another matter, and touches none of this.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::overrides::{Key, key};
 use crate::addr::ServerId;
@@ -254,6 +253,8 @@ fn servers(config: &Config) -> impl Iterator<Item = (&Service, &Server)> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::config::{self, PassiveHealth};
     use crate::control::tests::{config, health};
@@ -269,7 +270,7 @@ mod tests {
     }
 
     impl Desk {
-        fn new(edit: impl FnOnce(&mut config::Service)) -> Self {
+        fn new(edit: impl FnOnce(&mut Service)) -> Self {
             let mut config = config();
             config.services[0].health = Some(health());
             edit(&mut config.services[0]);
@@ -280,7 +281,7 @@ mod tests {
             Self { config, ids, table, healths }
         }
 
-        fn reload(&mut self, edit: impl FnOnce(&mut config::Service), now: Instant) {
+        fn reload(&mut self, edit: impl FnOnce(&mut Service), now: Instant) {
             edit(&mut self.config.services[0]);
             self.healths.prepare(&self.config, now);
             self.table = compile(&self.config, Some(&self.table), &mut self.ids, &self.healths);

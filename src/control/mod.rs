@@ -8,6 +8,7 @@ mod changes;
 mod client;
 mod desk;
 mod file;
+mod healths;
 mod limit;
 mod overrides;
 pub mod protocol;
@@ -30,6 +31,7 @@ use arc_swap::ArcSwap;
 use mio::{Interest, Poll, Waker};
 
 use crate::addr::{ServerId, ServiceId};
+use crate::health::Change;
 use crate::links::clock::Clock;
 use crate::links::listener::Listener;
 use crate::links::signals::Signals;
@@ -69,6 +71,18 @@ pub enum Message<N> {
     ServiceGone(ServiceId),
     /// The last flow of a removed server is gone: its id is free.
     ServerGone(ServerId),
+    /// A server's checks have changed their mind.
+    Health(Change),
+    /// A server has left so many of its clients unanswered that it is taken for down. Whoever
+    /// `is_asked` comes back when a [`Message::Health`] says so.
+    Silent {
+        /// Which server.
+        server: ServerId,
+        /// Whether it is checked.
+        is_asked: bool,
+    },
+    /// Checks come later than the configuration says.
+    ChecksBehind,
     /// What [`Order::Ask`] asked for.
     Reply(Reply),
     /// Something for the log. With a cause, the only kind that is lost when the queue is full.
@@ -122,6 +136,7 @@ impl<N: Notice> Control<N> {
             messages: inbox,
             orders: Some(sender),
             limits: limit::Limits::default(),
+            health_limits: limit::Limits::default(),
             losses: limit::Losses::default(),
             stopping_since: None,
             registry: poll.registry().try_clone()?,

@@ -8,13 +8,14 @@ use mio::Interest;
 use super::desk::{Job, Services, Work};
 use super::overrides::Override;
 use super::protocol::{
-    Answer, Changed, Figures, Now, Reason, Refusal, Reloaded, Request, Server, Service, Status,
+    Answer, Changed, Figures, Health, Now, Reason, Refusal, Reloaded, Request, Server, Service,
+    Status,
 };
 use super::publisher::{self, unknown};
 use super::question::{FlowQuery, Id, Reply, ServerFilter};
 use super::socket::ClientId;
 use super::thread::{self, Thread};
-use super::{Notice, Order};
+use super::{Notice, Order, healths};
 use crate::addr::Cidr;
 use crate::links::watch::Watch;
 use crate::time::Instant;
@@ -49,7 +50,7 @@ impl<N: Notice> Thread<N> {
         for _ in 0..REQUESTS {
             let Some((client, request)) = self.socket.next(now) else { break };
             let outcome = request
-                .and_then(|request| self.handle_request(client, request))
+                .and_then(|request| self.handle_request(client, request, now))
                 .unwrap_or_else(Outcome::from);
             match outcome {
                 Outcome::Now(answer) => self.socket.answer(client, &answer, now),
@@ -92,7 +93,7 @@ impl<N: Notice> Thread<N> {
             }
         }
         let Some(clients) = self.reloads.take_due(now) else { return };
-        let answer = self.reload();
+        let answer = self.reload(now);
         for client in clients {
             match &answer {
                 Answer::Reloaded(Reloaded { changed: true, generation, .. }) => {
@@ -124,12 +125,17 @@ impl<N: Notice> Thread<N> {
         }
     }
 
-    fn handle_request(&mut self, client: ClientId, request: Request) -> Result<Outcome, Refusal> {
+    fn handle_request(
+        &mut self,
+        client: ClientId,
+        request: Request,
+        now: Instant,
+    ) -> Result<Outcome, Refusal> {
         let place = |from: u64| usize::try_from(from).unwrap_or(usize::MAX);
         Ok(match request {
             Request::Status {} => Outcome::Work(Work::Status(Box::new(self.status()))),
             Request::Drops {} => Outcome::Work(Work::Drops),
-            Request::Services { from } => Outcome::Work(Work::Services(self.services(place(from)))),
+            Request::Services { from } => Outcome::Work(Work::Services(self.services(place(from), now))),
             Request::Neighbours { from } => Outcome::Work(Work::Neighbours(place(from))),
             Request::Flows { from, client, server, service, state } => {
                 let query = FlowQuery {
@@ -182,8 +188,8 @@ impl<N: Notice> Thread<N> {
         Ok(Outcome::Applied(Answer::Changed(changed)))
     }
 
-    fn reload(&mut self) -> Answer {
-        let reloaded = self.publisher.reload();
+    fn reload(&mut self, now: Instant) -> Answer {
+        let reloaded = self.publisher.reload(now);
         let file = self.publisher.file().display().to_string();
         let generation = self.publisher.generation();
         match reloaded {
@@ -218,12 +224,13 @@ impl<N: Notice> Thread<N> {
             services: config.services.len(),
             servers: config.services.iter().map(|service| service.all_servers().count()).sum(),
             overridden: self.publisher.overrides().len(),
+            down: self.publisher.healths().count_down(),
             now: Now::default(),
         }
     }
 
     /// The services from this position on, as many as make a page.
-    fn services(&self, from: usize) -> Services {
+    fn services(&self, from: usize, now: Instant) -> Services {
         let table = self.publisher.published().load();
         let (config, overrides) = (self.publisher.config(), self.publisher.overrides());
         let (mut rows, mut ids, mut next) = (Vec::new(), Vec::new(), None);
@@ -244,6 +251,7 @@ impl<N: Notice> Thread<N> {
                 configured_weight: server.weight,
                 drained: overrides.of(service, server) == Some(Override::Drained),
                 fallback: is_fallback(server),
+                health: self.publisher.healths().of(service, server).and_then(|h| health(h, now)),
                 figures: Figures::default(),
             });
             rows.push(Service {
@@ -296,6 +304,17 @@ impl<N: Notice> Thread<N> {
         });
         Ok(FlowQuery { service: id, server: filter.transpose()?, ..query })
     }
+}
+
+/// What there is to tell of a server's health: of one that nobody asks, only that it is down.
+fn health(known: &healths::Health, now: Instant) -> Option<Health> {
+    (known.is_checked || !known.is_up).then(|| Health {
+        up: known.is_up,
+        checking: known.is_checked && !known.is_decided,
+        since_ms: (now - known.since).total_millis(),
+        reason: known.reason.clone(),
+        last: None,
+    })
 }
 
 /// A prefix, or an address alone.

@@ -9,6 +9,7 @@ use log::{error, info, log, warn};
 use mio::{Events, Poll, Registry, Token, Waker};
 
 use super::desk::Desk;
+use super::healths::{Cause, Line};
 use super::limit::{Limits, Losses};
 use super::publisher::Publisher;
 use super::reloads::Reloads;
@@ -36,6 +37,7 @@ pub(super) struct Thread<N: Notice> {
     /// A stop is the sender hanging up: it cannot get lost in a full queue.
     pub(super) orders: Option<SyncSender<Order>>,
     pub(super) limits: Limits<N::Cause>,
+    pub(super) health_limits: Limits<Cause>,
     pub(super) losses: Losses,
     pub(super) stopping_since: Option<Instant>,
     pub(super) registry: Registry,
@@ -71,7 +73,12 @@ impl<N: Notice> Thread<N> {
         let mut events = Events::with_capacity(128);
         self.follow_watch();
         loop {
-            let due = [self.losses.due_at(), self.reloads.due_at(), self.socket.due_at()];
+            let due = [
+                self.losses.due_at(),
+                self.reloads.due_at(),
+                self.socket.due_at(),
+                self.publisher.healths().due_at(),
+            ];
             let timeout = due.into_iter().flatten().min().map(|due| {
                 let now = clock.now();
                 if due > now { (due - now).into() } else { std::time::Duration::ZERO }
@@ -94,7 +101,7 @@ impl<N: Notice> Thread<N> {
                     std::process::exit(1);
                 }
                 (_, Next::Finished) => return Ok(()),
-                _ => {}
+                _ => self.follow_health(now),
             }
         }
     }
@@ -142,6 +149,19 @@ impl<N: Notice> Thread<N> {
         match message {
             Message::Applied(generation) => self.handle_applied(generation, now),
             Message::Reply(reply) => self.handle_reply(reply, now),
+            Message::Health(change) => {
+                let lines = self.publisher.changed(&change, now);
+                self.log_health(&lines, now);
+            }
+            Message::Silent { server, is_asked } => {
+                let lines = self.publisher.silent(server, is_asked, now);
+                self.log_health(&lines, now);
+            }
+            Message::ChecksBehind => {
+                let text = "health checks are late: at most 64 run at once, and too many wait for \
+                            servers that do not answer; raise their interval or lower their timeout";
+                self.log_health(&[Line { cause: Cause::Behind, text: text.to_owned() }], now);
+            }
             Message::ServiceGone(id) => self.publisher.service_gone(id),
             Message::ServerGone(id) => self.publisher.server_gone(id),
             Message::Lost(count) => self.losses.add(count),
@@ -149,15 +169,28 @@ impl<N: Notice> Thread<N> {
         }
     }
 
+    /// Publishes what has become of servers, if it is time to.
+    fn follow_health(&mut self, now: Instant) {
+        let (published, lines) = self.publisher.follow_health(now);
+        self.log_health(&lines, now);
+        if published {
+            self.frame_loop.wake();
+        }
+    }
+
+    fn log_health(&mut self, lines: &[Line], now: Instant) {
+        for Line { cause, text } in lines {
+            if may_log(&mut self.health_limits, *cause, now) {
+                log!(cause.level(), "{text}");
+            }
+        }
+    }
+
     fn log(&mut self, notice: &N, now: Instant) {
-        if let Some(cause) = notice.cause() {
-            let (allowed, left_out) = self.limits.allow(cause, now);
-            if left_out > 0 {
-                warn!("{left_out} more like the next one were not logged");
-            }
-            if !allowed {
-                return;
-            }
+        if let Some(cause) = notice.cause()
+            && !may_log(&mut self.limits, cause, now)
+        {
+            return;
         }
         for line in notice.to_string().lines() {
             log!(notice.level(), "{line}");
@@ -171,6 +204,15 @@ impl<N: Notice> Thread<N> {
         self.frame_loop.wake();
         sent
     }
+}
+
+/// Whether one more line of `cause` may be logged; says how many before it were not.
+fn may_log<C: PartialEq>(limits: &mut Limits<C>, cause: C, now: Instant) -> bool {
+    let (allowed, left_out) = limits.allow(cause, now);
+    if left_out > 0 {
+        warn!("{left_out} more like the next one were not logged");
+    }
+    allowed
 }
 
 /// Wakes the loop when dropped: it must notice that its control thread is gone.
@@ -217,6 +259,7 @@ mod tests {
             messages,
             orders: Some(orders),
             limits: Limits::default(),
+            health_limits: Limits::default(),
             losses: Losses::default(),
             stopping_since: None,
             registry: registry(),

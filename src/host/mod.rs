@@ -22,7 +22,7 @@ use crate::addr::{Cidr, ServerId};
 use crate::health::Plan;
 use crate::time::Instant;
 
-pub use self::checks::{Event, Last, Probe, Probed};
+pub use self::checks::{Event, Last, MOST as MOST_CHECKS, Probe, Probed};
 
 /// Packets handled per call of [`Host::handle_timeout`]; what is left makes the next deadline "now".
 const BUDGET: usize = 32;

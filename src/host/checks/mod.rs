@@ -29,7 +29,7 @@ use crate::health::{Change, Check, Failure, Plan};
 use crate::time::{Duration, Instant};
 
 /// Checks open at once.
-pub(super) const MOST: usize = 64;
+pub const MOST: usize = 64;
 /// Checks begun in one call.
 const STARTS: usize = 16;
 /// How long after its time a probe is waited for: its end is told, not timed here.
