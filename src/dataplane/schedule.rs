@@ -311,4 +311,49 @@ mod tests {
         assert_eq!(cursors.choose(&new, |_| Candidate::default()).unwrap().id.0, 2);
         assert_eq!(cursors.choose(&new, |_| Candidate::default()).unwrap().id.0, 0);
     }
+
+    /// Who is out is passed over, however heavy, and nobody waits for it.
+    #[test]
+    fn wrr_goes_on_in_proportion_without_those_who_are_out() {
+        let service = service(Scheduler::WeightedRoundRobin, &[60_000, 3, 0, 1]);
+        let mut cursors = Cursors::default();
+        cursors.reserve(1);
+        cursors.start(&service);
+        let out = |server: &Server| Candidate { is_out: server.id.0 == 0, ..Candidate::default() };
+        let mut picks = |count| -> Vec<u32> {
+            (0..count).map(|_| cursors.choose(&service, out).unwrap().id.0).collect()
+        };
+        picks(2);
+        assert_eq!(picks(8), [1, 1, 1, 3, 1, 1, 1, 3]);
+        let none = |_: &Server| Candidate { is_out: true, ..Candidate::default() };
+        assert!(cursors.choose(&service, none).is_none());
+    }
+
+    /// The largest numbers there can be are compared rightly.
+    #[test]
+    fn a_share_counts_like_a_smaller_weight() {
+        let service = service(Scheduler::WeightedLeastConnection, &[65_535, 65_535]);
+        let most = Load { active: 1 << 30, inactive: 0 };
+        for (active, share, expected) in [
+            (1 << 30, WHOLE - 1, 0),
+            (1 << 30, WHOLE, 0),
+            ((1 << 30) - 1, WHOLE, 1),
+            (1 << 21, 1, 1),
+        ] {
+            let mut cursors = Cursors::default();
+            cursors.reserve(1);
+            cursors.start(&service);
+            let candidate = |server: &Server| match server.id.0 {
+                0 => Candidate { load: most, ..Candidate::default() },
+                _ => {
+                    Candidate { load: Load { active, inactive: 0 }, share, ..Candidate::default() }
+                }
+            };
+            assert_eq!(
+                cursors.choose(&service, candidate).unwrap().id.0,
+                expected,
+                "{active} {share}"
+            );
+        }
+    }
 }

@@ -30,6 +30,11 @@ impl Retiring {
         self.by_key.insert((key, id));
     }
 
+    /// Room for what there will be to tell. A set-up step: it may allocate.
+    fn reserve(&mut self) {
+        self.gone.reserve(self.services.len() + self.servers.len());
+    }
+
     /// Those who were the same server.
     fn same(&self, key: Key) -> impl Iterator<Item = ServerId> {
         let range = (key, ServerId(0))..=(key, ServerId(u32::MAX));
@@ -101,6 +106,7 @@ impl Dataplane {
             self.remove_server(after, server, now);
             self.settle(service.id, server.id);
         }
+        self.retiring.reserve();
         for service in old.services() {
             self.settle(service.id, ServerId(u32::MAX));
         }
