@@ -94,7 +94,8 @@ fn services(config: &Config) -> Option<String> {
 /// How each service's servers are asked, and how much that is altogether.
 fn checks(config: &Config) -> Option<String> {
     let mut columns = left(["HEALTH OF", "SERVERS", "CHECK"]);
-    let checked = config.services.iter().filter_map(|service| Some((service, service.health.as_ref()?)));
+    let checked =
+        config.services.iter().filter_map(|service| Some((service, service.health.as_ref()?)));
     let (mut count, mut an_hour, mut silent) = (0_u64, 0_u64, 0_u64);
     for (service, health) in checked {
         let servers = service.servers.len();

@@ -94,11 +94,7 @@ const INITIAL: [(&str, bool); 2] = [("up", true), ("down", false)];
 
 /// Keys that only some kinds have, and what they are for.
 const BELONGS: [(&str, &[Kind], &str); 7] = [
-    (
-        "port",
-        &[Kind::Tcp, Kind::Http, Kind::Udp],
-        "is for kind = \"tcp\", \"http\" and \"udp\"",
-    ),
+    ("port", &[Kind::Tcp, Kind::Http, Kind::Udp], "is for kind = \"tcp\", \"http\" and \"udp\""),
     ("path", &[Kind::Http], FOR_HTTP),
     ("host", &[Kind::Http], FOR_HTTP),
     ("status", &[Kind::Http], FOR_HTTP),
@@ -209,7 +205,8 @@ fn body(text: &str) -> Option<String> {
     (1..=256).contains(&text.len()).then(|| text.to_owned())
 }
 
-const STATUS: &str = "a status code such as 200, or codes and ranges in a text such as \"200-299,304\"";
+const STATUS: &str =
+    "a status code such as 200, or codes and ranges in a text such as \"200-299,304\"";
 
 fn status(value: Value<'_>) -> Option<StatusCodes> {
     if value.as_text().is_none() {
@@ -263,7 +260,8 @@ fn bytes(value: Value<'_>, least: usize) -> Option<Vec<u8>> {
 /// Two digits a byte; spaces between bytes are for the eye.
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b' ').collect();
-    let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let digit =
+        |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
     let pair = |pair: &[u8]| match pair {
         [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
         _ => None,
@@ -278,9 +276,15 @@ mod tests {
     #[test]
     fn status_codes_are_codes_and_ranges() {
         let codes = status_codes("200-299, 304,401-403").unwrap();
-        for (code, expected) in
-            [(199, false), (200, true), (299, true), (300, false), (304, true), (402, true), (404, false)]
-        {
+        for (code, expected) in [
+            (199, false),
+            (200, true),
+            (299, true),
+            (300, false),
+            (304, true),
+            (402, true),
+            (404, false),
+        ] {
             assert_eq!(codes.contains(code), expected, "{code}");
         }
         assert_eq!(codes.to_string(), "200-299,304,401-403");

@@ -22,13 +22,12 @@ mod syntax;
 mod virtual_ip;
 mod words;
 
-pub use mistake::{Mistake, Mistakes};
 pub(crate) use mistake::quote;
+pub use mistake::{Mistake, Mistakes};
 pub use model::{
-    Attach, Bridge, Config, Defend, Forward, Health, HttpCheck, Inquiry, Lifecycle, Link, Masquerade,
-    Method, Network, OnDown, OnRemove, PassiveHealth, Route, Router, Scheduler, Server, Service,
-    StatusCodes, Timeouts, UdpCheck, Unserved,
-    VirtualIp,
+    Attach, Bridge, Config, Defend, Forward, Health, HttpCheck, Inquiry, Lifecycle, Link,
+    Masquerade, Method, Network, OnDown, OnRemove, PassiveHealth, Route, Router, Scheduler, Server,
+    Service, StatusCodes, Timeouts, UdpCheck, Unserved, VirtualIp,
 };
 
 use std::collections::HashSet;

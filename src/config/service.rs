@@ -51,9 +51,10 @@ impl Reader<'_> {
         let health = section.get("health").map(|value| {
             let asked = health::Service {
                 protocol: protocol.as_ref().map(|at| at.value),
-                address: address.as_ref().zip(port.as_ref()).map(|(address, port)| {
-                    SocketAddr::new(address.value.into(), port.value)
-                }),
+                address: address
+                    .as_ref()
+                    .zip(port.as_ref())
+                    .map(|(address, port)| SocketAddr::new(address.value.into(), port.value)),
                 method,
             };
             self.health(value, asked)
@@ -267,7 +268,5 @@ const SCHEDULERS: [(&str, Scheduler); 4] = [
 const LATER_SCHEDULERS: [&str; 10] =
     ["sed", "nq", "sh", "dh", "mh", "fo", "ovf", "lblc", "lblcr", "twos"];
 
-const LATER: [(&str, &str); 2] = [
-    ("persistence", "persistence is"),
-    ("helper", "protocol helpers are"),
-];
+const LATER: [(&str, &str); 2] =
+    [("persistence", "persistence is"), ("helper", "protocol helpers are")];

@@ -5,8 +5,8 @@ use std::fmt;
 use super::duration;
 use super::mistake::quote;
 use super::model::{
-    Defend, Forward, Health, HttpCheck, Inquiry, Method, OnDown, OnRemove, PassiveHealth, Scheduler,
-    StatusCodes, UdpCheck, Unserved,
+    Defend, Forward, Health, HttpCheck, Inquiry, Method, OnDown, OnRemove, PassiveHealth,
+    Scheduler, StatusCodes, UdpCheck, Unserved,
 };
 
 impl fmt::Display for Forward {
@@ -94,7 +94,10 @@ impl fmt::Display for Health {
         }
         let (interval, timeout) = (duration::text(*interval), duration::text(*timeout));
         let initial = if *initially_up { "up" } else { "down" };
-        write!(f, ", every {interval}, timeout {timeout}, fall {fall}, rise {rise}, initial {initial}")
+        write!(
+            f,
+            ", every {interval}, timeout {timeout}, fall {fall}, rise {rise}, initial {initial}"
+        )
     }
 }
 

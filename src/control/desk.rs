@@ -2,12 +2,10 @@
 //! at most one to answer, and everybody who asked has their turn.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use super::protocol::{Answer, Flow, Page, Reason, Refusal, Service, Status};
 use super::question::{FlowQuery, FlowSeen, Found, Id, PLACES, Question, Reply, Seen};
 use super::socket::ClientId;
-use crate::addr::ServerId;
 use crate::table::Table;
 
 /// A request that is being worked on.
@@ -45,7 +43,6 @@ pub(super) struct Desk {
     asked: bool,
     /// Answers that are true once the loop works with this generation.
     awaited: Vec<(u32, ClientId, Answer)>,
-    names: Option<Names>,
 }
 
 impl Desk {
@@ -63,12 +60,10 @@ impl Desk {
     }
 
     /// Takes the loop's reply; perhaps it was the last that somebody's answer needed.
-    pub(super) fn take(&mut self, reply: Reply, table: &Arc<Table>) -> Option<(ClientId, Answer)> {
+    pub(super) fn take(&mut self, reply: Reply, table: &Table) -> Option<(ClientId, Answer)> {
         self.asked = false;
         let Job { client, work } = self.jobs.pop_front()?;
-        let is_flows = matches!(reply.found, Found::Flows(..));
-        let names = is_flows.then(|| Names::of(&mut self.names, table));
-        match work.take(reply, names) {
+        match work.take(reply, table) {
             Ok(answer) => Some((client, answer)),
             Err(work) => {
                 // Others first.
@@ -85,7 +80,6 @@ impl Desk {
 
     /// The answers that are true now.
     pub(super) fn applied(&mut self, generation: u32) -> Vec<(ClientId, Answer)> {
-        self.names = None;
         // Generations wrap.
         let is_true = |(wanted, ..): &mut (u32, _, _)| generation.wrapping_sub(*wanted) < 1 << 31;
         self.awaited.extract_if(.., is_true).map(|(_, client, answer)| (client, answer)).collect()
@@ -104,11 +98,7 @@ impl Work {
     }
 
     /// The answer, or what is still to be done.
-    fn take(
-        self,
-        Reply { uptime_us, found }: Reply,
-        names: Option<&Names>,
-    ) -> Result<Answer, Self> {
+    fn take(self, Reply { uptime_us, found }: Reply, table: &Table) -> Result<Answer, Self> {
         let next = |next: Option<usize>| next.and_then(|next| u64::try_from(next).ok());
         Ok(match (self, found) {
             (Self::Status(status), Found::Status(now)) => {
@@ -124,7 +114,7 @@ impl Work {
                 Answer::Services(Page { rows: services.finish(), next, uptime_us })
             }
             (Self::Flows(_), Found::Flows(seen, more)) => {
-                Answer::Flows(Page { rows: named(seen, names), next: next(more), uptime_us })
+                Answer::Flows(Page { rows: named(seen, table), next: next(more), uptime_us })
             }
             (Self::Neighbours(_), Found::Neighbours(rows, more)) => {
                 Answer::Neighbours(Page { rows, next: next(more), uptime_us })
@@ -167,9 +157,9 @@ impl Services {
     }
 }
 
-fn named(seen: Vec<FlowSeen>, names: Option<&Names>) -> Vec<Flow> {
+fn named(seen: Vec<FlowSeen>, table: &Table) -> Vec<Flow> {
     let row = |flow: FlowSeen| {
-        let names = flow.owner.and_then(|(_, server)| names?.find(server));
+        let names = flow.owner.and_then(|(_, server)| table.server(server));
         // Queries have an identifier where ports are: the same on both sides, and of no interest.
         let icmp = flow.protocol == 1;
         let place = |socket: std::net::SocketAddrV4| {
@@ -185,8 +175,8 @@ fn named(seen: Vec<FlowSeen>, names: Option<&Names>) -> Vec<Flow> {
             client: flow.client.to_string(),
             destination: place(flow.destination),
             server: place(flow.server),
-            service: names.map(|(service, _)| service.to_owned()),
-            server_name: names.map(|(_, server)| server.to_owned()),
+            service: names.map(|(service, _)| service.name.clone()),
+            server_name: names.map(|(_, server)| server.name.clone()),
             removed: flow.owner.is_some() && names.is_none(),
             state: flow.state.into(),
             assured: flow.assured,
@@ -201,54 +191,18 @@ fn named(seen: Vec<FlowSeen>, names: Option<&Names>) -> Vec<Flow> {
     seen.into_iter().map(row).collect()
 }
 
-/// Servers of one table by id.
-#[derive(Debug)]
-struct Names {
-    table: Arc<Table>,
-    /// Positions of service and server, by server id.
-    places: Vec<Option<(u32, u32)>>,
-}
-
-impl Names {
-    fn of<'s>(slot: &'s mut Option<Self>, table: &Arc<Table>) -> &'s Self {
-        if slot.as_ref().is_some_and(|names| !Arc::ptr_eq(&names.table, table)) {
-            *slot = None;
-        }
-        slot.get_or_insert_with(|| {
-            let (_, limit) = table.id_limits();
-            let mut places = vec![None; limit];
-            for (at, service) in (0..).zip(table.services()) {
-                for (position, server) in (0..).zip(service.all_servers()) {
-                    if let Some(place) = places.get_mut(server.id.index()) {
-                        *place = Some((at, position));
-                    }
-                }
-            }
-            Self { table: Arc::clone(table), places }
-        })
-    }
-
-    /// The names of service and server.
-    fn find(&self, id: ServerId) -> Option<(&str, &str)> {
-        let (service, server) = (*self.places.get(id.index())?)?;
-        let service = self.table.services().get(service as usize)?;
-        let server = service.servers.get(server as usize).or(service.fallback.as_ref())?;
-        Some((&service.name, &server.name))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::addr::ServiceId;
+    use crate::addr::{ServerId, ServiceId};
     use crate::control::protocol::{self, Figures, Server};
     use crate::control::tests::config;
     use crate::table::{Ids, Standing};
 
     const CLIENT: ClientId = ClientId::of_test(0);
 
-    fn table() -> Arc<Table> {
-        Arc::new(Table::compile(&config(), None, &mut Ids::default(), |_, _| Standing::GOOD))
+    fn table() -> Table {
+        Table::compile(&config(), None, &mut Ids::default(), |_, _| Standing::GOOD)
     }
 
     fn reply(found: Found) -> Reply {

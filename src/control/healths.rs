@@ -323,7 +323,9 @@ mod tests {
         let (first, second) = (desk.check(0), desk.check(1));
         assert_eq!(
             desk.tell(Arc::clone(&first), Some(Failure::Refused), 65),
-            ["WARN: service web: server web1 is down: 3 failures in a row, the last: connect: refused; it was up for 1 m 5 s"]
+            [
+                "WARN: service web: server web1 is down: 3 failures in a row, the last: connect: refused; it was up for 1 m 5 s"
+            ]
         );
         assert_eq!(desk.tell(Arc::clone(&first), Some(Failure::Refused), 66), [""; 0], "known");
         assert_eq!(
@@ -375,7 +377,8 @@ mod tests {
                 service.name = "www".to_owned();
                 service.servers[0].weight = 9;
                 let faster = Duration::from_millis(500);
-                let health = config::Health { interval: faster, timeout: faster, ..(*health()).clone() };
+                let health =
+                    config::Health { interval: faster, timeout: faster, ..(*health()).clone() };
                 service.health = Some(Arc::new(health));
             },
             now,
@@ -422,7 +425,9 @@ mod tests {
         let told = desk.healths.silent(id, true, &desk.config, Instant::from_secs(9));
         assert_eq!(
             texts(told),
-            ["WARN: service web: server web1 is down: 4 clients in a row got no answer; it was up for 9.0 s"]
+            [
+                "WARN: service web: server web1 is down: 4 clients in a row got no answer; it was up for 9.0 s"
+            ]
         );
         assert!(desk.healths.retries.is_empty(), "its checks will say");
         assert!(desk.healths.silent(id, true, &desk.config, Instant::from_secs(10)).is_empty());
@@ -454,6 +459,8 @@ mod tests {
         assert_eq!(desk.table.checks().checks().len(), 2, "it is not asked");
         desk.tell(desk.check(0), Some(Failure::Refused), 5);
         let lines = desk.tell(desk.check(1), Some(Failure::Refused), 5);
-        assert!(lines[1].ends_with("all 2 servers are down: new connections go to the fallback sorry"));
+        assert!(
+            lines[1].ends_with("all 2 servers are down: new connections go to the fallback sorry")
+        );
     }
 }

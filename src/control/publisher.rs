@@ -397,6 +397,9 @@ mod tests {
         assert!(!publisher.follow_health(Instant::from_secs(1)).0, "which had it");
         publisher.wish("web", "web1", None).unwrap();
         assert_eq!(seen(&publisher)[0], (true, 1, false));
-        assert!(Arc::ptr_eq(table.checks(), publisher.published.load().checks()), "asked as before");
+        assert!(
+            Arc::ptr_eq(table.checks(), publisher.published.load().checks()),
+            "asked as before"
+        );
     }
 }

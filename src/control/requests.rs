@@ -135,7 +135,9 @@ impl<N: Notice> Thread<N> {
         Ok(match request {
             Request::Status {} => Outcome::Work(Work::Status(Box::new(self.status()))),
             Request::Drops {} => Outcome::Work(Work::Drops),
-            Request::Services { from } => Outcome::Work(Work::Services(self.services(place(from), now))),
+            Request::Services { from } => {
+                Outcome::Work(Work::Services(self.services(place(from), now)))
+            }
             Request::Neighbours { from } => Outcome::Work(Work::Neighbours(place(from))),
             Request::Flows { from, client, server, service, state } => {
                 let query = FlowQuery {

@@ -7,8 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::{
     Bridge, Config, Forward, Health, Inquiry, Lifecycle, Link, Masquerade, Method, Network, Route,
-    Router,
-    Scheduler, Server, Service, Timeouts, Unserved, VirtualIp,
+    Router, Scheduler, Server, Service, Timeouts, Unserved, VirtualIp,
 };
 
 /// Something for the log.

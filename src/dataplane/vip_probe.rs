@@ -82,8 +82,9 @@ impl Dataplane {
         timeout: Duration,
         now: Instant,
     ) -> Result<(), ProbeError> {
-        let found = table.servers().find(|(_, candidate)| candidate.id == server);
-        let direct = found.filter(|(s, _)| s.method == Method::Direct && s.proto == Proto::Tcp);
+        let direct = table
+            .server(server)
+            .filter(|(s, _)| s.method == Method::Direct && s.proto == Proto::Tcp);
         let (service, target) = direct.ok_or(ProbeError::NotProbed)?;
         let hop = table.next_hop(target.address).ok_or(ProbeError::NotProbed)?;
         let network = table.network(hop.network);

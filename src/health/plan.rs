@@ -149,9 +149,14 @@ mod tests {
         assert_eq!(plan.of(ServerId(7)).unwrap().phase, Duration::from_millis(1_500));
         assert!(plan.of(ServerId(1)).is_none() && plan.of(ServerId(99)).is_none());
         let servers = |group: &Group| group.checks.iter().map(|c| c.server.0).collect::<Vec<_>>();
-        let groups: Vec<_> = plan.groups().iter().map(|g| (g.interval.total_millis(), servers(g))).collect();
+        let groups: Vec<_> =
+            plan.groups().iter().map(|g| (g.interval.total_millis(), servers(g))).collect();
         assert_eq!(groups, [(500, vec![2]), (2_000, vec![3, 7])]);
-        assert_eq!(plan.pace(), Some(Duration::from_micros(333_333)), "2 and twice a half a second");
+        assert_eq!(
+            plan.pace(),
+            Some(Duration::from_micros(333_333)),
+            "2 and twice a half a second"
+        );
         assert_eq!(Plan::default().pace(), None);
     }
 

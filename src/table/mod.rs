@@ -51,6 +51,8 @@ pub struct Table {
     unserved: Unserved,
     timeouts: Timeouts,
     checks: Arc<Plan>,
+    /// Positions of service and server, by server id; the fallback's is one beyond the others'.
+    places: Vec<Option<(u32, u32)>>,
     ids: (usize, usize),
 }
 
@@ -190,6 +192,7 @@ impl Table {
             direct_servers: with_method(Method::Direct)
                 .flat_map(|service| service.all_servers().map(|server| server.address))
                 .collect(),
+            places: places(&services, ids),
             services,
             by_key,
             forward: config.router.forward,
@@ -344,10 +347,23 @@ impl Table {
             .map_or_else(|| address.to_string(), |server| format!("{} ({address})", server.name))
     }
 
-    /// Whether `id` is a configured server.
-    pub fn server(&self, id: ServerId) -> Option<&Server> {
-        self.servers().map(|(_, server)| server).find(|server| server.id == id)
+    /// The server `id` with its service; `None` when it is not configured.
+    pub fn server(&self, id: ServerId) -> Option<(&Service, &Server)> {
+        let (service, server) = (*self.places.get(id.index())?)?;
+        let service = self.services.get(service as usize)?;
+        let server = service.servers.get(server as usize).or(service.fallback.as_ref())?;
+        Some((service, server))
     }
+}
+
+fn places(services: &[Arc<Service>], ids: &Ids) -> Vec<Option<(u32, u32)>> {
+    let mut places = vec![None; ids.limits().1];
+    for (at, service) in (0..).zip(services) {
+        for (position, server) in (0..).zip(service.all_servers()) {
+            places[server.id.index()] = Some((at, position));
+        }
+    }
+    places
 }
 
 fn compile_networks(config: &Config) -> Vec<Network> {

@@ -409,15 +409,15 @@ web            10/s         0/s          0/s  25.0 kB/s      0 B/s
         service.servers.extend([third, fourth, fallback]);
         let rows = Sample(vec![(5, service)]).since(&Sample::default());
         let lines: Vec<_> = rows.iter().flat_map(Row::lines).collect();
-        let told: Vec<_> = who(&lines).lines().iter().map(|line| line[48..].to_owned()).collect();
+        let told: Vec<_> = who(&lines).lines().iter().map(|line| line[49..].to_owned()).collect();
         let expected = [
-            "WEIGHT  HEALTH       ACTIVE  INACTIVE",
-            "        3 of 4 up         1         0",
-            "     2  up 1 m 5 s        1         0",
-            "     0  down 1 m 5 s      1         0  connect: refused; drained; the file says 2",
-            "     2  up 1 m 5 s        1         0  last check: connect: refused",
-            "     2  checking          1         0",
-            "     2  -                 1         0  fallback",
+            "WEIGHT  HEALTH        ACTIVE  INACTIVE",
+            "        3 of 4 up          1         0",
+            "     2  up 1 m 5 s         1         0",
+            "     0  down 1 m 5 s       1         0  connect: refused; drained; the file says 2",
+            "     2  up 1 m 5 s         1         0  last check: connect: refused",
+            "     2  checking           1         0",
+            "     2  -                  1         0  fallback",
         ];
         assert_eq!(told, expected);
         assert_eq!(lines[2].tone(), Tone::Alarm);

@@ -31,7 +31,8 @@ pub(in crate::cli) fn show(router: &mut Router, output: &mut Output<'_>) -> Resu
 }
 
 fn summary(status: &Status) -> String {
-    let Status { name, version, file, virtual_ips, services, servers, overridden, down, now } = status;
+    let Status { name, version, file, virtual_ips, services, servers, overridden, down, now } =
+        status;
     let Now { uptime_us, generation, flows, max_flows, turns, frames, host, .. } = now;
     let number = |number: usize| count(number as u64);
     let mut text = String::new();

@@ -74,7 +74,8 @@ fn everything_that_can_be_said() {
         "http /up?x=1 of www.example.com:81, status 200,300-302, body \"ok\", port 8081, every 5s, \
          timeout 500ms, fall 1, rise 100, initial down"
     );
-    let Inquiry::Http(HttpCheck { status, .. }) = right("kind = \"http\", status = 204").inquiry else {
+    let Inquiry::Http(HttpCheck { status, .. }) = right("kind = \"http\", status = 204").inquiry
+    else {
         panic!("not http")
     };
     assert_eq!(status, StatusCodes(vec![204..=204]));
@@ -137,9 +138,21 @@ fn what_is_wrong_with_any_kind() {
 #[test]
 fn keys_of_another_kind_say_whose_they_are() {
     for (lines, health, expected) in [
-        ("", "kind = \"tcp\", path = \"/\"", "path: is for kind = \"http\", not for kind = \"tcp\"; leave it out"),
-        ("", "kind = \"udp\", body = \"ok\"", "body: is for kind = \"http\", not for kind = \"udp\"; leave it out"),
-        ("", "kind = \"http\", answer = \"ok\"", "answer: is for kind = \"udp\", not for kind = \"http\"; leave it out"),
+        (
+            "",
+            "kind = \"tcp\", path = \"/\"",
+            "path: is for kind = \"http\", not for kind = \"tcp\"; leave it out",
+        ),
+        (
+            "",
+            "kind = \"udp\", body = \"ok\"",
+            "body: is for kind = \"http\", not for kind = \"udp\"; leave it out",
+        ),
+        (
+            "",
+            "kind = \"http\", answer = \"ok\"",
+            "answer: is for kind = \"udp\", not for kind = \"http\"; leave it out",
+        ),
         (
             "",
             "kind = \"ping\", port = 80",
@@ -188,11 +201,13 @@ fn what_is_wrong_with_a_request_or_a_datagram() {
         ("kind = \"http\", status = \"2xx\"", format!("status: found \"2xx\"; expected {status}")),
         (
             "kind = \"http\", body = \"\"",
-            "body: found \"\"; expected a text of 1 to 256 bytes that the answer's body contains".to_owned(),
+            "body: found \"\"; expected a text of 1 to 256 bytes that the answer's body contains"
+                .to_owned(),
         ),
         (
             "kind = \"udp\", payload = { hex = \"0\" }",
-            "payload.hex: found \"0\"; expected a text or { hex = \"c0ffee\" }, of 0 to 512 bytes".to_owned(),
+            "payload.hex: found \"0\"; expected a text or { hex = \"c0ffee\" }, of 0 to 512 bytes"
+                .to_owned(),
         ),
         (
             "kind = \"udp\", payload = {}",
@@ -200,7 +215,8 @@ fn what_is_wrong_with_a_request_or_a_datagram() {
         ),
         (
             "kind = \"udp\", answer = \"\"",
-            "answer: found \"\"; expected a text or { hex = \"c0ffee\" }, of 1 to 512 bytes".to_owned(),
+            "answer: found \"\"; expected a text or { hex = \"c0ffee\" }, of 1 to 512 bytes"
+                .to_owned(),
         ),
     ] {
         assert_eq!(mistake("", health), expected, "{health}");
@@ -219,7 +235,9 @@ fn intervals_are_few() {
     }
     assert_eq!(
         wrong(&text),
-        ["service[65].health: has one interval more than the 64 of the services before; use one of theirs"]
+        [
+            "service[65].health: has one interval more than the 64 of the services before; use one of theirs"
+        ]
     );
     assert!(parse(&text.replace("interval = \"65s\"", "interval = \"64s\"")).is_ok());
 }

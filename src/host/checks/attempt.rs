@@ -68,7 +68,11 @@ impl Attempt {
             (Inquiry::Udp(udp), Heard::Datagram { from, to, payload })
                 if (from, to) == (target, source) =>
             {
-                if is_expected(udp, payload) { Ok(()) } else { Err(Failure::Datagram) }
+                if is_expected(udp, payload) {
+                    Ok(())
+                } else {
+                    Err(Failure::Datagram)
+                }
             }
             (_, Heard::Unreachable { code, protocol, from, to })
                 if from == source && self.is_about(protocol, to) =>

@@ -287,7 +287,11 @@ mod tests {
     #[test]
     fn the_status_is_enough_without_a_body() {
         assert_eq!(verdict(b"HTTP/1.1 200 OK\r\nServer: x\r\n\r\nanything", None), Ok(()));
-        assert_eq!(verdict(b"HTTP/1.0 302 Found\nLocation: /\n\n", None), Ok(()), "bare line feeds");
+        assert_eq!(
+            verdict(b"HTTP/1.0 302 Found\nLocation: /\n\n", None),
+            Ok(()),
+            "bare line feeds"
+        );
         let down = verdict(b"HTTP/1.1 503 Service Unavailable\r\n\r\n", None);
         assert_eq!(down, Err(Failure::Status(503)));
         let interim = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\n";

@@ -52,7 +52,8 @@ impl Schedule {
         let late = |(cursor, group): &(&mut Cursor, &Group)| {
             // Who waits for a minute's check notices a second less.
             let late = (now - cursor.due(group)).total_micros();
-            u128::from(late) * u128::from(u32::MAX) / u128::from(group.interval.total_micros().max(1))
+            u128::from(late) * u128::from(u32::MAX)
+                / u128::from(group.interval.total_micros().max(1))
         };
         let due = groups.filter(|(cursor, group)| cursor.due(group) <= now);
         let (cursor, group) = due.max_by_key(late)?;

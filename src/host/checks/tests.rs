@@ -272,7 +272,8 @@ fn answer(socket: &mut tcp::Socket<'static>, text: &str) {
 
 #[test]
 fn http_is_judged_by_status_and_body() {
-    let well: Script = |socket, _, _| answer(socket, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let well: Script =
+        |socket, _, _| answer(socket, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     let ill: Script = |socket, _, _| answer(socket, "HTTP/1.1 503 Service Unavailable\r\n\r\nok");
     let other: Script = |socket, _, _| answer(socket, "SSH-2.0-x\r\n");
     for (script, body, expected) in [
@@ -341,10 +342,9 @@ fn who_dies_half_way_is_told_from_who_is_slow() {
         20.. => socket.close(),
         _ => {}
     };
-    for (script, body, expected) in [
-        (reset, None, Failure::Reset),
-        (closed, Some("half"), Failure::Cut),
-    ] {
+    for (script, body, expected) in
+        [(reset, None, Failure::Reset), (closed, Some("half"), Failure::Cut)]
+    {
         let mut net = Net::new(http(body));
         net.peer.serves(script);
         let (result, took) = net.first();
@@ -402,7 +402,8 @@ fn an_icmp_error_ends_a_check_that_it_is_about() {
         net.run(200);
         let request = net.sent[0].1.clone();
         let error = |quoted: &[u8]| {
-            let mut packet = vec![0x45, 0, 0, 56, 0, 0, 0, 0, 64, 1, 0, 0, 10, 0, 0, 9, 10, 0, 0, 2];
+            let mut packet =
+                vec![0x45, 0, 0, 56, 0, 0, 0, 0, 64, 1, 0, 0, 10, 0, 0, 9, 10, 0, 0, 2];
             packet.extend([3, 1, 0, 0, 0, 0, 0, 0]);
             packet.extend(&quoted[..28]);
             Ipv4Packet::new_unchecked(&mut packet[..]).fill_checksum();
