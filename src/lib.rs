@@ -12,6 +12,7 @@ pub mod dataplane;
 pub mod frame;
 pub mod health;
 pub mod host;
+pub mod http;
 pub mod lab;
 pub mod links;
 pub mod realserver;

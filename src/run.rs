@@ -103,6 +103,7 @@ impl Router {
         let mtu = table.networks().iter().map(|network| network.mtu).max().unwrap_or_default();
         let mut host = Host::new(&addresses, mtu, host_seed(links::seed()), now);
         host.handle_plan(table.checks(), now);
+        host.listen(table.status_page(), now);
         let ready_line = ready_line(config, &table);
         let waker = Waker::new(poll.registry(), WAKE).map(Arc::new);
         let control = waker
@@ -162,6 +163,9 @@ impl Router {
     /// Does what is ordered, but answers one question at the most; whether it is to stop.
     fn obey(&mut self, now: Instant) -> bool {
         self.asked = false;
+        while let Some((connection, response)) = self.control.response() {
+            self.host.respond(connection, response, now);
+        }
         while !self.asked
             && let Some(order) = self.control.order()
         {
@@ -200,6 +204,7 @@ impl Router {
         self.host.handle_plan(newest.checks(), now);
         self.table = Arc::clone(&newest);
         drop(newest);
+        self.host.listen(self.table.status_page(), now);
         self.control.tell(Message::Applied(self.table.generation()));
     }
 
@@ -263,6 +268,9 @@ impl Router {
         if due(self.host.poll_timeout(now)) {
             self.host.handle_timeout(now);
             self.probe_servers(now);
+            while let Some((connection, request)) = self.host.poll_request() {
+                self.control.tell(Message::Page(connection, request));
+            }
         }
         while let Some(packet) = self.host.poll_transmit() {
             self.dataplane.send_packet(&self.table, packet, Origin::Host, now);

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use tapvs::addr::Endpoint;
 use tapvs::config::{
-    self, Defend, Forward, Lifecycle, Method, PassiveHealth, Scheduler, Server, Timeouts, Unserved,
+    self, Defend, Forward, Lifecycle, Method, PassiveHealth, Scheduler, Server, StatusPage,
+    Timeouts, Unserved,
 };
 use tapvs::time::Duration;
 
@@ -102,7 +103,9 @@ fn the_nat_example_shows_the_defaults() {
     let uncommented: String = text
         .split_inclusive('\n')
         .map(|line| match line.strip_prefix('#') {
-            Some(setting) if setting.starts_with(|c: char| c.is_ascii_lowercase()) => setting,
+            Some(setting) if setting.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => {
+                setting
+            }
             _ => line,
         })
         .collect();
@@ -117,6 +120,11 @@ fn the_nat_example_shows_the_defaults() {
     web.lifecycle.passive_health = Some(PassiveHealth::default());
     let endpoint = Endpoint { address: "10.0.0.99".parse().unwrap(), port: 8080 };
     web.fallback = Some(Server { name: endpoint.to_string(), endpoint, weight: 1 });
+    assert_eq!(shown.status_page, None);
+    shown.status_page = Some(StatusPage {
+        listen: Endpoint { address: "10.0.0.2".parse().unwrap(), port: 9180 },
+        token_file: Some("/etc/tapvs/token".into()),
+    });
     assert_eq!(full, shown);
 }
 

@@ -58,12 +58,13 @@ const ROOMS: &[Room] = &[
         uses: &["addr", "time"],
         never: &[NO_UNSAFE, NO_STD_TIME, NO_CLOCK, NO_FILES],
     },
+    Room { name: "http", uses: &[], never: PURE },
     Room { name: "config", uses: &["addr", "time"], never: PURE },
     // Words again: what the table compiles, the host carries out and control judges.
     Room { name: "health", uses: &["addr", "time", "config"], never: PURE },
     Room { name: "table", uses: &["addr", "time", "config", "health"], never: PURE },
     Room { name: "dataplane", uses: &["addr", "time", "frame", "table"], never: PURE },
-    Room { name: "host", uses: &["addr", "time", "config", "health"], never: PURE },
+    Room { name: "host", uses: &["addr", "time", "http", "config", "health"], never: PURE },
     Room { name: "ha", uses: &["addr", "time", "frame"], never: PURE },
     Room {
         name: "links",
@@ -72,7 +73,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "control",
-        uses: &["addr", "time", "config", "health", "table", "links"],
+        uses: &["addr", "time", "http", "config", "health", "table", "links"],
         never: ORDINARY,
     },
     Room {

@@ -2,7 +2,7 @@
 //! `configs/nat.toml` shows each of them.
 //!
 //! `section` walks the TOML tree and refuses keys that nobody asked for; `router`, `network`,
-//! `virtual_ip`, `route` and `service` each read their part and hold its rules; `addressing` is what
+//! `virtual_ip`, `route`, `service` and `status_page` each read their part and hold its rules; `addressing` is what
 //! the parts must know of one another. Nobody stops at the first mistake.
 
 mod addressing;
@@ -17,6 +17,7 @@ mod route;
 mod router;
 mod section;
 mod service;
+mod status_page;
 mod suggest;
 mod syntax;
 mod virtual_ip;
@@ -27,7 +28,7 @@ pub use mistake::{Mistake, Mistakes};
 pub use model::{
     Attach, Bridge, Config, Defend, Forward, Health, HttpCheck, Inquiry, Lifecycle, Link,
     Masquerade, Method, Network, OnDown, OnRemove, PassiveHealth, Route, Router, Scheduler, Server,
-    Service, StatusCodes, Timeouts, UdpCheck, Unserved, VirtualIp,
+    Service, StatusCodes, StatusPage, Timeouts, UdpCheck, Unserved, VirtualIp,
 };
 
 use std::collections::HashSet;
@@ -65,10 +66,10 @@ fn read(mut root: Section<'_>) -> Config {
     let routes = route::read(&mut root, &gateways, &mut known);
     let masquerades = masquerade::read(&mut root, &known);
     let services = service::read(&mut root, &known);
+    let status_page = status_page::read(&mut root, &known);
     root.later("failover", "failover is");
-    root.later("status", "the status page is");
     root.finish();
-    Config { router, networks, routes, virtual_ips, masquerades, services }
+    Config { router, networks, routes, virtual_ips, masquerades, services, status_page }
 }
 
 /// A label: what people call something in commands and logs.

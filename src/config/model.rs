@@ -23,6 +23,8 @@ pub struct Config {
     pub masquerades: Vec<Masquerade>,
     /// `[[service]]`, in file order.
     pub services: Vec<Service>,
+    /// `[status]`.
+    pub status_page: Option<StatusPage>,
 }
 
 /// `[router]`.
@@ -42,6 +44,15 @@ pub struct Router {
     pub unserved: Unserved,
     /// How long a flow lives in each state.
     pub timeouts: Timeouts,
+}
+
+/// `[status]`: what the router tells over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusPage {
+    /// One of the router's own addresses, and a port.
+    pub listen: Endpoint,
+    /// Where the word is that allows changes; `None`: nobody may change anything.
+    pub token_file: Option<PathBuf>,
 }
 
 /// What is routed that is neither a service nor a reply.

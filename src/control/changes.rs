@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use crate::addr::Cidr;
 use crate::config::{
-    Bridge, Config, Health, Lifecycle, Link, Network, Router, Server, Service, Timeouts, VirtualIp,
+    Bridge, Config, Health, Lifecycle, Link, Network, Router, Server, Service, StatusPage,
+    Timeouts, VirtualIp,
 };
 use crate::time::Duration;
 
@@ -24,7 +25,8 @@ impl Changes {
     // What is compared is taken apart by name, here and below: a new key cannot be forgotten.
     pub(super) fn between(old: &Config, new: &Config) -> Self {
         let mut changes = Self::default();
-        let Config { router, networks, routes, virtual_ips, masquerades, services } = old;
+        let Config { router, networks, routes, virtual_ips, masquerades, services, status_page } =
+            old;
         changes.router(router, &new.router);
         changes.networks(networks, &new.networks);
         changes.virtual_ips(virtual_ips, &new.virtual_ips, networks);
@@ -34,6 +36,7 @@ impl Changes {
             format!("masquerade of {} as {}", masquerade.from, masquerade.to)
         });
         changes.services(services, &new.services);
+        changes.status_page(status_page.as_ref(), new.status_page.as_ref());
         changes
     }
 
@@ -58,6 +61,18 @@ impl Changes {
         for ((name, was), (_, is)) in pairs {
             self.field(&format!("[router] timeout {name}"), was, is);
         }
+    }
+
+    fn status_page(&mut self, old: Option<&StatusPage>, new: Option<&StatusPage>) {
+        let listen = |page: Option<&StatusPage>| optional(page.map(|page| page.listen.to_string()));
+        let file = |page: Option<&StatusPage>| {
+            optional(
+                page.and_then(|page| page.token_file.as_ref())
+                    .map(|file| file.display().to_string()),
+            )
+        };
+        self.field("[status] listen", listen(old), listen(new));
+        self.field("[status] token_file", file(old), file(new));
     }
 
     /// A network is its position: links and neighbours hang on it.

@@ -1,7 +1,7 @@
 //! The control thread: the one writer of the table.
 //!
-//! It reads the configuration, compiles and publishes tables, obeys signals, serves the control socket
-//! and writes what the loop has to tell to the log. It never touches a packet: what the loop tells is,
+//! It reads the configuration, compiles and publishes tables, obeys signals, serves the control socket,
+//! says what is on the status page and writes what the loop has to tell to the log. It never touches a packet: what the loop tells is,
 //! to this room, something with a text, a level and a cause, or the reply to a [`Question`].
 
 mod changes;
@@ -11,6 +11,7 @@ mod file;
 mod healths;
 mod limit;
 mod overrides;
+mod pages;
 pub mod protocol;
 mod publisher;
 pub mod question;
@@ -32,6 +33,7 @@ use mio::{Interest, Poll, Waker};
 
 use crate::addr::{ServerId, ServiceId};
 use crate::health::Change;
+use crate::http::{ConnectionId, Request, Response};
 use crate::links::clock::Clock;
 use crate::links::listener::Listener;
 use crate::links::signals::Signals;
@@ -41,6 +43,7 @@ pub use self::file::{LoadError, load};
 pub use self::publisher::Publisher;
 
 use self::desk::Desk;
+use self::pages::Pages;
 use self::question::{Question, Reply};
 use self::reloads::Reloads;
 use self::socket::Socket;
@@ -49,6 +52,8 @@ use self::socket::Socket;
 const MESSAGES: usize = 256;
 /// Orders that wait for the loop; what is ordered twice is done once.
 const ORDERS: usize = 4;
+/// Answers to connections of the status page that wait for the loop: more than there are connections.
+const RESPONSES: usize = 64;
 
 /// Something the loop wants in the log.
 pub trait Notice: fmt::Display + Send + 'static {
@@ -85,6 +90,8 @@ pub enum Message<N> {
     ChecksBehind,
     /// What [`Order::Ask`] asked for.
     Reply(Reply),
+    /// Somebody asks for a page; [`Control::response`] has the answer, soon.
+    Page(ConnectionId, Request),
     /// Something for the log. With a cause, the only kind that is lost when the queue is full.
     Notice(N),
     /// So many notices were lost.
@@ -107,6 +114,7 @@ pub enum Order {
 pub struct Control<N: Notice> {
     table: Arc<ArcSwap<Table>>,
     orders: Receiver<Order>,
+    responses: Receiver<(ConnectionId, Response)>,
     line: Line<N>,
     waker: Waker,
     thread: JoinHandle<io::Result<()>>,
@@ -131,6 +139,7 @@ impl<N: Notice> Control<N> {
         let table = Arc::clone(publisher.published());
         let (messages, inbox) = sync_channel(MESSAGES);
         let (sender, orders) = sync_channel(ORDERS);
+        let (answering, responses) = sync_channel(RESPONSES);
         let thread = thread::Thread {
             publisher,
             messages: inbox,
@@ -142,6 +151,7 @@ impl<N: Notice> Control<N> {
             registry: poll.registry().try_clone()?,
             socket,
             desk: Desk::default(),
+            pages: Pages::new(answering),
             reloads: Reloads::default(),
             watch: None,
             frame_loop: thread::WakeOnDrop(frame_loop),
@@ -149,7 +159,7 @@ impl<N: Notice> Control<N> {
         let thread = std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || thread.run(poll, signals, clock))?;
-        Ok(Self { table, orders, line: Line::new(messages), waker, thread })
+        Ok(Self { table, orders, responses, line: Line::new(messages), waker, thread })
     }
 
     /// The current table; load it once per turn.
@@ -164,6 +174,11 @@ impl<N: Notice> Control<N> {
             Err(TryRecvError::Empty) => None,
             Err(TryRecvError::Disconnected) => Some(Order::Stop),
         }
+    }
+
+    /// The next answer to a [`Message::Page`].
+    pub fn response(&self) -> Option<(ConnectionId, Response)> {
+        self.responses.try_recv().ok()
     }
 
     /// Queues `message`; [`Control::flush`] sends it on its way.

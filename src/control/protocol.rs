@@ -94,7 +94,7 @@ pub struct Page<T> {
 }
 
 /// The router as a whole.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// `[router] name`.
     pub name: String,

@@ -10,6 +10,7 @@ use super::changes::Changes;
 use super::file::{self, LoadError};
 use super::healths::{Healths, Line};
 use super::overrides::{Override, Overrides};
+use super::pages::Token;
 use super::protocol::{Changed, Reason, Refusal};
 use crate::addr::{ServerId, ServiceId};
 use crate::config::{Config, Server, Service};
@@ -26,6 +27,7 @@ pub struct Publisher {
     overrides: Overrides,
     healths: Healths,
     ids: Ids,
+    token: Option<Token>,
     published: Arc<ArcSwap<Table>>,
     /// Replaced, oldest first, and perhaps still in use: dropping one is not the loop's work.
     kept: VecDeque<Arc<Table>>,
@@ -48,7 +50,9 @@ impl Publisher {
     /// # Errors
     /// When the file is no configuration.
     pub fn open(file: &Path) -> Result<Self, LoadError> {
-        Ok(Self::new(file, file::load(file)?))
+        let config = file::load(file)?;
+        let token = read_token(&config)?;
+        Ok(Self { token, ..Self::new(file, config) })
     }
 
     pub(super) fn new(file: &Path, config: Config) -> Self {
@@ -58,8 +62,8 @@ impl Publisher {
         let table = Table::compile(&config, None, &mut ids, standing(&overrides, &healths));
         healths.follow(&config, &table);
         let published = Arc::new(ArcSwap::from_pointee(table));
-        let (file, kept) = (file.to_owned(), VecDeque::new());
-        Self { file, config, overrides, healths, ids, published, kept }
+        let (file, kept, token) = (file.to_owned(), VecDeque::new(), None);
+        Self { file, config, overrides, healths, ids, token, published, kept }
     }
 
     /// What the file said when it was last taken over.
@@ -74,6 +78,16 @@ impl Publisher {
 
     pub(super) fn file(&self) -> &Path {
         &self.file
+    }
+
+    /// Who shows this may change something over HTTP; `None`: nobody may.
+    pub(super) const fn token(&self) -> Option<&Token> {
+        self.token.as_ref()
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_token(&mut self, token: Option<Token>) {
+        self.token = token;
     }
 
     /// What holds over the file.
@@ -92,8 +106,16 @@ impl Publisher {
 
     /// Reads the file again and publishes what it says, all of it or nothing.
     pub(super) fn reload(&mut self, now: Instant) -> Reloaded {
-        match file::load(&self.file) {
-            Ok(config) => self.replace(config, now),
+        let loaded = file::load(&self.file).and_then(|config| Ok((read_token(&config)?, config)));
+        match loaded {
+            Ok((token, config)) => {
+                let reloaded = self.replace(config, now);
+                // The token is no part of the table: it changes also when nothing else does.
+                if !matches!(reloaded, Reloaded::Refused(_)) {
+                    self.token = token;
+                }
+                reloaded
+            }
             Err(error) => Reloaded::Refused(error.to_string().lines().map(str::to_owned).collect()),
         }
     }
@@ -208,6 +230,13 @@ fn standing<'k>(
         is_up: healths.is_up(service, server),
         is_drained: overrides.of(service, server) == Some(Override::Drained),
     }
+}
+
+fn read_token(config: &Config) -> Result<Option<Token>, LoadError> {
+    let file = config.status_page.as_ref().and_then(|page| page.token_file.as_ref());
+    let read =
+        file.map(|file| Token::read(file).map_err(|error| LoadError::Token(file.clone(), error)));
+    read.transpose()
 }
 
 /// The server that people mean by these names; a server's address and port will do.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use log::{error, info};
 use mio::Interest;
 
-use super::desk::{Job, Services, Work};
+use super::desk::{Asker, Everything, Finding, Job, Services, Work};
 use super::overrides::Override;
 use super::protocol::{
     Answer, Changed, Figures, Health, Now, Reason, Refusal, Reloaded, Request, Server, Service,
@@ -13,7 +13,6 @@ use super::protocol::{
 };
 use super::publisher::{self, unknown};
 use super::question::{FlowQuery, Id, Reply, ServerFilter};
-use super::socket::ClientId;
 use super::thread::{self, Thread};
 use super::{Notice, Order, healths};
 use crate::addr::Cidr;
@@ -49,26 +48,42 @@ impl<N: Notice> Thread<N> {
         self.socket.close_silent(now);
         for _ in 0..REQUESTS {
             let Some((client, request)) = self.socket.next(now) else { break };
-            let outcome = request
-                .and_then(|request| self.handle_request(client, request, now))
-                .unwrap_or_else(Outcome::from);
-            match outcome {
-                Outcome::Now(answer) => self.socket.answer(client, &answer, now),
-                Outcome::Applied(answer) => {
-                    self.desk.wait_for(self.publisher.generation(), client, answer);
-                }
-                Outcome::Work(work) => self.desk.add(Job { client, work }),
-                Outcome::Later => {}
+            match request {
+                Ok(request) => self.do_request(Asker::Client(client), request, now),
+                Err(refusal) => self.socket.answer(client, &Answer::Error(refusal), now),
             }
         }
         self.ask_loop();
     }
 
+    /// Does what is asked, or begins to.
+    pub(super) fn do_request(&mut self, asker: Asker, request: Request, now: Instant) {
+        match self.handle_request(asker, request, now).unwrap_or_else(Outcome::from) {
+            Outcome::Now(answer) => self.tell(asker, &answer, now),
+            Outcome::Applied(answer) => {
+                self.desk.wait_for(self.publisher.generation(), asker, answer);
+            }
+            Outcome::Work(work) => self.desk.add(Job { asker, work }),
+            Outcome::Later => {}
+        }
+    }
+
+    fn tell(&mut self, asker: Asker, answer: &Answer, now: Instant) {
+        match asker {
+            Asker::Client(client) => self.socket.answer(client, answer, now),
+            Asker::Command(id) | Asker::Page(id, _) => self.tell_page(id, answer),
+        }
+    }
+
     /// Takes the loop's reply to a question.
     pub(super) fn handle_reply(&mut self, reply: Reply, now: Instant) {
         let table = self.publisher.published().load_full();
-        if let Some((client, answer)) = self.desk.take(reply, &table) {
-            self.socket.answer(client, &answer, now);
+        match self.desk.take(reply, &table) {
+            Some((Asker::Page(id, view), Finding::Snapshot(snapshot))) => {
+                self.show(id, view, &snapshot);
+            }
+            Some((asker, Finding::Answer(answer))) => self.tell(asker, &answer, now),
+            Some((_, Finding::Snapshot(_))) | None => {}
         }
         self.ask_loop();
     }
@@ -76,8 +91,8 @@ impl<N: Notice> Thread<N> {
     /// The loop works with `generation`: whoever waited for that can be answered.
     pub(super) fn handle_applied(&mut self, generation: u32, now: Instant) {
         self.publisher.acknowledged(generation);
-        for (client, answer) in self.desk.applied(generation) {
-            self.socket.answer(client, &answer, now);
+        for (asker, answer) in self.desk.applied(generation) {
+            self.tell(asker, &answer, now);
         }
     }
 
@@ -92,14 +107,14 @@ impl<N: Notice> Thread<N> {
                 self.watch = None;
             }
         }
-        let Some(clients) = self.reloads.take_due(now) else { return };
+        let Some(askers) = self.reloads.take_due(now) else { return };
         let answer = self.reload(now);
-        for client in clients {
+        for asker in askers {
             match &answer {
                 Answer::Reloaded(Reloaded { changed: true, generation, .. }) => {
-                    self.desk.wait_for(*generation, client, answer.clone());
+                    self.desk.wait_for(*generation, asker, answer.clone());
                 }
-                _ => self.socket.answer(client, &answer, now),
+                _ => self.tell(asker, &answer, now),
             }
         }
     }
@@ -127,7 +142,7 @@ impl<N: Notice> Thread<N> {
 
     fn handle_request(
         &mut self,
-        client: ClientId,
+        asker: Asker,
         request: Request,
         now: Instant,
     ) -> Result<Outcome, Refusal> {
@@ -136,7 +151,7 @@ impl<N: Notice> Thread<N> {
             Request::Status {} => Outcome::Work(Work::Status(Box::new(self.status()))),
             Request::Drops {} => Outcome::Work(Work::Drops),
             Request::Services { from } => {
-                Outcome::Work(Work::Services(self.services(place(from), now)))
+                Outcome::Work(Work::Services(self.services(place(from), ROWS, now)))
             }
             Request::Neighbours { from } => Outcome::Work(Work::Neighbours(place(from))),
             Request::Flows { from, client, server, service, state } => {
@@ -150,7 +165,7 @@ impl<N: Notice> Thread<N> {
                 Outcome::Work(Work::Flows(self.flow_query(query, service, server)?))
             }
             Request::Reload {} => {
-                self.reloads.ask(Some(client));
+                self.reloads.ask(Some(asker));
                 Outcome::Later
             }
             Request::Drain { service, server } => {
@@ -163,7 +178,7 @@ impl<N: Notice> Thread<N> {
         })
     }
 
-    fn ask_loop(&mut self) {
+    pub(super) fn ask_loop(&mut self) {
         let Some(question) = self.desk.question() else { return };
         // When the queue is full there are reports in it, after which this is tried again.
         if self.order(Order::Ask(question)) {
@@ -231,15 +246,20 @@ impl<N: Notice> Thread<N> {
         }
     }
 
-    /// The services from this position on, as many as make a page.
-    fn services(&self, from: usize, now: Instant) -> Services {
+    /// All that the status page shows.
+    pub(super) fn everything(&self, now: Instant) -> Everything {
+        Everything::new(Box::new(self.status()), self.services(0, usize::MAX, now))
+    }
+
+    /// The services from this position on, whole ones until there are as many rows.
+    fn services(&self, from: usize, most: usize, now: Instant) -> Services {
         let table = self.publisher.published().load();
         let (config, overrides) = (self.publisher.config(), self.publisher.overrides());
         let (mut rows, mut ids, mut next) = (Vec::new(), Vec::new(), None);
         // The table is made from the file, entry by entry.
         let entries = table.services().iter().zip(&config.services);
         for (position, (compiled, service)) in entries.enumerate().skip(from) {
-            if ids.len() >= ROWS {
+            if ids.len() >= most {
                 next = u64::try_from(position).ok();
                 break;
             }

@@ -160,6 +160,7 @@ pub(super) fn config() -> Config {
         }],
         virtual_ips: vec![VirtualIp::new(vip, 0)],
         masquerades: vec![Masquerade { from: "10.0.0.0/24".parse().unwrap(), to: vip }],
+        status_page: None,
         services: vec![Service {
             name: "web".to_owned(),
             protocol: crate::addr::Proto::Tcp,

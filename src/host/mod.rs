@@ -1,5 +1,5 @@
-//! The router as an IP host, for its own addresses only: answers ping, refuses closed ports, and asks
-//! the servers whether they are well.
+//! The router as an IP host, for its own addresses only: answers ping, serves the status page, refuses
+//! closed ports, and asks the servers whether they are well.
 //!
 //! A smoltcp interface on bare IP between two queues. It owns no file descriptor and reads no clock;
 //! it knows neither ARP nor routes, because the dataplane resolves and routes what comes out. The
@@ -8,6 +8,7 @@
 mod allowance;
 mod checks;
 mod device;
+mod pages;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -18,8 +19,10 @@ use smoltcp::wire::{HardwareAddress, IpCidr, Ipv4Packet, Ipv6Packet};
 
 use self::checks::Checks;
 use self::device::Device;
-use crate::addr::{Cidr, ServerId};
+use self::pages::Pages;
+use crate::addr::{Cidr, Endpoint, ServerId};
 use crate::health::Plan;
+use crate::http::{ConnectionId, Request, Response};
 use crate::time::Instant;
 
 pub use self::checks::{Event, Last, MOST as MOST_CHECKS, Probe, Probed};
@@ -33,6 +36,7 @@ pub struct Host {
     interface: Interface,
     device: Device,
     sockets: SocketSet<'static>,
+    pages: Pages,
     checks: Checks,
     /// When there is something to do, besides packets that wait.
     due: Option<Instant>,
@@ -98,6 +102,7 @@ impl Host {
             interface,
             device,
             sockets: SocketSet::new(Vec::new()),
+            pages: Pages::default(),
             checks: Checks::new(seed),
             due: None,
             counters: Counters::default(),
@@ -142,7 +147,7 @@ impl Host {
 
     /// Handles waiting packets and due timers; a bounded amount of work.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let Self { interface, device, sockets, checks, .. } = self;
+        let Self { interface, device, sockets, pages, checks, .. } = self;
         for _ in 0..BUDGET {
             match interface.poll_ingress_single(now, device, sockets) {
                 PollIngressSingleResult::None => break,
@@ -150,11 +155,13 @@ impl Host {
                 | PollIngressSingleResult::SocketStateChanged => {}
             }
         }
+        pages.step(sockets, now);
         checks.handle_timeout(interface, sockets, &mut device.outgoing, now);
         interface.poll_egress(now, device, sockets);
         interface.poll_maintenance(now);
         let sockets = interface.poll_at(now, sockets);
-        self.due = sockets.into_iter().chain(self.checks.poll_timeout(&self.sockets)).min();
+        let due = [sockets, self.pages.next_deadline(), self.checks.poll_timeout(&self.sockets)];
+        self.due = due.into_iter().flatten().min();
     }
 
     /// When [`Host::handle_timeout`] wants to be called next: now while packets wait.
@@ -178,6 +185,23 @@ impl Host {
     /// The last check of a server.
     pub fn last_check(&self, server: ServerId) -> Option<Last> {
         self.checks.last(server)
+    }
+
+    /// Serves the status page there from now on, one of the host's own addresses; or nowhere.
+    pub fn listen(&mut self, endpoint: Option<Endpoint>, now: Instant) {
+        self.pages.listen(endpoint, &mut self.sockets, now);
+        self.due = Some(Instant::ZERO);
+    }
+
+    /// The next request to be answered by [`Host::respond`].
+    pub fn poll_request(&mut self) -> Option<(ConnectionId, Request)> {
+        self.pages.poll_request()
+    }
+
+    /// Answers a request; nothing happens when its connection has ended meanwhile.
+    pub fn respond(&mut self, id: ConnectionId, response: Response, now: Instant) {
+        self.pages.respond(id, response, &mut self.sockets, now);
+        self.due = Some(Instant::ZERO);
     }
 
     /// The next IP packet to send, to be routed and resolved like any other.

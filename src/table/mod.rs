@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use siphasher::sip::SipHasher13;
 
-use crate::addr::{Cidr, LinkId, MacAddr, NetworkId, Proto, ServerId};
+use crate::addr::{Cidr, Endpoint, LinkId, MacAddr, NetworkId, Proto, ServerId};
 use crate::config::{self, Config};
 use crate::health::Plan;
 
@@ -54,6 +54,7 @@ pub struct Table {
     /// Positions of service and server, by server id; the fallback's is one beyond the others'.
     places: Vec<Option<(u32, u32)>>,
     ids: (usize, usize),
+    status_page: Option<Endpoint>,
 }
 
 /// One broadcast domain.
@@ -200,6 +201,7 @@ impl Table {
             timeouts: config.router.timeouts,
             checks,
             ids: ids.limits(),
+            status_page: config.status_page.as_ref().map(|page| page.listen),
         }
     }
 
@@ -224,6 +226,11 @@ impl Table {
     /// The network that `link` belongs to; `None` for a link this table does not know.
     pub fn network_of(&self, link: LinkId) -> Option<&Network> {
         self.links.get(link.index()).map(|(id, _)| self.network(*id))
+    }
+
+    /// Where the host serves the status page.
+    pub const fn status_page(&self) -> Option<Endpoint> {
+        self.status_page
     }
 
     /// The TAP's name; empty for a link this table does not know.

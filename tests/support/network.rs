@@ -100,6 +100,7 @@ pub fn config() -> Config {
             network("servers", "10.0.0.2/24", None, ROUTER_IN),
         ],
         routes: Vec::new(),
+        status_page: None,
         masquerades: Vec::new(),
         virtual_ips: vec![VirtualIp::new(VIP.into(), 0), VirtualIp::new(INNER_VIP.into(), 1)],
         services: vec![
