@@ -64,14 +64,14 @@ fn command(socket: &std::path::Path, arguments: &[&str]) -> Outcome<Said> {
 }
 
 /// A command that must succeed.
-fn ask(rig: &Rig, arguments: &[&str]) -> Outcome<String> {
+pub(crate) fn ask(rig: &Rig, arguments: &[&str]) -> Outcome<String> {
     let said = command(&socket(rig), arguments)?;
     ensure!(said.code == Some(0), "{arguments:?}: {said:?}");
     Ok(said.out)
 }
 
 /// The same, line by line as JSON.
-fn ask_json(rig: &Rig, arguments: &[&str]) -> Outcome<Vec<Value>> {
+pub(crate) fn ask_json(rig: &Rig, arguments: &[&str]) -> Outcome<Vec<Value>> {
     let text = ask(rig, &[arguments, &["--json"]].concat())?;
     text.lines().map(|line| serde_json::from_str(line).context(line)).collect()
 }

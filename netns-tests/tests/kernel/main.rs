@@ -3,6 +3,7 @@
 mod addresses;
 mod control;
 mod faults;
+mod health;
 mod lab;
 mod nat;
 mod process;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
         nat::trials(),
         addresses::trials(),
         faults::trials(),
+        health::trials(),
         reload::trials(),
         process::trials(),
         control::trials(),
