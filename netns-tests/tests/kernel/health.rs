@@ -231,7 +231,10 @@ fn moods(rig: &mut Rig) -> Outcome {
             Ok(())
         })?;
         let seen = said()?;
-        ensure!(seen == ["0 is well".to_owned(), "2 is well".to_owned()].into(), "{mood:?}: {seen:?}");
+        ensure!(
+            seen == ["0 is well".to_owned(), "2 is well".to_owned()].into(),
+            "{mood:?}: {seen:?}"
+        );
         until(rig, &[&ill, "is up"], || {
             servers[1].set(Mood::Well);
             Ok(())
@@ -406,7 +409,8 @@ fn through_the_virtual_ip(name: &'static str, topology: Topology) -> Trial {
 }
 
 fn virtual_ip(rig: &mut Rig, topology: Topology) -> Outcome {
-    let start = |number: usize| EchoServer::start(&rig.servers[number], (VIP, 80), &number.to_string());
+    let start =
+        |number: usize| EchoServer::start(&rig.servers[number], (VIP, 80), &number.to_string());
     let mut servers = (0..3).map(start).collect::<Outcome<Vec<_>>>()?;
     all_well(rig)?;
     only(rig, &["0", "1", "2"])?;
