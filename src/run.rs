@@ -81,6 +81,8 @@ struct Router {
     host: Host,
     control: Control<Note>,
     turns: Turns,
+    /// The control thread knows that this table is in use, and all of it.
+    settled: bool,
     /// A question was answered this turn: whatever is ordered next waits for the next one.
     asked: bool,
 }
@@ -123,6 +125,7 @@ impl Router {
             host,
             control,
             turns: Turns::default(),
+            settled: true,
             asked: false,
         })
     }
@@ -205,7 +208,7 @@ impl Router {
         self.table = Arc::clone(&newest);
         drop(newest);
         self.host.listen(self.table.status_page(), now);
-        self.control.tell(Message::Applied(self.table.generation()));
+        self.settled = false;
     }
 
     /// One batch of the link that has waited longest: read, decide, write.
@@ -264,6 +267,10 @@ impl Router {
         let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
         if due(self.dataplane.poll_timeout()) {
             self.dataplane.handle_timeout(&self.table, now);
+        }
+        if !self.settled && self.dataplane.is_settled() {
+            self.settled = true;
+            self.control.tell(Message::Applied(self.table.generation()));
         }
         if due(self.host.poll_timeout(now)) {
             self.host.handle_timeout(now);

@@ -153,11 +153,14 @@ impl Healths {
         due.into_iter().flat_map(|(_, server)| self.set(server, None, config, now)).collect()
     }
 
-    /// When there is something to do: a table to be made, or somebody to be tried again.
-    pub(super) fn due_at(&self) -> Option<Instant> {
-        let retry = self.retries.iter().map(|(at, _)| *at);
-        let publish = self.changed.then(|| self.published_at.map_or(Instant::ZERO, |at| at + GAP));
-        retry.chain(publish).min()
+    /// When somebody is to be tried again.
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        self.retries.iter().map(|(at, _)| *at).min()
+    }
+
+    /// When a table is to be made of what has changed.
+    pub(super) fn publish_at(&self) -> Option<Instant> {
+        self.changed.then(|| self.published_at.map_or(Instant::ZERO, |at| at + GAP))
     }
 
     /// Whether a table is to be made now: what has changed since the last one goes together.
@@ -346,15 +349,15 @@ mod tests {
     #[test]
     fn changes_are_published_together() {
         let mut desk = Desk::new(|_| {});
-        assert_eq!(desk.healths.due_at(), None);
+        assert_eq!(desk.healths.publish_at(), None);
         let at = Instant::from_millis;
         desk.tell(desk.check(0), Some(Failure::Refused), 5);
-        assert_eq!(desk.healths.due_at(), Some(Instant::ZERO), "the first one at once");
+        assert_eq!(desk.healths.publish_at(), Some(Instant::ZERO), "the first one at once");
         assert!(desk.healths.take_due(at(5_000)));
         desk.healths.published();
-        assert_eq!(desk.healths.due_at(), None);
+        assert_eq!(desk.healths.publish_at(), None);
         desk.tell(desk.check(1), Some(Failure::Refused), 5);
-        assert_eq!(desk.healths.due_at(), Some(at(5_010)));
+        assert_eq!(desk.healths.publish_at(), Some(at(5_010)));
         assert!(!desk.healths.take_due(at(5_009)));
         desk.tell(desk.check(0), None, 5);
         assert!(desk.healths.take_due(at(5_010)));
@@ -363,7 +366,7 @@ mod tests {
         // A reload in between has it in its table.
         desk.tell(desk.check(1), None, 6);
         desk.healths.published();
-        assert_eq!(desk.healths.due_at(), None);
+        assert_eq!(desk.healths.publish_at(), None);
     }
 
     #[test]
@@ -437,7 +440,7 @@ mod tests {
         let told = desk.healths.silent(id, false, &desk.config, Instant::from_secs(14));
         assert_eq!(told.len(), 1);
         desk.healths.published();
-        assert_eq!(desk.healths.due_at(), Some(Instant::from_secs(34)));
+        assert_eq!(desk.healths.retry_at(), Some(Instant::from_secs(34)));
         assert!(desk.healths.retry(&desk.config, Instant::from_secs(33)).is_empty());
         let told = desk.healths.retry(&desk.config, Instant::from_secs(34));
         assert_eq!(

@@ -184,10 +184,17 @@ impl Publisher {
         self.healths.silent(server, is_asked, &self.config, now)
     }
 
-    /// Does what is due for health; whether there is a new table, and what there is to say.
+    /// When there is something to do for health.
+    pub(super) fn health_due_at(&self) -> Option<Instant> {
+        let publish = self.healths.publish_at().filter(|_| self.kept.is_empty());
+        self.healths.retry_at().into_iter().chain(publish).min()
+    }
+
+    /// Does what is due for health; whether there is a new table, and what there is to say. The loop
+    /// is not given one before it has taken the last: passing one over would cost it time.
     pub(super) fn follow_health(&mut self, now: Instant) -> (bool, Vec<Line>) {
         let lines = self.healths.retry(&self.config, now);
-        let due = self.healths.take_due(now);
+        let due = self.kept.is_empty() && self.healths.take_due(now);
         if due {
             self.publish();
         }
@@ -416,6 +423,16 @@ mod tests {
         assert_eq!(publisher.changed(&down, NOW).len(), 1);
         assert_eq!(seen(&publisher)[0], (true, 1, false), "not yet");
         assert!(publisher.follow_health(NOW).0 && !publisher.follow_health(NOW).0);
+        let (other, late) = (Change { check: check(1), ..down.clone() }, Instant::from_secs(1));
+        publisher.changed(&other, NOW);
+        assert_eq!(publisher.health_due_at(), None, "the loop has yet to take the last table");
+        assert!(!publisher.follow_health(late).0);
+        publisher.acknowledged(2);
+        assert_eq!(publisher.health_due_at(), Some(Instant::from_millis(10)));
+        assert!(publisher.follow_health(late).0);
+        publisher.acknowledged(3);
+        publisher.changed(&Change { down: None, ..other }, late);
+        assert!(publisher.follow_health(Instant::from_secs(2)).0);
         assert_eq!(seen(&publisher)[0], (false, 0, false));
         publisher.wish("web", "web1", Some(Override::Drained)).unwrap();
         assert_eq!(seen(&publisher)[0], (false, 0, true));
@@ -423,7 +440,8 @@ mod tests {
         publisher.changed(&up, NOW);
         publisher.wish("web", "web2", Some(Override::Weight(7))).unwrap();
         assert_eq!(seen(&publisher), [(true, 0, true), (true, 7, false)], "with the next table");
-        assert!(!publisher.follow_health(Instant::from_secs(1)).0, "which had it");
+        publisher.acknowledged(publisher.generation());
+        assert!(!publisher.follow_health(Instant::from_secs(3)).0, "which had it");
         publisher.wish("web", "web1", None).unwrap();
         assert_eq!(seen(&publisher)[0], (true, 1, false));
         assert!(

@@ -79,7 +79,7 @@ impl<N: Notice> Thread<N> {
                 self.losses.due_at(),
                 self.reloads.due_at(),
                 self.socket.due_at(),
-                self.publisher.healths().due_at(),
+                self.publisher.health_due_at(),
             ];
             let timeout = due.into_iter().flatten().min().map(|due| {
                 let now = clock.now();

@@ -72,7 +72,7 @@ use outbox::Outbox;
 use schedule::Cursors;
 use standing::Standings;
 use stations::Stations;
-use swap::Retiring;
+use swap::{Progress, Retiring};
 use vip_probe::Probes;
 use watch::Watch;
 
@@ -126,6 +126,7 @@ pub struct Dataplane {
     counters: Counters,
     events: Events,
     retiring: Retiring,
+    progress: Progress,
     endings: Endings,
     challenges: TokenBucket,
     answers: TokenBucket,
@@ -160,6 +161,7 @@ impl Dataplane {
             counters: Counters::default(),
             events: Events::new(),
             retiring: Retiring::default(),
+            progress: Progress::default(),
             endings: Endings::default(),
             challenges: reset::challenge_pace(now),
             answers: TokenBucket::new(ANSWER_RATE.0, ANSWER_RATE.1, now),
@@ -213,6 +215,7 @@ impl Dataplane {
     /// Does what is due: expires flows, asks for neighbours. Bounded; call again while
     /// [`Dataplane::poll_timeout`] is not in the future.
     pub fn handle_timeout(&mut self, table: &Table, now: Instant) {
+        self.go_on_installing(table, now);
         let mut budget = EXPIRIES;
         while let Some(id) = self.flows.next_expired(now, &mut budget) {
             self.expire_flow(id, now);
@@ -231,6 +234,7 @@ impl Dataplane {
     /// When [`Dataplane::handle_timeout`] wants to be called; `None`: not before the next frame.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let deadlines = [
+            self.progress.next_deadline(),
             self.flows.next_deadline(),
             self.endings.next_deadline(),
             self.neighbours.next_deadline(),

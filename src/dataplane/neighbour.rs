@@ -217,7 +217,8 @@ impl Neighbours {
 
     /// Makes room for `pinned` configured neighbours. A set-up step: it may allocate.
     pub(super) fn reserve(&mut self, pinned: usize) {
-        let capacity = CAPACITY + pinned;
+        // With headroom: making room takes longer than a frame should wait.
+        let capacity = CAPACITY + pinned.next_power_of_two();
         if capacity <= self.capacity {
             return;
         }
@@ -236,11 +237,13 @@ impl Neighbours {
         }
     }
 
-    /// No neighbour is pinned any more. A set-up step.
-    pub(super) fn unpin_all(&mut self) {
-        self.by_mac = Index::new(self.capacity);
-        for neighbour in &mut self.entries {
-            neighbour.pinned = false;
+    /// The neighbour at `address` is not configured any more.
+    pub(super) fn unpin(&mut self, network: NetworkId, address: Ipv4Addr) {
+        if let Some(id) = self.find(network, address)
+            && self.get(id).pinned
+        {
+            self.unfile_mac(id);
+            self.get_mut(id).pinned = false;
         }
     }
 

@@ -1,16 +1,18 @@
 //! A new table: what is the same keeps its flows, counters and scheduler position; what is gone
 //! drains.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 
 use super::bridge::Limits;
 use super::ending::Cause;
 use super::{Dataplane, Event};
-use crate::addr::{NetworkId, Proto, ServerId, ServiceId};
-use crate::table::{Local, OnDown, OnRemove, Server, Service, Table};
+use crate::addr::{Proto, ServerId, ServiceId};
+use crate::table::{Difference, OnDown, OnRemove, Server, Service, ServiceChange, Table};
 use crate::time::Instant;
+
+/// Steps of what need not be done at once, per turn.
+const PART: usize = 256;
 
 /// What makes a server the same across tables.
 type Key = (Proto, Ipv4Addr, u16, Ipv4Addr, u16);
@@ -60,69 +62,128 @@ impl Retiring {
     }
 }
 
+/// How far the parts of a table's [`Difference`] have come that need not be done at once.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Progress {
+    removed_servers: usize,
+    removed_services: usize,
+    removed_hops: usize,
+    hops: usize,
+    is_under_way: bool,
+}
+
+impl Progress {
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.is_under_way.then_some(Instant::ZERO)
+    }
+}
+
 impl Dataplane {
-    /// Takes `new` into use; the first one when there is no `old`.
+    /// Takes `new` into use; the first one when there is no `old`. Whatever decides about frames is
+    /// done at once, the rest in parts: see [`Dataplane::go_on_installing`].
     pub(super) fn install(&mut self, old: Option<&Table>, new: &Table, now: Instant) {
+        if let Some(old) = old.filter(|_| self.progress.is_under_way) {
+            self.install_part(old.difference(), usize::MAX, now);
+        }
+        let found;
+        let is_next = new.difference().since == old.map(Table::generation);
+        let difference = if is_next {
+            new.difference()
+        } else {
+            // One was passed over.
+            found = Difference::between(old, new);
+            &found
+        };
         let (services, servers) = new.id_limits();
         self.cursors.reserve(services);
         self.figures.reserve(new.id_limits());
         self.standings.install(new);
         self.endings.reserve(servers);
-        self.install_services(old, new, now);
+        for change in &difference.services {
+            self.install_service(change, now);
+        }
         self.endings.reserve(servers);
         self.guard.install(new, now);
         self.limits = Limits::for_links(new, now);
         self.watch.install(new, now);
-        self.pin_neighbours(new, now);
-        self.install_addresses(old, new, now);
+        self.announcer.forget(&difference.removed_addresses);
+        self.announcer.announce(&difference.addresses, now);
+        self.neighbours.reserve(new.kept_hops());
+        self.progress = Progress { is_under_way: true, ..Progress::default() };
+        let at_once = if is_next && old.is_some() { PART } else { usize::MAX };
+        self.install_part(difference, at_once, now);
     }
 
-    fn install_services(&mut self, old: Option<&Table>, new: &Table, now: Instant) {
-        let before: HashMap<_, _> =
-            old.map_or(&[][..], Table::services).iter().map(|s| (s.id, s)).collect();
-        for service in new.services() {
-            match before.get(&service.id) {
-                // Shared with the table before: nothing is new about it.
-                Some(before) if Arc::ptr_eq(before, service) => continue,
-                Some(before) if before.servers == service.servers => {}
-                Some(before) => self.cursors.change(before, service),
-                None => {
-                    self.cursors.start(service);
-                    self.figures.reset_service(service.id);
-                }
+    /// Goes on with what is left of taking `table` into use; a bounded amount of work.
+    pub(super) fn go_on_installing(&mut self, table: &Table, now: Instant) {
+        if self.progress.is_under_way {
+            self.install_part(table.difference(), PART, now);
+        }
+    }
+
+    /// Whether all of the last table is in use, and nothing refers to the one before.
+    pub const fn is_settled(&self) -> bool {
+        !self.progress.is_under_way
+    }
+
+    /// Does so many of the steps that are left.
+    fn install_part(&mut self, difference: &Difference, steps: usize, now: Instant) {
+        let Difference { removed_servers, removed_services, removed_hops, hops, .. } = difference;
+        let mut left = steps;
+        let mut next = |at: &mut usize, of: usize| {
+            let is_there = left > 0 && *at < of;
+            if is_there {
+                left -= 1;
+                *at += 1;
             }
-            let before = before.get(&service.id).map(|before| before.as_ref());
-            self.install_servers(before, service, now);
-        }
-        let Some(old) = old else { return };
-        let services: HashMap<_, _> = new.services().iter().map(|s| (s.id, s)).collect();
-        let servers: BTreeSet<_> = new.servers().map(|(_, server)| server.id).collect();
-        for service in old.services().iter().filter(|service| !services.contains_key(&service.id)) {
-            self.retiring.services.insert(service.id);
-        }
-        for (service, server) in old.servers().filter(|(_, s)| !servers.contains(&s.id)) {
+            is_there
+        };
+        let mut progress = self.progress;
+        while next(&mut progress.removed_servers, removed_servers.len()) {
+            let (service, server) = &removed_servers[progress.removed_servers - 1];
             self.retiring.add(server.id, key(service, server));
-            let after = services.get(&service.id).map_or(service, |after| after.as_ref());
-            self.remove_server(after, server, now);
+            self.remove_server(service, server, now);
             self.settle(service.id, server.id);
         }
-        self.retiring.reserve();
-        for service in old.services() {
-            self.settle(service.id, ServerId(u32::MAX));
+        while next(&mut progress.removed_services, removed_services.len()) {
+            let service = removed_services[progress.removed_services - 1];
+            self.retiring.services.insert(service);
+            self.settle(service, ServerId(u32::MAX));
         }
+        while next(&mut progress.removed_hops, removed_hops.len()) {
+            let hop = removed_hops[progress.removed_hops - 1];
+            self.neighbours.unpin(hop.network, hop.address);
+        }
+        while next(&mut progress.hops, hops.len()) {
+            let hop = hops[progress.hops - 1];
+            self.neighbours.pin(hop.network, hop.address, now);
+        }
+        // What comes of it later, on the frame path, must find room.
+        self.retiring.reserve();
+        self.endings.reserve(0);
+        progress.is_under_way = left == 0;
+        self.progress = progress;
     }
 
-    /// The servers of a service that is new or has changed.
-    fn install_servers(&mut self, before: Option<&Service>, service: &Service, now: Instant) {
-        let known = before.into_iter().flat_map(Service::all_servers);
-        let known: HashMap<_, _> = known.map(|server| (server.id, server)).collect();
-        for server in service.all_servers() {
-            match known.get(&server.id) {
+    /// A service that is new or has changed.
+    fn install_service(&mut self, change: &ServiceChange, now: Instant) {
+        let ServiceChange { before, after: service, servers } = change;
+        match before {
+            Some(before) if before.servers == service.servers => {}
+            Some(before) => self.cursors.change(before, service),
+            None => {
+                self.cursors.start(service);
+                self.figures.reset_service(service.id);
+            }
+        }
+        for (server, known) in service.all_servers().zip(servers) {
+            let known = known.and_then(|at| before.as_ref()?.all_servers().nth(at));
+            match known {
                 Some(before) => self.change_server(service, before, server, now),
                 None => {
                     self.figures.reset_server(server.id);
                     self.endings.forget(server.id);
-                    self.standings.start(server, before.map(|_| now));
+                    self.standings.start(server, before.as_ref().map(|_| now));
                     // Whoever takes a server away and gives it back has changed their mind.
                     for id in self.retiring.same(key(service, server)) {
                         self.endings.spare(id, Cause::Removed);
@@ -171,43 +232,6 @@ impl Dataplane {
         let left =
             [self.figures.service(service).load.total(), self.figures.server(server).load.total()];
         self.retiring.settle(service, server, left);
-    }
-
-    /// Servers and gateways are resolved before they are needed, and kept fresh.
-    fn pin_neighbours(&mut self, table: &Table, now: Instant) {
-        self.neighbours.unpin_all();
-        let servers = table.servers().map(|(_, server)| server.address);
-        let gateways = table.networks().iter().filter_map(|network| network.gateway);
-        let wanted = servers.chain(gateways).chain(table.route_gateways());
-        let hops: BTreeSet<(NetworkId, Ipv4Addr)> = wanted
-            .filter_map(|address| table.next_hop(address))
-            .map(|hop| (hop.network, hop.address))
-            .collect();
-        self.neighbours.reserve(hops.len());
-        for (network, address) in hops {
-            self.neighbours.pin(network, address, now);
-        }
-    }
-
-    fn install_addresses(&mut self, old: Option<&Table>, new: &Table, now: Instant) {
-        let local = |table: &Table| -> BTreeSet<(Ipv4Addr, NetworkId)> {
-            let own = table.networks().iter().flat_map(|network| {
-                let id = network.id;
-                network.addresses.iter().filter_map(move |own| match own.address() {
-                    std::net::IpAddr::V4(address) => Some((address, id)),
-                    std::net::IpAddr::V6(_) => None,
-                })
-            });
-            own.chain(table.virtual_ips().iter().map(|vip| (vip.address, vip.network))).collect()
-        };
-        let (before, after) = (old.map(local).unwrap_or_default(), local(new));
-        for (address, _) in before.difference(&after) {
-            self.announcer.forget(*address);
-        }
-        for (address, network) in after.difference(&before) {
-            debug_assert_eq!(new.local(*address).map(Local::network), Some(*network));
-            self.announcer.announce(*network, *address, now);
-        }
     }
 }
 

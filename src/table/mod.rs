@@ -4,6 +4,7 @@
 //! the dataplane. A service that did not change is shared with the table before.
 
 mod checks;
+mod difference;
 mod ids;
 mod route;
 mod service;
@@ -24,6 +25,7 @@ pub use crate::config::{
     Bridge, Defend, Forward, Lifecycle, Method, OnDown, OnRemove, PassiveHealth, Scheduler,
     Timeouts, Unserved,
 };
+pub use difference::{Difference, ServiceChange};
 pub use ids::Ids;
 pub use route::NextHop;
 pub use service::{Server, Service, Standing};
@@ -55,6 +57,8 @@ pub struct Table {
     places: Vec<Option<(u32, u32)>>,
     ids: (usize, usize),
     status_page: Option<Endpoint>,
+    difference: Difference,
+    kept_hops: usize,
 }
 
 /// One broadcast domain.
@@ -178,7 +182,7 @@ impl Table {
         let generation = previous.map_or(1, |p| p.generation.wrapping_add(1));
         let asked = previous.map(|p| &p.checks);
         let checks = checks::compile(config, &services, &networks, &routes, asked, generation);
-        Self {
+        let mut table = Self {
             generation,
             links: link_names(config),
             local: compile_local(&networks, &virtual_ips),
@@ -202,7 +206,24 @@ impl Table {
             checks,
             ids: ids.limits(),
             status_page: config.status_page.as_ref().map(|page| page.listen),
-        }
+            difference: Difference::default(),
+            kept_hops: 0,
+        };
+        table.difference = Difference::between(previous, &table);
+        let Difference { hops, removed_hops, .. } = &table.difference;
+        let before = previous.map_or(0, |previous| previous.kept_hops);
+        table.kept_hops = before + hops.len() - removed_hops.len();
+        table
+    }
+
+    /// How many next hops are to be kept resolved.
+    pub const fn kept_hops(&self) -> usize {
+        self.kept_hops
+    }
+
+    /// What leads here from the table it was compiled after.
+    pub const fn difference(&self) -> &Difference {
+        &self.difference
     }
 
     /// Counts compilations, from 1.

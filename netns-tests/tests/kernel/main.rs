@@ -2,6 +2,7 @@
 
 mod addresses;
 mod control;
+mod drain;
 mod faults;
 mod health;
 mod lab;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         reload::trials(),
         process::trials(),
         control::trials(),
+        drain::trials(),
         status_page::trials(),
         lab::trials(),
     ];

@@ -424,6 +424,13 @@ web            10/s         0/s          0/s  25.0 kB/s      0 B/s
     }
 
     #[test]
+    fn a_fallback_is_called_one() {
+        let mut service = service(1, 1, 2);
+        service.servers[1].fallback = true;
+        assert_eq!(service.servers.iter().map(note).collect::<Vec<_>>(), ["", "fallback"]);
+    }
+
+    #[test]
     fn what_was_not_there_before_has_no_rate() {
         let rows = Sample(vec![(5, service(1, 1, 2))]).since(&Sample::default());
         assert!(rows[0].rates.is_none() && rows[0].servers.iter().all(Option::is_none));
