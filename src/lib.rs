@@ -19,3 +19,4 @@ pub mod realserver;
 pub mod run;
 pub mod table;
 pub mod time;
+pub mod trace;

@@ -71,9 +71,11 @@ const ROOMS: &[Room] = &[
         uses: &["addr", "time", "frame", "config"],
         never: &[NO_ETHERPARSE, NO_ARC_SWAP],
     },
+    // Decides nothing: it looks at what the dataplane did, and control tells the client of it.
+    Room { name: "trace", uses: &["addr", "time", "frame", "table", "dataplane"], never: PURE },
     Room {
         name: "control",
-        uses: &["addr", "time", "http", "config", "health", "table", "links"],
+        uses: &["addr", "time", "http", "config", "health", "table", "links", "trace"],
         never: ORDINARY,
     },
     Room {
@@ -90,6 +92,7 @@ const ROOMS: &[Room] = &[
             "ha",
             "links",
             "control",
+            "trace",
         ],
         never: ORDINARY,
     },
@@ -112,6 +115,7 @@ const EVERYTHING: &[&str] = &[
     "host",
     "ha",
     "links",
+    "trace",
     "control",
     "run",
     "lab",

@@ -27,8 +27,8 @@ fn main() -> ExitCode {
         reload::trials(),
         process::trials(),
         control::trials(),
-        drain::trials(),
         status_page::trials(),
+        drain::trials(),
         lab::trials(),
     ];
     harness::main(rooms.into_iter().flatten().collect())
