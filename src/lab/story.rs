@@ -71,7 +71,7 @@ impl Story<'_> {
         };
         self.screen.heading(format_args!("Stopping {} (killed, as a crash would)", last.name));
         crew.kill(Who::Server(position))?;
-        self.screen.step("there are no health checks yet: the router goes on choosing it");
+        self.screen.step("the lab's file has no health checks: the router goes on choosing it");
         self.run(requests / 2, Some(last), crew)?;
 
         self.screen.heading(format_args!("Starting {} again", last.name));

@@ -7,7 +7,7 @@ use mio::Poll;
 
 use super::*;
 use crate::control::protocol::{Claim, Drop, Figures, Link, Now, Server, Turns};
-use crate::control::question::{Found, Question, Reply};
+use crate::control::question::{Found, Question, Reply, Seen};
 use crate::control::tests::Word;
 use crate::control::thread::tests::thread;
 use crate::control::{Message, Order};
@@ -79,7 +79,7 @@ fn found(question: &Question) -> Found {
     match question {
         Question::Status => Found::Status(Box::new(Now { generation: 4, ..Now::default() })),
         Question::Drops => Found::Drops(Drops::default()),
-        Question::Figures(ids) => Found::Figures(vec![Figures::default(); ids.len()]),
+        Question::Figures(ids) => Found::Figures(vec![Seen::default(); ids.len()]),
         other => panic!("{other:?}"),
     }
 }
@@ -175,6 +175,7 @@ fn sample() -> Snapshot {
         configured_weight: 2,
         drained: false,
         fallback: false,
+        health: None,
         figures,
     };
     let service = Service {
