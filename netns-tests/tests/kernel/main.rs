@@ -7,6 +7,7 @@ mod lab;
 mod nat;
 mod process;
 mod reload;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         reload::trials(),
         process::trials(),
         control::trials(),
+        trace::trials(),
         lab::trials(),
     ];
     harness::main(rooms.into_iter().flatten().collect())
