@@ -11,6 +11,7 @@ pub mod control;
 pub mod dataplane;
 pub mod frame;
 pub mod host;
+pub mod http;
 pub mod lab;
 pub mod links;
 pub mod realserver;

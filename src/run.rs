@@ -83,6 +83,8 @@ struct Router {
     host: Host,
     control: Control<Note>,
     turns: Turns,
+    /// The control thread knows that this table is in use, and all of it.
+    settled: bool,
     tracers: Tracers,
     /// A question was answered this turn: whatever is ordered next waits for the next one.
     asked: bool,
@@ -104,7 +106,8 @@ impl Router {
         let addresses: Vec<_> =
             table.networks().iter().flat_map(|network| network.addresses.iter().copied()).collect();
         let mtu = table.networks().iter().map(|network| network.mtu).max().unwrap_or_default();
-        let host = Host::new(&addresses, mtu, host_seed(links::seed()), now);
+        let mut host = Host::new(&addresses, mtu, host_seed(links::seed()), now);
+        host.listen(table.status_page(), now);
         let ready_line = ready_line(config, &table);
         let waker = Waker::new(poll.registry(), WAKE).map(Arc::new);
         let control = waker
@@ -124,6 +127,7 @@ impl Router {
             host,
             control,
             turns: Turns::default(),
+            settled: true,
             tracers: Tracers::default(),
             asked: false,
         })
@@ -166,6 +170,9 @@ impl Router {
     /// Takes in new tracers, then does what is ordered, but answers one question at the most; whether it is to stop.
     fn obey(&mut self, now: Instant) -> bool {
         self.asked = false;
+        while let Some((connection, response)) = self.control.response() {
+            self.host.respond(connection, response, now);
+        }
         self.follow_tracers();
         while !self.asked
             && let Some(order) = self.control.order()
@@ -204,7 +211,8 @@ impl Router {
         self.dataplane.handle_table(&self.table, &newest, now);
         self.table = Arc::clone(&newest);
         drop(newest);
-        self.control.tell(Message::Applied(self.table.generation()));
+        self.host.listen(self.table.status_page(), now);
+        self.settled = false;
     }
 
     /// One batch of the link that has waited longest: read, decide, write.
@@ -270,8 +278,15 @@ impl Router {
         if due(self.dataplane.poll_timeout()) {
             self.dataplane.handle_timeout(&self.table, now);
         }
+        if !self.settled && self.dataplane.is_settled() {
+            self.settled = true;
+            self.control.tell(Message::Applied(self.table.generation()));
+        }
         if due(self.host.poll_timeout(now)) {
             self.host.handle_timeout(now);
+            while let Some((connection, request)) = self.host.poll_request() {
+                self.control.tell(Message::Page(connection, request));
+            }
         }
         while let Some(packet) = self.host.poll_transmit() {
             self.dataplane.send_packet(&self.table, packet, Origin::Host, now);
@@ -394,6 +409,6 @@ fn ready_line(config: &Config, table: &Table) -> String {
         config.networks.len(),
         config.virtual_ips.len(),
         config.services.len(),
-        config.services.iter().map(|service| service.servers.len()).sum::<usize>(),
+        config.services.iter().map(|service| service.all_servers().count()).sum::<usize>(),
     )
 }

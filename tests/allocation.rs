@@ -9,7 +9,8 @@ use std::net::Ipv4Addr;
 use support::*;
 
 use tapvs::addr::{LinkId, MacAddr};
-use tapvs::dataplane::Verdict;
+use tapvs::config::{OnDown, OnRemove, PassiveHealth, Scheduler};
+use tapvs::dataplane::{Event, Verdict};
 use tapvs::frame::Frame;
 use tapvs::time::Duration;
 use tapvs::trace::{Aim, Scene, Tracers, reel};
@@ -119,6 +120,69 @@ fn everything_else() {
         .chain(mutate::seeds())
         .collect();
     assert_eq!(allocations(&mut router, &frames), 0);
+}
+
+/// Servers are taken away, fall silent and come back; clients are asked, reset, or not heard of again.
+#[test]
+fn flows_that_end() {
+    let mut config = config();
+    for service in &mut config.services {
+        service.lifecycle.on_remove = OnRemove::Reset;
+        service.lifecycle.on_down = OnDown::Reset;
+        service.lifecycle.drain_timeout = Some(Duration::from_secs(5));
+    }
+    let web = &mut config.services[0];
+    web.scheduler = Scheduler::WeightedLeastConnection;
+    web.lifecycle.slow_start = Some(Duration::from_secs(30));
+    web.lifecycle.passive_health =
+        Some(PassiveHealth { unanswered: 2, retry: Duration::from_secs(1) });
+    let mut router = Router::sized(config, 10_000);
+    let mut ends = Vec::new();
+    for n in 0..3_000 {
+        let syn = tcp(&client(n), "203.0.113.10:80", SYN, 1000, 0, b"").frame();
+        let out = router.feed(OUT, &syn);
+        if n % 3 == 0 {
+            // Half open: the client repeats its SYN, and server 13 never answers.
+            ends.push((OUT, syn));
+            continue;
+        }
+        let server = format!("{}:8080", Read::frame(out.only()).unwrap().destination);
+        router.feed(IN, &tcp(&server, &client(n), SYN | ACK, 500, 1001, b"").frame());
+        let ack = tcp(&client(n), "203.0.113.10:80", ACK, 1001, 501, b"").frame();
+        router.feed(OUT, &ack);
+        if n % 3 == 1 {
+            ends.push((OUT, ack));
+            ends.push((IN, tcp(&server, &client(n), ACK, 501, 1001, b"x").frame()));
+        }
+        router.feed(OUT, &udp(&client(n), "203.0.113.10:53", b"who?").frame());
+        ends.push((OUT, udp(&client(n), "203.0.113.10:53", b"who?").frame()));
+    }
+    router.advance(Duration::from_secs(2));
+    // One is removed, one has its deadline before it, one is down.
+    let [_, second, third] =
+        [0, 1, 2].map(|at: usize| router.config.services[0].servers[at].endpoint);
+    (router.drained, router.down) = ([second].into(), [third].into());
+    router.change(|config| {
+        config.services[0].servers.remove(0);
+        config.services[1].servers.remove(0);
+    });
+    let before = router.flows().len();
+    assert_eq!(allocations(&mut router, &ends), 0, "while clients speak");
+    let mut out = Frame::new();
+    let counted = measure(|| {
+        let end = router.now + Duration::from_secs(30);
+        while let Some(due) = router.dataplane.poll_timeout().filter(|due| *due < end) {
+            router.now = router.now.max(due);
+            let Router { dataplane, table, now, .. } = &mut router;
+            dataplane.handle_timeout(table, *now);
+            while dataplane.poll_transmit(table, &mut out, *now).is_some() {}
+        }
+    });
+    assert_eq!(counted.count_total, 0, "while they are asked and forgotten");
+    router.check();
+    let ended = |event: &&Event| matches!(event, Event::FlowsEnded { .. });
+    assert!(router.events.iter().filter(ended).count() >= 3, "{:?}", router.events);
+    assert!(router.flows().len() < before / 2, "{} of {before}", router.flows().len());
 }
 
 /// Four tracers, with and without somebody who reads: nothing is allocated for a frame.

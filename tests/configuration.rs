@@ -3,7 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tapvs::config::{self, Defend, Forward, Method, Scheduler, Timeouts, Unserved};
+use tapvs::addr::Endpoint;
+use tapvs::config::{
+    self, Defend, Forward, Lifecycle, Method, PassiveHealth, Scheduler, Server, StatusPage,
+    Timeouts, Unserved,
+};
+use tapvs::time::Duration;
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -70,6 +75,8 @@ fn the_nat_example_shows_the_defaults() {
         "method",
         "scheduler = \"wlc\"",
         "scheduler_flags",
+        "on_remove",
+        "on_down",
         "weight = 1 ",
     ];
     let mut left_out = Vec::new();
@@ -96,7 +103,9 @@ fn the_nat_example_shows_the_defaults() {
     let uncommented: String = text
         .split_inclusive('\n')
         .map(|line| match line.strip_prefix('#') {
-            Some(setting) if setting.starts_with(|c: char| c.is_ascii_lowercase()) => setting,
+            Some(setting) if setting.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => {
+                setting
+            }
             _ => line,
         })
         .collect();
@@ -104,6 +113,18 @@ fn the_nat_example_shows_the_defaults() {
     shown.router.max_flows = Some(1_000_000);
     shown.networks[0].mss_clamp = Some(1_400);
     shown.networks[0].mac = Some("02:00:5e:00:53:01".parse().unwrap());
+    let web = &mut shown.services[0];
+    assert_eq!((web.lifecycle, &web.fallback), (Lifecycle::default(), &None));
+    web.lifecycle.drain_timeout = Some(Duration::from_secs(600));
+    web.lifecycle.slow_start = Some(Duration::from_secs(30));
+    web.lifecycle.passive_health = Some(PassiveHealth::default());
+    let endpoint = Endpoint { address: "10.0.0.99".parse().unwrap(), port: 8080 };
+    web.fallback = Some(Server { name: endpoint.to_string(), endpoint, weight: 1 });
+    assert_eq!(shown.status_page, None);
+    shown.status_page = Some(StatusPage {
+        listen: Endpoint { address: "10.0.0.2".parse().unwrap(), port: 9180 },
+        token_file: Some("/etc/tapvs/token".into()),
+    });
     assert_eq!(full, shown);
 }
 

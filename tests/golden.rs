@@ -96,6 +96,8 @@ mod claims;
 mod direct_cases;
 #[path = "golden/drops.rs"]
 mod drops;
+#[path = "golden/endings.rs"]
+mod endings;
 #[path = "golden/flood.rs"]
 mod flood;
 #[path = "golden/fragments.rs"]
@@ -112,6 +114,8 @@ mod neighbours;
 mod own_traffic;
 #[path = "golden/reload.rs"]
 mod reload;
+#[path = "golden/standing.rs"]
+mod standing;
 #[path = "golden/table.rs"]
 mod table;
 #[path = "golden/vip_probe.rs"]
@@ -161,6 +165,7 @@ fn every_drop_reason_and_every_verdict_occurs() {
         bridge::a_storm,
         drops::outbox_full,
         drops::refused,
+        endings::a_client_reset,
         fragments::a_flood_of_orphans,
         neighbours::held_failed_and_told,
         neighbours::more_than_three_wait,

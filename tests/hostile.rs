@@ -8,7 +8,7 @@ use support::mutate::{mutate, repair, seeds};
 use support::random::Random;
 use support::validity::check_step;
 use support::*;
-use tapvs::config::{Forward, Masquerade};
+use tapvs::config::{Forward, Masquerade, OnDown, OnRemove, PassiveHealth, Scheduler};
 use tapvs::dataplane::{DropReason, Verdict};
 use tapvs::time::Duration;
 
@@ -170,6 +170,81 @@ fn mutated_frames_across_a_bridge() {
     router.answers_arp = true;
     router.advance(Duration::from_secs(2_000));
     assert_eq!((router.report().flows, router.report().waiting), (0, 0));
+}
+
+/// The same while servers are removed, drained, down and back again, and their flows are ended.
+#[test]
+fn mutated_frames_while_servers_come_and_go() {
+    let mut seeds = seeds();
+    for client in 1..40 {
+        let client = format!("198.51.100.9:{client}");
+        for (flags, seq, ack) in [(SYN, 1000, 0), (ACK, 1001, 501), (PSH | ACK, 1001, 501)] {
+            seeds.push((OUT, tcp(&client, "203.0.113.10:80", flags, seq, ack, b"").frame()));
+        }
+        for n in 11..=13 {
+            let answer = tcp(&format!("10.0.0.{n}:8080"), &client, SYN | ACK, 500, 1001, b"");
+            seeds.push((IN, answer.frame()));
+        }
+        seeds.push((OUT, udp(&client, "203.0.113.10:53", b"who?").frame()));
+    }
+    let mut config = config();
+    for (service, scheduler) in
+        config.services.iter_mut().zip([Scheduler::WeightedRoundRobin, Scheduler::LeastConnection])
+    {
+        service.scheduler = scheduler;
+        service.lifecycle.slow_start = Some(Duration::from_secs(5));
+        service.lifecycle.on_down = OnDown::Reset;
+    }
+    let passive = PassiveHealth { unanswered: 2, retry: Duration::from_secs(3) };
+    config.services[0].lifecycle.passive_health = Some(passive);
+    let mut router = Router::sized(config.clone(), 64);
+    let mut ended = 0_u32;
+    for sequence in 0..FRAMES / SEQUENCE / 2 {
+        let mut random = Random::new(u64::from(sequence));
+        for _ in 0..SEQUENCE {
+            let (link, mut frame) = random.pick(&seeds).clone();
+            if random.percent(30) {
+                mutate(&mut frame, &seeds, &mut random);
+            }
+            if random.percent(80) {
+                repair(link, &mut frame);
+            }
+            let step = router.feed(link, &frame);
+            check_step(&frame, &step);
+            ended += u32::from(step.verdict == Verdict::Drop(DropReason::FlowEnded));
+            if random.percent(4) {
+                let millis = *random.pick(&[0, 1, 50, 900, 3_000, 130_000]);
+                for (link, frame) in router.advance(Duration::from_millis(millis)) {
+                    validity::check_frame(link, &frame).unwrap();
+                }
+            }
+            if random.percent(2) {
+                let mut next = config.clone();
+                (router.down, router.drained) = Default::default();
+                for service in &mut next.services {
+                    let lifecycle = &mut service.lifecycle;
+                    lifecycle.on_remove = *random.pick(&[OnRemove::Drain, OnRemove::Reset]);
+                    lifecycle.drain_timeout = random.percent(50).then(|| Duration::from_secs(2));
+                    service.servers.retain(|_| random.percent(70));
+                    for server in &service.servers {
+                        if random.percent(20) {
+                            router.down.insert(server.endpoint);
+                        } else if random.percent(20) {
+                            router.drained.insert(server.endpoint);
+                        }
+                    }
+                }
+                next.services.retain(|_| random.percent(90));
+                router.reload(next);
+            }
+        }
+        router.answers_arp = random.percent(80);
+    }
+    eprintln!("{ended} segments of flows that were being ended");
+    assert!(ended > 100, "{ended}");
+    (router.down, router.drained) = Default::default();
+    router.reload(config);
+    at_rest(&mut router);
 }
 
 /// Nothing is left once everything has timed out.

@@ -58,10 +58,11 @@ const ROOMS: &[Room] = &[
         uses: &["addr", "time"],
         never: &[NO_UNSAFE, NO_STD_TIME, NO_CLOCK, NO_FILES],
     },
+    Room { name: "http", uses: &[], never: PURE },
     Room { name: "config", uses: &["addr", "time"], never: PURE },
     Room { name: "table", uses: &["addr", "time", "config"], never: PURE },
     Room { name: "dataplane", uses: &["addr", "time", "frame", "table"], never: PURE },
-    Room { name: "host", uses: &["addr", "time", "config"], never: PURE },
+    Room { name: "host", uses: &["addr", "time", "http", "config"], never: PURE },
     Room { name: "ha", uses: &["addr", "time", "frame"], never: PURE },
     Room {
         name: "links",
@@ -72,7 +73,7 @@ const ROOMS: &[Room] = &[
     Room { name: "trace", uses: &["addr", "time", "frame", "table", "dataplane"], never: PURE },
     Room {
         name: "control",
-        uses: &["addr", "time", "config", "table", "links", "trace"],
+        uses: &["addr", "time", "http", "config", "table", "links", "trace"],
         never: ORDINARY,
     },
     Room {

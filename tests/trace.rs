@@ -16,7 +16,7 @@ use tapvs::control::Words;
 use tapvs::control::protocol::Traced;
 use tapvs::dataplane::{DropReason, Origin, Verdict};
 use tapvs::frame::Frame;
-use tapvs::table::{Ids, Table};
+use tapvs::table::{Ids, Standing, Table};
 use tapvs::time::Duration;
 use tapvs::trace::{Aim, Filter, Reader, Scene, Tracers, reel};
 
@@ -47,8 +47,12 @@ struct Bench {
 impl Bench {
     fn new(config: Config, filters: &[&str]) -> Self {
         let router = Router::sized(named(config), 24);
-        let words =
-            Words::new(&Arc::new(Table::compile(&router.config, None, &mut Ids::default())));
+        let words = Words::new(&Arc::new(Table::compile(
+            &router.config,
+            None,
+            &mut Ids::default(),
+            |_, _| Standing::GOOD,
+        )));
         let mut bench = Self { router, tracers: Tracers::default(), readers: Vec::new(), words };
         for (key, filter) in (0..).zip(filters) {
             let filter: Filter = filter.parse().unwrap();

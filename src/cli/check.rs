@@ -76,10 +76,14 @@ fn services(config: &Config) -> Option<String> {
             service.scheduler.to_string(),
             String::new(),
         ]);
+        let blank = String::new;
         for server in &service.servers {
             let (name, endpoint) = (format!("  {}", server.name), server.endpoint.to_string());
-            let blank = String::new;
             columns.row([name, endpoint, blank(), blank(), server.weight.to_string()]);
+        }
+        if let Some(fallback) = &service.fallback {
+            let (name, endpoint) = (format!("  {}", fallback.name), fallback.endpoint.to_string());
+            columns.row([name, endpoint, blank(), blank(), "fallback".to_owned()]);
         }
     }
     (!config.services.is_empty()).then(|| text(&columns))

@@ -2,11 +2,12 @@
 //! `configs/nat.toml` shows each of them.
 //!
 //! `section` walks the TOML tree and refuses keys that nobody asked for; `router`, `network`,
-//! `virtual_ip`, `route` and `service` each read their part and hold its rules; `addressing` is what
+//! `virtual_ip`, `route`, `service` and `status_page` each read their part and hold its rules; `addressing` is what
 //! the parts must know of one another. Nobody stops at the first mistake.
 
 mod addressing;
 mod duration;
+mod lifecycle;
 mod masquerade;
 mod mistake;
 mod model;
@@ -15,6 +16,7 @@ mod route;
 mod router;
 mod section;
 mod service;
+mod status_page;
 mod suggest;
 mod syntax;
 mod virtual_ip;
@@ -22,8 +24,9 @@ mod words;
 
 pub use mistake::{Mistake, Mistakes};
 pub use model::{
-    Attach, Bridge, Config, Defend, Forward, Link, Masquerade, Method, Network, Route, Router,
-    Scheduler, Server, Service, Timeouts, Unserved, VirtualIp,
+    Attach, Bridge, Config, Defend, Forward, Lifecycle, Link, Masquerade, Method, Network, OnDown,
+    OnRemove, PassiveHealth, Route, Router, Scheduler, Server, Service, StatusPage, Timeouts,
+    Unserved, VirtualIp,
 };
 
 use std::collections::HashSet;
@@ -61,10 +64,10 @@ fn read(mut root: Section<'_>) -> Config {
     let routes = route::read(&mut root, &gateways, &mut known);
     let masquerades = masquerade::read(&mut root, &known);
     let services = service::read(&mut root, &known);
+    let status_page = status_page::read(&mut root, &known);
     root.later("failover", "failover is");
-    root.later("status", "the status page is");
     root.finish();
-    Config { router, networks, routes, virtual_ips, masquerades, services }
+    Config { router, networks, routes, virtual_ips, masquerades, services, status_page }
 }
 
 /// A label: what people call something in commands and logs.

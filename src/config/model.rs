@@ -21,6 +21,8 @@ pub struct Config {
     pub masquerades: Vec<Masquerade>,
     /// `[[service]]`, in file order.
     pub services: Vec<Service>,
+    /// `[status]`.
+    pub status_page: Option<StatusPage>,
 }
 
 /// `[router]`.
@@ -40,6 +42,15 @@ pub struct Router {
     pub unserved: Unserved,
     /// How long a flow lives in each state.
     pub timeouts: Timeouts,
+}
+
+/// `[status]`: what the router tells over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusPage {
+    /// One of the router's own addresses, and a port.
+    pub listen: Endpoint,
+    /// Where the word is that allows changes; `None`: nobody may change anything.
+    pub token_file: Option<PathBuf>,
 }
 
 /// What is routed that is neither a service nor a reply.
@@ -240,6 +251,72 @@ pub struct Service {
     pub scheduler: Scheduler,
     /// In file order, unique by endpoint; may be empty.
     pub servers: Vec<Server>,
+    /// Takes new flows when none of `servers` may; another endpoint than theirs. Its weight is 1.
+    pub fallback: Option<Server>,
+    /// What happens as servers come, go and fail.
+    pub lifecycle: Lifecycle,
+}
+
+impl Service {
+    /// Its servers in file order, then the fallback.
+    pub fn all_servers(&self) -> impl Iterator<Item = &Server> {
+        self.servers.iter().chain(&self.fallback)
+    }
+}
+
+/// What happens to a service's flows as its servers come, go and fail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lifecycle {
+    /// What becomes of the flows of a server that is removed.
+    pub on_remove: OnRemove,
+    /// How long the flows of a server that is removed, or drained by an operator, may go on; `None`:
+    /// as long as they like. 1 s to 24 h.
+    pub drain_timeout: Option<Duration>,
+    /// What becomes of the flows of a server that is down.
+    pub on_down: OnDown,
+    /// How long a server that comes into service takes to get its full share; `None`: none. 1 s to
+    /// 1 h, with lc and wlc only.
+    pub slow_start: Option<Duration>,
+    /// When a server is given up because it leaves connections unanswered; `None`: never. TCP by NAT
+    /// only.
+    pub passive_health: Option<PassiveHealth>,
+}
+
+/// What becomes of the flows of a server that is removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnRemove {
+    /// They go on until they end, or until `drain_timeout`.
+    #[default]
+    Drain,
+    /// They are ended at once: TCP clients are reset.
+    Reset,
+}
+
+/// What becomes of the flows of a server that is down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDown {
+    /// They stay: the server may come back.
+    #[default]
+    Keep,
+    /// They are ended: TCP clients are reset.
+    Reset,
+    /// UDP: their next packet goes to another server.
+    Reschedule,
+}
+
+/// `passive_health`: what clients' connections say about a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassiveHealth {
+    /// So many different clients in a row without an answer: 1 to 16.
+    pub unanswered: u8,
+    /// When it is tried again: 1 s to 1 h.
+    pub retry: Duration,
+}
+
+impl Default for PassiveHealth {
+    fn default() -> Self {
+        Self { unanswered: 5, retry: Duration::from_secs(30) }
+    }
 }
 
 /// How packets reach a server.

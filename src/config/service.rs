@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::net::Ipv4Addr;
 
 use super::addressing::Addressing;
+use super::lifecycle::{self, Kind};
 use super::model::{Method, Scheduler, Server, Service};
 use super::section::{At, Section, Value};
 use super::{LABEL, label, take};
@@ -45,14 +46,21 @@ impl Reader<'_> {
         for (key, what) in LATER {
             section.later(key, what);
         }
+        let scheduler = scheduler.map_or(Scheduler::WeightedLeastConnection, |at| at.value);
+        let kind = Kind { protocol: protocol.as_ref().map(|at| at.value), method, scheduler };
+        let lifecycle = lifecycle::read(&mut section, kind);
         let port_value = port.as_ref().map(|port| port.value);
         let mut servers =
             Servers { known: self.known, method, names: HashSet::new(), taken: HashSet::new() };
-        let servers = section
+        let listed = section
             .sections("server")
             .into_iter()
             .filter_map(|section| servers.server(section, port_value))
             .collect();
+        let fallback = section
+            .get("fallback")
+            .and_then(Value::section)
+            .and_then(|section| servers.fallback(section, port_value));
         let place = section.place.clone();
         section.finish();
 
@@ -84,8 +92,10 @@ impl Reader<'_> {
             address,
             port,
             method,
-            scheduler: scheduler.map_or(Scheduler::WeightedLeastConnection, |at| at.value),
-            servers,
+            scheduler,
+            servers: listed,
+            fallback,
+            lifecycle,
         })
     }
 
@@ -95,6 +105,13 @@ impl Reader<'_> {
         }
         Err(format!("{address} is not a virtual IP; add a [[virtual_ip]] with this address"))
     }
+}
+
+/// What a server is known by. A name that was given may have been wrong.
+struct Identity<'a> {
+    #[expect(clippy::option_option, reason = "not given is no mistake")]
+    name: Option<Option<At<'a, String>>>,
+    endpoint: Option<At<'a, Endpoint>>,
 }
 
 /// The servers of one service.
@@ -107,6 +124,18 @@ struct Servers<'k> {
 
 impl Servers<'_> {
     fn server(&mut self, mut section: Section<'_>, service_port: Option<u16>) -> Option<Server> {
+        let read = self.identity(&mut section, service_port);
+        let weight = section.get("weight").and_then(|value| value.integer(0..=65_535));
+        self.conclude(section, read, weight.map_or(1, |at| at.value))
+    }
+
+    /// It shares nothing with anybody, so it has no weight to be told.
+    fn fallback(&mut self, mut section: Section<'_>, service_port: Option<u16>) -> Option<Server> {
+        let read = self.identity(&mut section, service_port);
+        self.conclude(section, read, 1)
+    }
+
+    fn identity<'a>(&self, section: &mut Section<'a>, service_port: Option<u16>) -> Identity<'a> {
         let name = section.get("name").map(|value| value.parse(LABEL, label));
         let address = section
             .require("address", "the real server's address")
@@ -118,14 +147,21 @@ impl Servers<'_> {
                 .map(|port| port.value),
             None => service_port,
         };
-        let weight = section.get("weight").and_then(|value| value.integer(0..=65_535));
-        let place = section.place.clone();
-        section.finish();
-
         let endpoint = address.zip(port).map(|(address, port)| At {
             value: Endpoint { address: address.value.into(), port },
             place: address.place,
         });
+        Identity { name, endpoint }
+    }
+
+    fn conclude(
+        &mut self,
+        section: Section<'_>,
+        Identity { name, endpoint }: Identity<'_>,
+        weight: u16,
+    ) -> Option<Server> {
+        let place = section.place.clone();
+        section.finish();
         let endpoint = endpoint.map(|endpoint| {
             endpoint.check(|endpoint| match self.taken.insert(*endpoint) {
                 true => Ok(()),
@@ -137,7 +173,7 @@ impl Servers<'_> {
             None => At { value: endpoint.clone()??.value.to_string(), place },
         };
         let name = name.check(|name| take(&mut self.names, name, UNIQUE))?.value;
-        Some(Server { name, endpoint: endpoint??.value, weight: weight.map_or(1, |at| at.value) })
+        Some(Server { name, endpoint: endpoint??.value, weight })
     }
 
     fn is_real_server(&self, address: Ipv4Addr) -> Result<(), String> {
@@ -201,12 +237,8 @@ const SCHEDULERS: [(&str, Scheduler); 4] = [
 const LATER_SCHEDULERS: [&str; 10] =
     ["sed", "nq", "sh", "dh", "mh", "fo", "ovf", "lblc", "lblcr", "twos"];
 
-const LATER: [(&str, &str); 7] = [
+const LATER: [(&str, &str); 3] = [
     ("persistence", "persistence is"),
     ("health", "health checks are"),
-    ("fallback", "a fallback server is"),
-    ("on_remove", "a choice of what happens to a removed server's flows is"),
-    ("on_down", "a choice of what happens to a dead server's flows is"),
-    ("slow_start", "slow start is"),
     ("helper", "protocol helpers are"),
 ];

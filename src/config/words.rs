@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::model::{Defend, Forward, Method, Scheduler, Unserved};
+use super::model::{Defend, Forward, Method, OnDown, OnRemove, PassiveHealth, Scheduler, Unserved};
 
 impl fmt::Display for Forward {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,5 +50,30 @@ impl fmt::Display for Scheduler {
             Self::LeastConnection => "lc",
             Self::WeightedLeastConnection => "wlc",
         })
+    }
+}
+
+impl fmt::Display for OnRemove {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Drain => "drain",
+            Self::Reset => "reset",
+        })
+    }
+}
+
+impl fmt::Display for OnDown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Keep => "keep",
+            Self::Reset => "reset",
+            Self::Reschedule => "reschedule",
+        })
+    }
+}
+
+impl fmt::Display for PassiveHealth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} unanswered, retry {}", self.unanswered, self.retry)
     }
 }

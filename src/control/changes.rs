@@ -5,7 +5,10 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::addr::Cidr;
-use crate::config::{Bridge, Config, Link, Network, Router, Server, Service, Timeouts, VirtualIp};
+use crate::config::{
+    Bridge, Config, Lifecycle, Link, Network, Router, Server, Service, StatusPage, Timeouts,
+    VirtualIp,
+};
 use crate::time::Duration;
 
 /// The difference between the running configuration and a new one.
@@ -21,7 +24,8 @@ impl Changes {
     // What is compared is taken apart by name, here and below: a new key cannot be forgotten.
     pub(super) fn between(old: &Config, new: &Config) -> Self {
         let mut changes = Self::default();
-        let Config { router, networks, routes, virtual_ips, masquerades, services } = old;
+        let Config { router, networks, routes, virtual_ips, masquerades, services, status_page } =
+            old;
         changes.router(router, &new.router);
         changes.networks(networks, &new.networks);
         changes.virtual_ips(virtual_ips, &new.virtual_ips, networks);
@@ -31,6 +35,7 @@ impl Changes {
             format!("masquerade of {} as {}", masquerade.from, masquerade.to)
         });
         changes.services(services, &new.services);
+        changes.status_page(status_page.as_ref(), new.status_page.as_ref());
         changes
     }
 
@@ -55,6 +60,18 @@ impl Changes {
         for ((name, was), (_, is)) in pairs {
             self.field(&format!("[router] timeout {name}"), was, is);
         }
+    }
+
+    fn status_page(&mut self, old: Option<&StatusPage>, new: Option<&StatusPage>) {
+        let listen = |page: Option<&StatusPage>| optional(page.map(|page| page.listen.to_string()));
+        let file = |page: Option<&StatusPage>| {
+            optional(
+                page.and_then(|page| page.token_file.as_ref())
+                    .map(|file| file.display().to_string()),
+            )
+        };
+        self.field("[status] listen", listen(old), listen(new));
+        self.field("[status] token_file", file(old), file(new));
     }
 
     /// A network is its position: links and neighbours hang on it.
@@ -125,7 +142,17 @@ impl Changes {
 
     fn service(&mut self, old: &Service, new: &Service) {
         // The first three are what makes it the same service.
-        let Service { protocol: _, address: _, port: _, name, method, scheduler, servers } = old;
+        let Service {
+            protocol: _,
+            address: _,
+            port: _,
+            name,
+            method,
+            scheduler,
+            servers,
+            fallback,
+            lifecycle,
+        } = old;
         let key = |key: &str| format!("service {}: {key}", new.name);
         self.field(&key("name"), name, &new.name);
         self.field(&key("method"), *method, new.method);
@@ -145,6 +172,24 @@ impl Changes {
             self.field(&key(&format!("{label}: name")), name, &server.name);
             self.field(&key(&format!("{label}: weight")), *weight, server.weight);
         }
+        let fallback_text = |fallback: &Option<Server>| {
+            optional(
+                fallback.as_ref().map(|server| format!("{} at {}", server.name, server.endpoint)),
+            )
+        };
+        self.field(&key("fallback"), fallback_text(fallback), fallback_text(&new.fallback));
+        let Lifecycle { on_remove, drain_timeout, on_down, slow_start, passive_health } =
+            *lifecycle;
+        let after = &new.lifecycle;
+        self.field(&key("on_remove"), on_remove, after.on_remove);
+        self.field(&key("drain_timeout"), optional(drain_timeout), optional(after.drain_timeout));
+        self.field(&key("on_down"), on_down, after.on_down);
+        self.field(&key("slow_start"), optional(slow_start), optional(after.slow_start));
+        self.field(
+            &key("passive_health"),
+            optional(passive_health),
+            optional(after.passive_health),
+        );
     }
 
     /// Entries that have no fields of their own: there or not.
@@ -217,7 +262,7 @@ fn optional<T: fmt::Display>(value: Option<T>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Attach, Forward, Scheduler, VirtualIp};
+    use crate::config::{Attach, Forward, OnDown, OnRemove, PassiveHealth, Scheduler, VirtualIp};
     use crate::control::tests::config;
 
     type Edit = fn(&mut Config);
@@ -229,7 +274,7 @@ mod tests {
 
     #[test]
     fn what_a_running_router_takes_over() {
-        let cases: [(Edit, &str); 18] = [
+        let cases: [(Edit, &str); 20] = [
             (|c| c.router.forward = Forward::All, "[router] forward: all, was servers-out"),
             (|c| c.router.watch = true, "[router] watch: true, was false"),
             (
@@ -278,6 +323,30 @@ mod tests {
                 "service web: server web1 removed\nservice web: server web1 added with weight 1",
             ),
             (|c| c.services[0].servers.swap(0, 1), ""),
+            (
+                |c| {
+                    let mut sorry = c.services[0].servers[0].clone();
+                    (sorry.name, sorry.endpoint.port) = ("sorry".into(), 9);
+                    c.services[0].fallback = Some(sorry);
+                },
+                "service web: fallback: sorry at 10.0.0.11:9, was none",
+            ),
+            (
+                |c| {
+                    c.services[0].lifecycle = Lifecycle {
+                        on_remove: OnRemove::Reset,
+                        drain_timeout: Some(Duration::from_secs(60)),
+                        on_down: OnDown::Reset,
+                        slow_start: Some(Duration::from_secs(30)),
+                        passive_health: Some(PassiveHealth::default()),
+                    }
+                },
+                "service web: on_remove: reset, was drain\n\
+                 service web: drain_timeout: 60.000s, was none\n\
+                 service web: on_down: reset, was keep\n\
+                 service web: slow_start: 30.000s, was none\n\
+                 service web: passive_health: 5 unanswered, retry 30.000s, was none",
+            ),
         ];
         for (edit, expected) in cases {
             let mut new = config();

@@ -4,17 +4,39 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::protocol::{Answer, Figures, Flow, Page, Reason, Refusal, Server, Service, Status};
+use super::pages::{Snapshot, View};
+use super::protocol::{
+    Answer, Drops, Figures, Flow, Page, Reason, Refusal, Server, Service, Status,
+};
 use super::question::{FlowQuery, FlowSeen, Found, Id, PLACES, Question, Reply};
 use super::socket::ClientId;
 use crate::addr::ServerId;
+use crate::http::ConnectionId;
 use crate::table::Table;
+
+/// Who wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// A client of the control socket.
+    Client(ClientId),
+    /// A connection to the status page that gave a command.
+    Command(ConnectionId),
+    /// A connection to the status page that wants to see it.
+    Page(ConnectionId, View),
+}
 
 /// A request that is being worked on.
 #[derive(Debug)]
 pub(super) struct Job {
-    pub(super) client: ClientId,
+    pub(super) asker: Asker,
     pub(super) work: Work,
+}
+
+/// What came of it.
+#[derive(Debug, PartialEq)]
+pub(super) enum Finding {
+    Answer(Answer),
+    Snapshot(Box<Snapshot>),
 }
 
 /// What it takes, and what there is of it so far.
@@ -26,6 +48,17 @@ pub(super) enum Work {
     Services(Services),
     Flows(FlowQuery),
     Neighbours(usize),
+    /// Status, drops and all services, one after the other.
+    Everything(Box<Everything>),
+}
+
+/// The parts of a snapshot, as far as they are there.
+#[derive(Debug)]
+pub(super) struct Everything {
+    status: Box<Status>,
+    has_status: bool,
+    drops: Option<Drops>,
+    services: Services,
 }
 
 /// A page of services, whose figures are being collected.
@@ -44,7 +77,7 @@ pub(super) struct Desk {
     jobs: VecDeque<Job>,
     asked: bool,
     /// Answers that are true once the loop works with this generation.
-    awaited: Vec<(u32, ClientId, Answer)>,
+    awaited: Vec<(u32, Asker, Answer)>,
     names: Option<Names>,
 }
 
@@ -63,32 +96,32 @@ impl Desk {
     }
 
     /// Takes the loop's reply; perhaps it was the last that somebody's answer needed.
-    pub(super) fn take(&mut self, reply: Reply, table: &Arc<Table>) -> Option<(ClientId, Answer)> {
+    pub(super) fn take(&mut self, reply: Reply, table: &Arc<Table>) -> Option<(Asker, Finding)> {
         self.asked = false;
-        let Job { client, work } = self.jobs.pop_front()?;
+        let Job { asker, work } = self.jobs.pop_front()?;
         let is_flows = matches!(reply.found, Found::Flows(..));
         let names = is_flows.then(|| Names::of(&mut self.names, table));
         match work.take(reply, names) {
-            Ok(answer) => Some((client, answer)),
+            Ok(finding) => Some((asker, finding)),
             Err(work) => {
                 // Others first.
-                self.jobs.push_back(Job { client, work });
+                self.jobs.push_back(Job { asker, work });
                 None
             }
         }
     }
 
     /// Keeps an answer until the loop works with `generation`.
-    pub(super) fn wait_for(&mut self, generation: u32, client: ClientId, answer: Answer) {
-        self.awaited.push((generation, client, answer));
+    pub(super) fn wait_for(&mut self, generation: u32, asker: Asker, answer: Answer) {
+        self.awaited.push((generation, asker, answer));
     }
 
     /// The answers that are true now.
-    pub(super) fn applied(&mut self, generation: u32) -> Vec<(ClientId, Answer)> {
+    pub(super) fn applied(&mut self, generation: u32) -> Vec<(Asker, Answer)> {
         self.names = None;
         // Generations wrap.
         let is_true = |(wanted, ..): &mut (u32, _, _)| generation.wrapping_sub(*wanted) < 1 << 31;
-        self.awaited.extract_if(.., is_true).map(|(_, client, answer)| (client, answer)).collect()
+        self.awaited.extract_if(.., is_true).map(|(_, asker, answer)| (asker, answer)).collect()
     }
 }
 
@@ -100,6 +133,7 @@ impl Work {
             Self::Services(services) => Question::Figures(services.wanted().to_vec()),
             Self::Flows(query) => Question::Flows(query.clone()),
             Self::Neighbours(from) => Question::Neighbours(*from),
+            Self::Everything(everything) => everything.question(),
         }
     }
 
@@ -108,9 +142,15 @@ impl Work {
         self,
         Reply { uptime_us, found }: Reply,
         names: Option<&Names>,
-    ) -> Result<Answer, Self> {
+    ) -> Result<Finding, Self> {
         let next = |next: Option<usize>| next.and_then(|next| u64::try_from(next).ok());
-        Ok(match (self, found) {
+        Ok(Finding::Answer(match (self, found) {
+            (Self::Everything(everything), found) => {
+                return match everything.take(found) {
+                    Ok(snapshot) => Ok(Finding::Snapshot(snapshot)),
+                    Err(everything) => Err(Self::Everything(everything)),
+                };
+            }
             (Self::Status(status), Found::Status(now)) => {
                 Answer::Status(Box::new(Status { now: *now, ..*status }))
             }
@@ -133,7 +173,44 @@ impl Work {
                 debug_assert!(false, "{found:?} is no reply to {work:?}");
                 Answer::Error(Refusal::new(Reason::Request, "the router lost the thread: a bug"))
             }
-        })
+        }))
+    }
+}
+
+impl Everything {
+    /// Nothing of it is known yet but what the control thread knows.
+    pub(super) const fn new(status: Box<Status>, services: Services) -> Self {
+        Self { status, has_status: false, drops: None, services }
+    }
+
+    fn question(&self) -> Question {
+        if !self.has_status {
+            Question::Status
+        } else if self.drops.is_none() {
+            Question::Drops
+        } else {
+            Question::Figures(self.services.wanted().to_vec())
+        }
+    }
+
+    /// The whole, or what is still to be done.
+    fn take(mut self: Box<Self>, found: Found) -> Result<Box<Snapshot>, Box<Self>> {
+        match found {
+            Found::Status(now) => {
+                self.status.now = *now;
+                self.has_status = true;
+            }
+            Found::Drops(drops) => self.drops = Some(drops),
+            Found::Figures(figures) => self.services.figures.extend(figures),
+            found => debug_assert!(false, "{found:?} was not asked for"),
+        }
+        match self.drops.take_if(|_| self.has_status && self.services.wanted().is_empty()) {
+            Some(drops) => {
+                let services = self.services.finish();
+                Ok(Box::new(Snapshot { status: self.status, services, drops }))
+            }
+            None => Err(self),
+        }
     }
 }
 
@@ -216,7 +293,7 @@ impl Names {
         let (_, limit) = table.id_limits();
         let mut places = vec![None; limit];
         for (at, service) in (0..).zip(table.services()) {
-            for (position, server) in (0..).zip(&service.servers) {
+            for (position, server) in (0..).zip(service.all_servers()) {
                 if let Some(place) = places.get_mut(server.id.index()) {
                     *place = Some((at, position));
                 }
@@ -233,7 +310,7 @@ impl Names {
     pub(super) fn find(&self, id: ServerId) -> Option<(&str, &str)> {
         let (service, server) = (*self.places.get(id.index())?)?;
         let service = self.table.services().get(service as usize)?;
-        let server = service.servers.get(server as usize)?;
+        let server = service.servers.get(server as usize).or(service.fallback.as_ref())?;
         Some((&service.name, &server.name))
     }
 }
@@ -244,12 +321,12 @@ mod tests {
     use crate::addr::ServiceId;
     use crate::control::protocol;
     use crate::control::tests::config;
-    use crate::table::Ids;
+    use crate::table::{Ids, Standing};
 
-    const CLIENT: ClientId = ClientId::of_test(0);
+    const CLIENT: Asker = Asker::Client(ClientId::of_test(0));
 
     fn table() -> Arc<Table> {
-        Arc::new(Table::compile(&config(), None, &mut Ids::default()))
+        Arc::new(Table::compile(&config(), None, &mut Ids::default(), |_, _| Standing::GOOD))
     }
 
     fn reply(found: Found) -> Reply {
@@ -266,6 +343,7 @@ mod tests {
             weight: 1,
             configured_weight: 1,
             drained: false,
+            fallback: false,
             figures: Figures::default(),
         };
         let row = Service {
@@ -281,7 +359,7 @@ mod tests {
         let ids = std::iter::once(Id::Service(ServiceId(9))).chain(servers).collect();
         let mut desk = Desk::default();
         let work = Work::Services(Services::new(vec![row], ids, Some(1)));
-        desk.add(Job { client: CLIENT, work });
+        desk.add(Job { asker: CLIENT, work });
         let mut parts = Vec::new();
         let answer = loop {
             let Some(Question::Figures(ids)) = desk.question() else { panic!("{desk:?}") };
@@ -300,7 +378,9 @@ mod tests {
             }
         };
         assert_eq!(parts, [1_024, 1_024, 453]);
-        let (CLIENT, Answer::Services(page)) = answer else { panic!("{answer:?}") };
+        let (CLIENT, Finding::Answer(Answer::Services(page))) = answer else {
+            panic!("{answer:?}")
+        };
         assert_eq!((page.next, page.uptime_us), (Some(1), 7));
         assert_eq!(page.rows[0].figures.active, 1_000_009);
         let active: Vec<_> = page.rows[0].servers.iter().map(|s| s.figures.active).collect();
@@ -313,14 +393,14 @@ mod tests {
         let mut desk = Desk::default();
         let ids = (0..3_000).map(|number| Id::Server(ServerId(number))).collect();
         let work = Work::Services(Services::new(Vec::new(), ids, None));
-        desk.add(Job { client: CLIENT, work });
-        let other = ClientId::of_test(1);
-        desk.add(Job { client: other, work: Work::Drops });
+        desk.add(Job { asker: CLIENT, work });
+        let other = Asker::Client(ClientId::of_test(1));
+        desk.add(Job { asker: other, work: Work::Drops });
         let figures = || reply(Found::Figures(vec![Figures::default(); PLACES]));
         assert!(desk.take(figures(), &table()).is_none());
         assert_eq!(desk.question(), Some(Question::Drops), "although the first is not done");
-        let answered = desk.take(reply(Found::Drops(protocol::Drops::default())), &table());
-        assert_eq!(answered.map(|(client, _)| client), Some(other));
+        let answered = desk.take(reply(Found::Drops(Drops::default())), &table());
+        assert_eq!(answered.map(|(asker, _)| asker), Some(other));
         assert!(matches!(desk.question(), Some(Question::Figures(_))));
     }
 
@@ -349,9 +429,11 @@ mod tests {
             FlowSeen { protocol: 1, ..flow(None) },
         ];
         let mut desk = Desk::default();
-        desk.add(Job { client: CLIENT, work: Work::Flows(FlowQuery::default()) });
+        desk.add(Job { asker: CLIENT, work: Work::Flows(FlowQuery::default()) });
         let answer = desk.take(reply(Found::Flows(seen, Some(1_024))), &table);
-        let Some((CLIENT, Answer::Flows(page))) = answer else { panic!("{answer:?}") };
+        let Some((CLIENT, Finding::Answer(Answer::Flows(page)))) = answer else {
+            panic!("{answer:?}")
+        };
         assert_eq!(page.next, Some(1_024));
         let names: Vec<_> =
             page.rows.iter().map(|row| (row.server_name.as_deref(), row.removed)).collect();
@@ -363,11 +445,46 @@ mod tests {
     }
 
     #[test]
+    fn a_snapshot_is_put_together_from_all_its_parts() {
+        for servers in [0, 2_000_u32] {
+            let ids: Vec<_> = (0..servers).map(|number| Id::Server(ServerId(number))).collect();
+            let services = Services::new(Vec::new(), ids, None);
+            let everything = Everything::new(Box::default(), services);
+            let mut desk = Desk::default();
+            desk.add(Job { asker: CLIENT, work: Work::Everything(Box::new(everything)) });
+            let mut asked = Vec::new();
+            let found = loop {
+                let question = desk.question().unwrap();
+                desk.asked();
+                let found = match &question {
+                    Question::Status => Found::Status(Box::new(protocol::Now {
+                        generation: 5,
+                        ..protocol::Now::default()
+                    })),
+                    Question::Drops => {
+                        Found::Drops(Drops { answers_not_made: 3, ..Drops::default() })
+                    }
+                    Question::Figures(ids) => Found::Figures(vec![Figures::default(); ids.len()]),
+                    other => panic!("{other:?}"),
+                };
+                asked.push(question);
+                if let Some(found) = desk.take(reply(found), &table()) {
+                    break found;
+                }
+            };
+            let (CLIENT, Finding::Snapshot(snapshot)) = found else { panic!("{found:?}") };
+            assert_eq!(snapshot.status.now.generation, 5);
+            assert_eq!(snapshot.drops.answers_not_made, 3);
+            assert_eq!(asked.len(), if servers == 0 { 2 } else { 4 }, "{servers} servers");
+        }
+    }
+
+    #[test]
     fn an_answer_waits_for_its_generation_or_a_later_one_also_past_the_end() {
         let mut desk = Desk::default();
-        let answer = || Answer::Drops(protocol::Drops::default());
+        let answer = || Answer::Drops(Drops::default());
         desk.wait_for(u32::MAX, CLIENT, answer());
-        desk.wait_for(1, ClientId::of_test(1), answer());
+        desk.wait_for(1, Asker::Client(ClientId::of_test(1)), answer());
         assert_eq!(desk.applied(u32::MAX - 1).len(), 0);
         assert_eq!(desk.applied(0).len(), 1, "0 comes after the largest");
         assert_eq!(desk.applied(3).len(), 1);

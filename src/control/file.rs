@@ -40,6 +40,8 @@ pub enum LoadError {
     Unreadable(PathBuf, io::Error),
     /// The file has mistakes.
     Wrong(PathBuf, Mistakes),
+    /// The file that `[status] token_file` names cannot be read, or holds no token.
+    Token(PathBuf, io::Error),
 }
 
 impl fmt::Display for LoadError {
@@ -49,6 +51,9 @@ impl fmt::Display for LoadError {
                 write!(f, "{}: cannot read the configuration: {error}", path.display())
             }
             Self::Wrong(path, mistakes) => mistakes.display(path.display()).fmt(f),
+            Self::Token(path, error) => {
+                write!(f, "{}: cannot read the status page's token: {error}", path.display())
+            }
         }
     }
 }
@@ -56,7 +61,7 @@ impl fmt::Display for LoadError {
 impl error::Error for LoadError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
-            Self::Unreadable(_, error) => Some(error),
+            Self::Unreadable(_, error) | Self::Token(_, error) => Some(error),
             Self::Wrong(_, mistakes) => Some(mistakes),
         }
     }

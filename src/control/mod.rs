@@ -1,7 +1,7 @@
 //! The control thread: the one writer of the table.
 //!
-//! It reads the configuration, compiles and publishes tables, obeys signals, serves the control socket
-//! and writes what the loop has to tell to the log. It never touches a packet: what the loop tells is,
+//! It reads the configuration, compiles and publishes tables, obeys signals, serves the control socket,
+//! says what is on the status page and writes what the loop has to tell to the log. It never touches a packet: what the loop tells is,
 //! to this room, something with a text, a level and a cause, or the reply to a [`Question`].
 
 mod changes;
@@ -10,6 +10,7 @@ mod desk;
 mod file;
 mod limit;
 mod overrides;
+mod pages;
 pub mod protocol;
 mod publisher;
 pub mod question;
@@ -32,6 +33,7 @@ use arc_swap::ArcSwap;
 use mio::{Interest, Poll, Waker};
 
 use crate::addr::{ServerId, ServiceId};
+use crate::http::{ConnectionId, Request, Response};
 use crate::links::clock::Clock;
 use crate::links::listener::Listener;
 use crate::links::signals::Signals;
@@ -43,6 +45,7 @@ pub use self::publisher::Publisher;
 pub use self::words::Words;
 
 use self::desk::Desk;
+use self::pages::Pages;
 use self::question::{Question, Reply};
 use self::reloads::Reloads;
 use self::socket::Socket;
@@ -52,6 +55,8 @@ use self::traces::Traces;
 const MESSAGES: usize = 256;
 /// Orders that wait for the loop; what is ordered twice is done once.
 const ORDERS: usize = 4;
+/// Answers to connections of the status page that wait for the loop: more than there are connections.
+const RESPONSES: usize = 64;
 /// Tracers that wait to be started or told of another table.
 const TRACINGS: usize = 2 * trace::MOST;
 
@@ -78,6 +83,8 @@ pub enum Message<N> {
     ServerGone(ServerId),
     /// What [`Order::Ask`] asked for.
     Reply(Reply),
+    /// Somebody asks for a page; [`Control::response`] has the answer, soon.
+    Page(ConnectionId, Request),
     /// The reader of a tracer has gone, and so does it.
     TraceOver(Tracer),
     /// Something for the log. With a cause, the only kind that is lost when the queue is full.
@@ -111,6 +118,7 @@ pub enum Tracing {
 pub struct Control<N: Notice> {
     table: Arc<ArcSwap<Table>>,
     orders: Receiver<Order>,
+    responses: Receiver<(ConnectionId, Response)>,
     tracings: Receiver<Tracing>,
     line: Line<N>,
     waker: Waker,
@@ -136,6 +144,7 @@ impl<N: Notice> Control<N> {
         let table = Arc::clone(publisher.published());
         let (messages, inbox) = sync_channel(MESSAGES);
         let (sender, orders) = sync_channel(ORDERS);
+        let (answering, responses) = sync_channel(RESPONSES);
         let (tracing_sender, tracings) = sync_channel(TRACINGS);
         let thread = thread::Thread {
             publisher,
@@ -147,6 +156,7 @@ impl<N: Notice> Control<N> {
             registry: poll.registry().try_clone()?,
             socket,
             desk: Desk::default(),
+            pages: Pages::new(answering),
             traces: Traces::new(tracing_sender),
             reloads: Reloads::default(),
             watch: None,
@@ -155,7 +165,7 @@ impl<N: Notice> Control<N> {
         let thread = std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || thread.run(poll, signals, clock))?;
-        Ok(Self { table, orders, tracings, line: Line::new(messages), waker, thread })
+        Ok(Self { table, orders, responses, tracings, line: Line::new(messages), waker, thread })
     }
 
     /// The current table; load it once per turn.
@@ -170,6 +180,11 @@ impl<N: Notice> Control<N> {
             Err(TryRecvError::Empty) => None,
             Err(TryRecvError::Disconnected) => Some(Order::Stop),
         }
+    }
+
+    /// The next answer to a [`Message::Page`].
+    pub fn response(&self) -> Option<(ConnectionId, Response)> {
+        self.responses.try_recv().ok()
     }
 
     /// The next tracer, or news for one.

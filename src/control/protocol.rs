@@ -114,7 +114,7 @@ pub struct Page<T> {
 }
 
 /// The router as a whole.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// `[router] name`.
     pub name: String,
@@ -263,7 +263,7 @@ pub struct Service {
     /// Its figures.
     #[serde(flatten)]
     pub figures: Figures,
-    /// In file order.
+    /// In file order, then the fallback.
     pub servers: Vec<Server>,
 }
 
@@ -280,6 +280,9 @@ pub struct Server {
     pub configured_weight: u16,
     /// Takes no new flows until `undrain`.
     pub drained: bool,
+    /// Takes new flows when no other server may.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub fallback: bool,
     /// Its figures.
     #[serde(flatten)]
     pub figures: Figures,
@@ -504,6 +507,7 @@ mod tests {
             weight: 0,
             configured_weight: 3,
             drained: true,
+            fallback: false,
             figures,
         };
         let service = Service {

@@ -9,10 +9,11 @@ use arc_swap::ArcSwap;
 use super::changes::Changes;
 use super::file::{self, LoadError};
 use super::overrides::{Override, Overrides};
+use super::pages::Token;
 use super::protocol::{Changed, Reason, Refusal};
 use crate::addr::{ServerId, ServiceId};
 use crate::config::{Config, Server, Service};
-use crate::table::{Ids, Table};
+use crate::table::{Ids, Standing, Table};
 
 /// Compiles and publishes tables, and keeps each old one until the loop has let go of it.
 #[derive(Debug)]
@@ -22,6 +23,7 @@ pub struct Publisher {
     config: Config,
     overrides: Overrides,
     ids: Ids,
+    token: Option<Token>,
     published: Arc<ArcSwap<Table>>,
     /// Replaced, oldest first, and perhaps still in use: dropping one is not the loop's work.
     kept: VecDeque<Arc<Table>>,
@@ -44,15 +46,18 @@ impl Publisher {
     /// # Errors
     /// When the file is no configuration.
     pub fn open(file: &Path) -> Result<Self, LoadError> {
-        Ok(Self::new(file, file::load(file)?))
+        let config = file::load(file)?;
+        let token = read_token(&config)?;
+        Ok(Self { token, ..Self::new(file, config) })
     }
 
     pub(super) fn new(file: &Path, config: Config) -> Self {
         let mut ids = Ids::default();
-        let table = Table::compile(&config, None, &mut ids);
+        let table = Table::compile(&config, None, &mut ids, |_, _| Standing::GOOD);
         let published = Arc::new(ArcSwap::from_pointee(table));
         let overrides = Overrides::default();
-        Self { file: file.to_owned(), config, overrides, ids, published, kept: VecDeque::new() }
+        let (file, kept) = (file.to_owned(), VecDeque::new());
+        Self { file, config, overrides, ids, token: None, published, kept }
     }
 
     /// What the file said when it was last taken over.
@@ -69,6 +74,16 @@ impl Publisher {
         &self.file
     }
 
+    /// Who shows this may change something over HTTP; `None`: nobody may.
+    pub(super) const fn token(&self) -> Option<&Token> {
+        self.token.as_ref()
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_token(&mut self, token: Option<Token>) {
+        self.token = token;
+    }
+
     /// What holds over the file.
     pub(super) const fn overrides(&self) -> &Overrides {
         &self.overrides
@@ -80,8 +95,16 @@ impl Publisher {
 
     /// Reads the file again and publishes what it says, all of it or nothing.
     pub(super) fn reload(&mut self) -> Reloaded {
-        match file::load(&self.file) {
-            Ok(config) => self.replace(config),
+        let loaded = file::load(&self.file).and_then(|config| Ok((read_token(&config)?, config)));
+        match loaded {
+            Ok((token, config)) => {
+                let reloaded = self.replace(config);
+                // The token is no part of the table: it changes also when nothing else does.
+                if !matches!(reloaded, Reloaded::Refused(_)) {
+                    self.token = token;
+                }
+                reloaded
+            }
             Err(error) => Reloaded::Refused(error.to_string().lines().map(str::to_owned).collect()),
         }
     }
@@ -142,7 +165,11 @@ impl Publisher {
     fn publish(&mut self) {
         let old = self.published.load_full();
         let config = self.overrides.apply(&self.config);
-        let table = Table::compile(&config, Some(&old), &mut self.ids);
+        let standing = |service: &Service, server: &Server| Standing {
+            is_drained: self.overrides.of(service, server) == Some(Override::Drained),
+            ..Standing::GOOD
+        };
+        let table = Table::compile(&config, Some(&old), &mut self.ids, standing);
         self.kept.push_back(old);
         self.published.store(Arc::new(table));
     }
@@ -161,6 +188,13 @@ impl Publisher {
     pub(super) fn server_gone(&mut self, id: ServerId) {
         self.ids.free_server(id);
     }
+}
+
+fn read_token(config: &Config) -> Result<Option<Token>, LoadError> {
+    let file = config.status_page.as_ref().and_then(|page| page.token_file.as_ref());
+    let read =
+        file.map(|file| Token::read(file).map_err(|error| LoadError::Token(file.clone(), error)));
+    read.transpose()
 }
 
 /// The server that people mean by these names; a server's address and port will do.

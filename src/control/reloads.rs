@@ -1,7 +1,7 @@
 //! When the file is read again: at once when asked for, but together with others soon after, and
 //! when it has been left alone for a moment after it changed.
 
-use super::socket::ClientId;
+use super::desk::Asker;
 use crate::time::{Duration, Instant};
 
 /// Between two readings.
@@ -18,14 +18,14 @@ pub(super) struct Reloads {
     asked: bool,
     /// First and last change since the last reading.
     changed: Option<(Instant, Instant)>,
-    clients: Vec<ClientId>,
+    askers: Vec<Asker>,
 }
 
 impl Reloads {
-    /// Somebody asks; a client wants to hear what comes of it.
-    pub(super) fn ask(&mut self, client: Option<ClientId>) {
+    /// Somebody asks; an asker wants to hear what comes of it.
+    pub(super) fn ask(&mut self, asker: Option<Asker>) {
         self.asked = true;
-        self.clients.extend(client);
+        self.askers.extend(asker);
     }
 
     /// The file changed.
@@ -43,12 +43,12 @@ impl Reloads {
     }
 
     /// Those who asked, if the file is to be read now: one reading for all.
-    pub(super) fn take_due(&mut self, now: Instant) -> Option<Vec<ClientId>> {
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<Vec<Asker>> {
         self.due_at().filter(|due| *due <= now)?;
         self.last = Some(now);
         self.asked = false;
         self.changed = None;
-        Some(std::mem::take(&mut self.clients))
+        Some(std::mem::take(&mut self.askers))
     }
 }
 

@@ -5,14 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use log::{error, info};
 use mio::Interest;
 
-use super::desk::{Job, Services, Work};
+use super::desk::{Asker, Everything, Finding, Job, Services, Work};
 use super::overrides::Override;
 use super::protocol::{
     Answer, Changed, Figures, Now, Reason, Refusal, Reloaded, Request, Server, Service, Status,
 };
 use super::publisher::{self, unknown};
 use super::question::{FlowQuery, Id, Reply, ServerFilter};
-use super::socket::ClientId;
 use super::thread::{self, Thread};
 use super::{Notice, Order};
 use crate::addr::Cidr;
@@ -48,26 +47,42 @@ impl<N: Notice> Thread<N> {
         self.socket.close_silent(now);
         for _ in 0..REQUESTS {
             let Some((client, request)) = self.socket.next(now) else { break };
-            let outcome = request
-                .and_then(|request| self.handle_request(client, request))
-                .unwrap_or_else(Outcome::from);
-            match outcome {
-                Outcome::Now(answer) => self.socket.answer(client, &answer, now),
-                Outcome::Applied(answer) => {
-                    self.desk.wait_for(self.publisher.generation(), client, answer);
-                }
-                Outcome::Work(work) => self.desk.add(Job { client, work }),
-                Outcome::Later => {}
+            match request {
+                Ok(request) => self.do_request(Asker::Client(client), request, now),
+                Err(refusal) => self.socket.answer(client, &Answer::Error(refusal), now),
             }
         }
         self.ask_loop();
     }
 
+    /// Does what is asked, or begins to.
+    pub(super) fn do_request(&mut self, asker: Asker, request: Request, now: Instant) {
+        match self.handle_request(asker, request).unwrap_or_else(Outcome::from) {
+            Outcome::Now(answer) => self.tell(asker, &answer, now),
+            Outcome::Applied(answer) => {
+                self.desk.wait_for(self.publisher.generation(), asker, answer);
+            }
+            Outcome::Work(work) => self.desk.add(Job { asker, work }),
+            Outcome::Later => {}
+        }
+    }
+
+    fn tell(&mut self, asker: Asker, answer: &Answer, now: Instant) {
+        match asker {
+            Asker::Client(client) => self.socket.answer(client, answer, now),
+            Asker::Command(id) | Asker::Page(id, _) => self.tell_page(id, answer),
+        }
+    }
+
     /// Takes the loop's reply to a question.
     pub(super) fn handle_reply(&mut self, reply: Reply, now: Instant) {
         let table = self.publisher.published().load_full();
-        if let Some((client, answer)) = self.desk.take(reply, &table) {
-            self.socket.answer(client, &answer, now);
+        match self.desk.take(reply, &table) {
+            Some((Asker::Page(id, view), Finding::Snapshot(snapshot))) => {
+                self.show(id, view, &snapshot);
+            }
+            Some((asker, Finding::Answer(answer))) => self.tell(asker, &answer, now),
+            Some((_, Finding::Snapshot(_))) | None => {}
         }
         self.ask_loop();
     }
@@ -76,8 +91,8 @@ impl<N: Notice> Thread<N> {
     pub(super) fn handle_applied(&mut self, generation: u32, now: Instant) {
         self.publisher.acknowledged(generation);
         self.traces.follow(&self.publisher.published().load());
-        for (client, answer) in self.desk.applied(generation) {
-            self.socket.answer(client, &answer, now);
+        for (asker, answer) in self.desk.applied(generation) {
+            self.tell(asker, &answer, now);
         }
     }
 
@@ -92,14 +107,14 @@ impl<N: Notice> Thread<N> {
                 self.watch = None;
             }
         }
-        let Some(clients) = self.reloads.take_due(now) else { return };
+        let Some(askers) = self.reloads.take_due(now) else { return };
         let answer = self.reload();
-        for client in clients {
+        for asker in askers {
             match &answer {
                 Answer::Reloaded(Reloaded { changed: true, generation, .. }) => {
-                    self.desk.wait_for(*generation, client, answer.clone());
+                    self.desk.wait_for(*generation, asker, answer.clone());
                 }
-                _ => self.socket.answer(client, &answer, now),
+                _ => self.tell(asker, &answer, now),
             }
         }
     }
@@ -125,12 +140,14 @@ impl<N: Notice> Thread<N> {
         }
     }
 
-    fn handle_request(&mut self, client: ClientId, request: Request) -> Result<Outcome, Refusal> {
+    fn handle_request(&mut self, asker: Asker, request: Request) -> Result<Outcome, Refusal> {
         let place = |from: u64| usize::try_from(from).unwrap_or(usize::MAX);
         Ok(match request {
             Request::Status {} => Outcome::Work(Work::Status(Box::new(self.status()))),
             Request::Drops {} => Outcome::Work(Work::Drops),
-            Request::Services { from } => Outcome::Work(Work::Services(self.services(place(from)))),
+            Request::Services { from } => {
+                Outcome::Work(Work::Services(self.services(place(from), ROWS)))
+            }
             Request::Neighbours { from } => Outcome::Work(Work::Neighbours(place(from))),
             Request::Flows { from, client, server, service, state } => {
                 let query = FlowQuery {
@@ -143,14 +160,14 @@ impl<N: Notice> Thread<N> {
                 Outcome::Work(Work::Flows(self.flow_query(query, service, server)?))
             }
             Request::Reload {} => {
-                self.reloads.ask(Some(client));
+                self.reloads.ask(Some(asker));
                 Outcome::Later
             }
             Request::Drain { service, server } => {
                 self.wish(&service, &server, Some(Override::Drained))?
             }
-            Request::Trace { filter } => self.trace(client, &filter, None)?,
-            Request::Capture { filter, snaplen } => self.trace(client, &filter, Some(snaplen))?,
+            Request::Trace { filter } => self.trace(asker, &filter, None)?,
+            Request::Capture { filter, snaplen } => self.trace(asker, &filter, Some(snaplen))?,
             Request::Undrain { service, server } => self.wish(&service, &server, None)?,
             Request::Weight { service, server, weight } => {
                 self.wish(&service, &server, Some(Override::Weight(weight)))?
@@ -159,19 +176,18 @@ impl<N: Notice> Thread<N> {
     }
 
     /// What passes `filter`; with so many bytes of each frame, or in words alone.
-    fn trace(
-        &mut self,
-        client: ClientId,
-        filter: &str,
-        snap: Option<u32>,
-    ) -> Result<Outcome, Refusal> {
+    fn trace(&mut self, asker: Asker, filter: &str, snap: Option<u32>) -> Result<Outcome, Refusal> {
+        let Asker::Client(client) = asker else {
+            let message = "packets are shown at the control socket alone";
+            return Err(Refusal::new(Reason::Request, message));
+        };
         let table = self.publisher.published().load_full();
         self.traces.begin(client, filter, snap, &table)?;
         self.frame_loop.wake();
         Ok(Outcome::Later)
     }
 
-    fn ask_loop(&mut self) {
+    pub(super) fn ask_loop(&mut self) {
         let Some(question) = self.desk.question() else { return };
         // When the queue is full there are reports in it, after which this is tried again.
         if self.order(Order::Ask(question)) {
@@ -232,32 +248,39 @@ impl<N: Notice> Thread<N> {
             file: self.publisher.file().display().to_string(),
             virtual_ips: config.virtual_ips.len(),
             services: config.services.len(),
-            servers: config.services.iter().map(|service| service.servers.len()).sum(),
+            servers: config.services.iter().map(|service| service.all_servers().count()).sum(),
             overridden: self.publisher.overrides().len(),
             now: Now::default(),
         }
     }
 
-    /// The services from this position on, as many as make a page.
-    fn services(&self, from: usize) -> Services {
+    /// All that the status page shows.
+    pub(super) fn everything(&self) -> Everything {
+        Everything::new(Box::new(self.status()), self.services(0, usize::MAX))
+    }
+
+    /// The services from this position on, whole ones until there are as many rows.
+    fn services(&self, from: usize, most: usize) -> Services {
         let table = self.publisher.published().load();
         let (config, overrides) = (self.publisher.config(), self.publisher.overrides());
         let (mut rows, mut ids, mut next) = (Vec::new(), Vec::new(), None);
         // The table is made from the file, entry by entry.
         let entries = table.services().iter().zip(&config.services);
         for (position, (compiled, service)) in entries.enumerate().skip(from) {
-            if ids.len() >= ROWS {
+            if ids.len() >= most {
                 next = u64::try_from(position).ok();
                 break;
             }
             ids.push(Id::Service(compiled.id));
-            ids.extend(compiled.servers.iter().map(|server| Id::Server(server.id)));
-            let servers = service.servers.iter().map(|server| Server {
+            ids.extend(compiled.all_servers().map(|server| Id::Server(server.id)));
+            let is_fallback = |server| service.fallback.as_ref().is_some_and(|it| it == server);
+            let servers = service.all_servers().map(|server| Server {
                 name: server.name.clone(),
                 address: server.endpoint.to_string(),
                 weight: overrides.weight(service, server),
                 configured_weight: server.weight,
                 drained: overrides.of(service, server) == Some(Override::Drained),
+                fallback: is_fallback(server),
                 figures: Figures::default(),
             });
             rows.push(Service {

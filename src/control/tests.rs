@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{
-    Bridge, Config, Forward, Link, Masquerade, Method, Network, Route, Router, Scheduler, Server,
-    Service, Timeouts, Unserved, VirtualIp,
+    Bridge, Config, Forward, Lifecycle, Link, Masquerade, Method, Network, Route, Router,
+    Scheduler, Server, Service, Timeouts, Unserved, VirtualIp,
 };
 
 /// Something for the log.
@@ -160,6 +160,7 @@ pub(super) fn config() -> Config {
         }],
         virtual_ips: vec![VirtualIp::new(vip, 0)],
         masquerades: vec![Masquerade { from: "10.0.0.0/24".parse().unwrap(), to: vip }],
+        status_page: None,
         services: vec![Service {
             name: "web".to_owned(),
             protocol: crate::addr::Proto::Tcp,
@@ -168,6 +169,8 @@ pub(super) fn config() -> Config {
             method: Method::Nat,
             scheduler: Scheduler::WeightedLeastConnection,
             servers: vec![server("web1", "10.0.0.11:8080"), server("web2", "10.0.0.12:8080")],
+            fallback: None,
+            lifecycle: Lifecycle::default(),
         }],
     }
 }

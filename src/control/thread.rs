@@ -10,6 +10,7 @@ use mio::{Events, Poll, Registry, Token, Waker};
 
 use super::desk::Desk;
 use super::limit::{Limits, Losses};
+use super::pages::Pages;
 use super::publisher::Publisher;
 use super::reloads::Reloads;
 use super::socket::Socket;
@@ -42,6 +43,7 @@ pub(super) struct Thread<N: Notice> {
     pub(super) registry: Registry,
     pub(super) socket: Socket,
     pub(super) desk: Desk,
+    pub(super) pages: Pages,
     pub(super) traces: Traces,
     pub(super) reloads: Reloads,
     pub(super) watch: Option<Watch>,
@@ -147,10 +149,11 @@ impl<N: Notice> Thread<N> {
         next
     }
 
-    fn handle_message(&mut self, message: Message<N>, now: Instant) {
+    pub(super) fn handle_message(&mut self, message: Message<N>, now: Instant) {
         match message {
             Message::Applied(generation) => self.handle_applied(generation, now),
             Message::Reply(reply) => self.handle_reply(reply, now),
+            Message::Page(id, request) => self.handle_page(id, request, now),
             Message::TraceOver(tracer) => drop(tracer),
             Message::ServiceGone(id) => self.publisher.service_gone(id),
             Message::ServerGone(id) => self.publisher.server_gone(id),
@@ -202,7 +205,7 @@ impl Drop for WakeOnDrop {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::path::Path;
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::sync::mpsc::sync_channel;
@@ -212,7 +215,10 @@ mod tests {
     use crate::links::listener::Listener;
     use crate::links::scratch::Scratch;
 
-    fn thread(poll: &Poll) -> (Thread<Word>, SyncSender<Message<Word>>, Receiver<Order>) {
+    /// A thread whose file is not there, and the other ends of its queues.
+    pub(in crate::control) fn thread(
+        poll: &Poll,
+    ) -> (Thread<Word>, SyncSender<Message<Word>>, Receiver<Order>) {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let scratch = Scratch::new(&format!("thread-{number}"));
@@ -232,6 +238,7 @@ mod tests {
             registry: registry(),
             socket: Socket::new(Some(listener), registry(), SOCKET).unwrap(),
             desk: Desk::default(),
+            pages: Pages::new(sync_channel(1).0),
             traces: Traces::new(sync_channel(2).0),
             reloads: Reloads::default(),
             watch: None,

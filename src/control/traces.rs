@@ -229,11 +229,11 @@ mod tests {
 
     use super::*;
     use crate::control::tests::config;
-    use crate::table::Ids;
+    use crate::table::{Ids, Standing};
 
     fn traces() -> (Traces, Receiver<Tracing>, Arc<Table>) {
         let (sender, orders) = sync_channel(2);
-        let table = Table::compile(&config(), None, &mut Ids::default());
+        let table = Table::compile(&config(), None, &mut Ids::default(), |_, _| Standing::GOOD);
         (Traces::new(sender), orders, Arc::new(table))
     }
 
@@ -277,7 +277,7 @@ mod tests {
         assert!(orders.try_recv().is_err(), "the same ids");
         let mut ids = Ids::default();
         ids.service();
-        let other = Table::compile(&config(), None, &mut ids);
+        let other = Table::compile(&config(), None, &mut ids, |_, _| Standing::GOOD);
         traces.follow(&other);
         assert!(matches!(orders.try_recv(), Ok(Tracing::Follow(1, _))));
     }

@@ -50,17 +50,22 @@ impl Announcer {
     }
 
     /// Announces `address` now and again. A set-up step: it may allocate.
-    pub(super) fn announce(&mut self, network: NetworkId, address: Ipv4Addr, now: Instant) {
-        self.rounds.retain(|round| round.address != address);
+    pub(super) fn announce(&mut self, addresses: &[(Ipv4Addr, NetworkId)], now: Instant) {
+        self.forget(addresses);
         // With room for all that may have to be defended at once.
-        self.rounds.reserve(1 + DEFENDED);
-        let (due, link, left) = (now, 0, TIMES);
-        self.rounds.push_front(Round { due, network, address, link, left, broadcast: true });
+        self.rounds.reserve(addresses.len() + DEFENDED);
+        for (address, network) in addresses.iter().copied() {
+            let (due, link, left) = (now, 0, TIMES);
+            self.rounds.push_front(Round { due, network, address, link, left, broadcast: true });
+        }
     }
 
-    /// The address is not the router's any more.
-    pub(super) fn forget(&mut self, address: Ipv4Addr) {
-        self.rounds.retain(|round| round.address != address);
+    /// These addresses, sorted, are not the router's any more.
+    pub(super) fn forget(&mut self, addresses: &[(Ipv4Addr, NetworkId)]) {
+        let is_one = |address| addresses.binary_search_by_key(&address, |(one, _)| *one).is_ok();
+        if !addresses.is_empty() {
+            self.rounds.retain(|round| !is_one(round.address));
+        }
     }
 
     /// Somebody else claims `address`: tells everybody, unless that was done a moment ago.

@@ -1,7 +1,7 @@
 //! What the dataplane tells the rest of the router: rare, bounded, worth a log line.
 
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::vip_probe::ProbeOutcome;
 use super::watch::Claim;
@@ -67,6 +67,21 @@ pub enum Event {
         /// How the server answered.
         outcome: ProbeOutcome,
     },
+    /// A server has left so many clients in a row unanswered that it is given no new flows, until a
+    /// table says that it is down or `retry` is over.
+    ServerSilent {
+        /// Of which service.
+        service: ServiceId,
+        /// Which server.
+        server: ServerId,
+    },
+    /// The flows of a server that was taken away have ended.
+    FlowsEnded {
+        /// Where the server listens, or did.
+        server: SocketAddrV4,
+        /// How many were ended.
+        ended: u32,
+    },
     /// So many events were not kept, because nobody read them.
     Lost(u64),
     /// New flows are refused: the table holds only flows that must not go.
@@ -86,11 +101,13 @@ impl Event {
             | Self::LoopFound { .. }
             | Self::NeighbourFailed { .. }
             | Self::OwnMac { .. }
+            | Self::ServerSilent { .. }
             | Self::Lost(_)
             | Self::TableFull => log::Level::Warn,
-            Self::LoopOver { .. } | Self::NeighbourMoved { .. } | Self::NeighbourBack { .. } => {
-                log::Level::Info
-            }
+            Self::LoopOver { .. }
+            | Self::NeighbourMoved { .. }
+            | Self::NeighbourBack { .. }
+            | Self::FlowsEnded { .. } => log::Level::Info,
             Self::Probed { .. } | Self::ServerRetired(_) | Self::ServiceRetired(_) => {
                 log::Level::Debug
             }
@@ -132,11 +149,27 @@ impl Event {
             Self::Probed { server, source_port, outcome } => {
                 format!("probe of server {server} from port {source_port}: {outcome:?}")
             }
+            Self::ServerSilent { service, server } => describe_silence(*service, *server, table),
+            Self::FlowsEnded { server, ended } => {
+                format!("{ended} flows of server {server} were ended")
+            }
             Self::Lost(count) => format!("{count} events were not kept"),
             Self::TableFull => "flow table full: new flows are refused; raise max_flows".to_owned(),
             Self::ServerRetired(id) => format!("last flow of removed server {id} is gone"),
             Self::ServiceRetired(id) => format!("last flow of removed service {id} is gone"),
         }
+    }
+}
+
+/// Who answers nobody, by name.
+fn describe_silence(service: ServiceId, server: ServerId, table: &Table) -> String {
+    let known = table.servers().find(|(_, known)| known.id == server);
+    match known {
+        Some((service, server)) => format!(
+            "server {} of service {} leaves connections unanswered; it gets no new ones for now",
+            server.name, service.name
+        ),
+        None => format!("server {server} of service {service} leaves connections unanswered"),
     }
 }
 

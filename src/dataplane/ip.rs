@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::flow::{Direction, Event as TcpEvent, State, Tuple};
 use super::outbox::Waiting;
+use super::standing::REPEATED;
 use super::{Arrival, Dataplane, DropReason, Verdict, is_host};
 use crate::frame::{
     ETHERNET, Ethernet, Frame, Icmp, Ipv4, Transport, clamp_mss, echo_reply, translate,
@@ -130,6 +131,10 @@ impl Dataplane {
         if flow.networks[direction as usize] != network.id {
             return Err(DropReason::WrongNetwork);
         }
+        if flow.ending {
+            self.end_segment(packet, id, direction, frame)?;
+        }
+        let flow = self.flows.get(id);
         let own = network.own_address().unwrap_or(headers.destination);
         // A client is told of errors by the address it talks to, a server by its router.
         let router = match (direction, flow.owner) {
@@ -166,7 +171,7 @@ impl Dataplane {
     pub(super) fn live_flow(&mut self, tuple: Tuple, now: Instant) -> Option<(u32, Direction)> {
         let found = self.flows.find(tuple)?;
         if self.flows.is_expired(found.0, now) {
-            self.remove_flow(found.0);
+            self.expire_flow(found.0, now);
             return None;
         }
         Some(found)
@@ -175,10 +180,11 @@ impl Dataplane {
     /// A new SYN on a flow that is over: scheduled anew, never dropped.
     fn starts_over(&self, id: u32, packet: &Packet<'_>) -> bool {
         let flow = self.flows.get(id);
+        let transport = packet.headers.transport;
         // Of a direct flow the end is not seen: this is as far as a clean close gets.
         let over = flow.state.is_reusable() || flow.direct && flow.state == State::FinWait;
-        matches!(packet.headers.transport, Transport::Tcp(tcp) if tcp.syn && !tcp.rst)
-            && over
+        let opens = matches!(transport, Transport::Tcp(tcp) if tcp.syn && !tcp.rst);
+        (over && opens || self.is_free_to_go(flow, transport))
             && flow.networks[0] == packet.network.id
     }
 
@@ -234,6 +240,7 @@ impl Dataplane {
     /// Counts the packet and moves the flow's state on.
     fn account(&mut self, packet: &Packet<'_>, id: u32, direction: Direction) {
         let Packet { table, headers, now, .. } = *packet;
+        self.note_answer(packet, id, direction);
         let flow = self.flows.get_mut(id);
         let bytes = headers.total_len as u64;
         flow.packets[direction as usize] = flow.packets[direction as usize].saturating_add(1);
@@ -258,6 +265,25 @@ impl Dataplane {
         for figure in self.figures.both(owner) {
             figure.traffic.count(direction, bytes);
             figure.load.move_between(before.0, state);
+        }
+    }
+
+    /// What a segment shows of whether the flow's server answers.
+    fn note_answer(&mut self, packet: &Packet<'_>, id: u32, direction: Direction) {
+        let Transport::Tcp(segment) = packet.headers.transport else { return };
+        let flow = self.flows.get(id);
+        let Some(owner) = flow.owner.filter(|_| segment.syn || segment.rst) else { return };
+        if !self.standings.is_watched(owner.1) {
+            return;
+        }
+        if direction == Direction::Reply {
+            self.standings.answered(owner.1);
+        } else if segment.syn && flow.packets[0] > 0 && flow.packets[1] == 0 {
+            let (client, timeout) =
+                (flow.original.source, flow.state.timeout(packet.table.timeouts()));
+            if self.flows.idle(id, packet.now, timeout) >= REPEATED {
+                self.note_unanswered(owner, client, packet.now);
+            }
         }
     }
 

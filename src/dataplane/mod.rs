@@ -11,6 +11,7 @@ mod claim;
 mod counters;
 mod deliver;
 mod draw;
+mod ending;
 mod event;
 mod flow;
 mod forward;
@@ -27,8 +28,10 @@ mod originate;
 mod outbox;
 mod piece;
 mod report;
+mod reset;
 mod schedule;
 mod service;
+mod standing;
 mod stations;
 mod swap;
 mod verdict;
@@ -59,6 +62,7 @@ use bridge::Limits;
 use claim::Questions;
 use counters::Figures;
 use draw::{Draw, Use};
+use ending::Endings;
 use event::Events;
 use flow::FlowTable;
 use fragments::Fragments;
@@ -69,8 +73,9 @@ use masquerade::Masquerade;
 use neighbour::Neighbours;
 use outbox::Outbox;
 use schedule::Cursors;
+use standing::Standings;
 use stations::Stations;
-use swap::Retiring;
+use swap::{Progress, Retiring};
 use vip_probe::Probes;
 use watch::Watch;
 
@@ -119,11 +124,15 @@ pub struct Dataplane {
     /// By link id.
     limits: Vec<Limits>,
     cursors: Cursors,
+    standings: Standings,
     figures: Figures,
     counters: Counters,
     events: Events,
     late: LateDrops,
     retiring: Retiring,
+    progress: Progress,
+    endings: Endings,
+    challenges: TokenBucket,
     answers: TokenBucket,
     acquaintances: TokenBucket,
     alarms: TokenBucket,
@@ -151,11 +160,15 @@ impl Dataplane {
             guard: LoopGuard::new(&seed),
             limits: Vec::new(),
             cursors: Cursors::default(),
+            standings: Standings::default(),
             figures: Figures::default(),
             counters: Counters::default(),
             events: Events::new(),
             late: LateDrops::default(),
             retiring: Retiring::default(),
+            progress: Progress::default(),
+            endings: Endings::default(),
+            challenges: reset::challenge_pace(now),
             answers: TokenBucket::new(ANSWER_RATE.0, ANSWER_RATE.1, now),
             acquaintances: TokenBucket::new(MEETING_RATE.0, MEETING_RATE.1, now),
             alarms: TokenBucket::new(1, 1, now),
@@ -207,10 +220,12 @@ impl Dataplane {
     /// Does what is due: expires flows, asks for neighbours. Bounded; call again while
     /// [`Dataplane::poll_timeout`] is not in the future.
     pub fn handle_timeout(&mut self, table: &Table, now: Instant) {
+        self.go_on_installing(table, now);
         let mut budget = EXPIRIES;
         while let Some(id) = self.flows.next_expired(now, &mut budget) {
-            self.remove_flow(id);
+            self.expire_flow(id, now);
         }
+        self.end_flows(table, now);
         self.drop_stale_pieces(now);
         self.guard_loops(table, now);
         self.probe_virtual_ips(table, now);
@@ -224,7 +239,9 @@ impl Dataplane {
     /// When [`Dataplane::handle_timeout`] wants to be called; `None`: not before the next frame.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let deadlines = [
+            self.progress.next_deadline(),
             self.flows.next_deadline(),
+            self.endings.next_deadline(),
             self.neighbours.next_deadline(),
             self.announcer.next_deadline(),
             self.watch.next_deadline(),

@@ -185,10 +185,10 @@ impl Neighbours {
         Some(self.get(id).address)
     }
 
-    /// Whether `address` was given up and has not answered since.
-    pub(super) fn is_silent(&self, network: NetworkId, address: Ipv4Addr) -> bool {
-        let known = self.find(network, address).map(|id| self.get(id));
-        known.is_some_and(|neighbour| neighbour.failed_before && !neighbour.is_usable())
+    /// Whether the neighbour was given up and has not answered since.
+    pub(super) fn is_silent(&self, id: u32) -> bool {
+        let neighbour = self.get(id);
+        neighbour.failed_before && !neighbour.is_usable()
     }
 
     /// The neighbour at `address`, new if need be. `None` when the cache is full of others in use.
@@ -217,7 +217,8 @@ impl Neighbours {
 
     /// Makes room for `pinned` configured neighbours. A set-up step: it may allocate.
     pub(super) fn reserve(&mut self, pinned: usize) {
-        let capacity = CAPACITY + pinned;
+        // With headroom: making room takes longer than a frame should wait.
+        let capacity = CAPACITY + pinned.next_power_of_two();
         if capacity <= self.capacity {
             return;
         }
@@ -236,11 +237,13 @@ impl Neighbours {
         }
     }
 
-    /// No neighbour is pinned any more. A set-up step.
-    pub(super) fn unpin_all(&mut self) {
-        self.by_mac = Index::new(self.capacity);
-        for neighbour in &mut self.entries {
-            neighbour.pinned = false;
+    /// The neighbour at `address` is not configured any more.
+    pub(super) fn unpin(&mut self, network: NetworkId, address: Ipv4Addr) {
+        if let Some(id) = self.find(network, address)
+            && self.get(id).pinned
+        {
+            self.unfile_mac(id);
+            self.get_mut(id).pinned = false;
         }
     }
 

@@ -63,7 +63,7 @@ pub struct ServiceReport {
     pub traffic: Traffic,
     /// Its flows.
     pub load: Load,
-    /// Its servers in file order.
+    /// Its servers in file order, then the fallback.
     pub servers: Vec<ServerReport>,
 }
 
@@ -172,7 +172,7 @@ impl Dataplane {
         let claims = claims.collect();
         let services = table.services().iter().map(|service| {
             let figure = self.figures.service(service.id);
-            let servers = service.servers.iter().map(|server| {
+            let servers = service.all_servers().map(|server| {
                 let figure = self.figures.server(server.id);
                 ServerReport {
                     name: server.name.clone(),

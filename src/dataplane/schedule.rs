@@ -39,9 +39,36 @@ impl Load {
         }
     }
 
+    /// All flows.
+    pub(super) const fn total(self) -> u32 {
+        self.active + self.inactive
+    }
+
     /// An active connection weighs as much as 256 inactive ones.
     const fn overhead(self) -> u64 {
         self.active as u64 * 256 + self.inactive as u64
+    }
+}
+
+/// All of a server's weight, as a [`Candidate::share`].
+pub(super) const WHOLE: u32 = 256;
+
+/// What counts about a server besides its weight when one is chosen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidate {
+    pub(super) load: Load,
+    /// How much of its weight counts where connections are compared, of [`WHOLE`], at least 1.
+    pub(super) share: u32,
+    /// It does not answer ARP: nothing is stored of what is tried with it, so that it would always be
+    /// the least loaded. Chosen only where all are like that.
+    pub(super) is_deaf: bool,
+    /// It answers no client: not chosen.
+    pub(super) is_out: bool,
+}
+
+impl Default for Candidate {
+    fn default() -> Self {
+        Self { load: Load::default(), share: WHOLE, is_deaf: false, is_out: false }
     }
 }
 
@@ -101,31 +128,39 @@ impl Cursors {
     pub(super) fn choose<'t>(
         &mut self,
         service: &'t Service,
-        load: impl Fn(&Server) -> Load,
+        mut candidate: impl FnMut(&Server) -> Candidate,
     ) -> Option<&'t Server> {
         let cursor = &mut self.0[service.id.index()];
         match service.scheduler {
-            Scheduler::RoundRobin => cursor.round_robin(service),
-            Scheduler::WeightedRoundRobin => cursor.weighted_round_robin(service),
-            Scheduler::LeastConnection => least(service, |server| (load(server).overhead(), 1)),
-            Scheduler::WeightedLeastConnection => {
-                least(service, |server| (load(server).overhead(), u64::from(server.weight)))
+            Scheduler::RoundRobin => cursor.round_robin(service, |s| !candidate(s).is_out),
+            Scheduler::WeightedRoundRobin => {
+                cursor.weighted_round_robin(service, |s| !candidate(s).is_out)
             }
+            Scheduler::LeastConnection => least(service, candidate, |_| 1),
+            Scheduler::WeightedLeastConnection => least(service, candidate, |s| s.weight),
         }
     }
 }
 
 impl Cursor {
-    fn round_robin<'t>(&mut self, service: &'t Service) -> Option<&'t Server> {
+    fn round_robin<'t>(
+        &mut self,
+        service: &'t Service,
+        mut may: impl FnMut(&Server) -> bool,
+    ) -> Option<&'t Server> {
         let servers = &service.servers;
         let (behind, ahead) = servers.split_at(self.next.min(servers.len()));
-        let order = ahead.iter().chain(behind).enumerate();
-        let (steps, server) = order.into_iter().find(|(_, server)| server.weight > 0)?;
+        let mut order = ahead.iter().chain(behind).enumerate();
+        let (steps, server) = order.find(|(_, server)| server.weight > 0 && may(server))?;
         self.next = (self.next.min(servers.len()) + steps) % servers.len() + 1;
         Some(server)
     }
 
-    fn weighted_round_robin<'t>(&mut self, service: &'t Service) -> Option<&'t Server> {
+    fn weighted_round_robin<'t>(
+        &mut self,
+        service: &'t Service,
+        mut may: impl FnMut(&Server) -> bool,
+    ) -> Option<&'t Server> {
         let servers = &service.servers;
         let (step, top) = (service.weight_gcd, top_level(service));
         if service.weight_max == 0 {
@@ -133,8 +168,8 @@ impl Cursor {
         }
         // The heaviest server is at or above every level, so the second round ends the search.
         for _ in 0..2 {
-            let ahead = servers.iter().enumerate().skip(self.next);
-            if let Some((at, server)) = ahead.into_iter().find(|(_, s)| s.weight >= self.level) {
+            let mut ahead = servers.iter().enumerate().skip(self.next);
+            if let Some((at, server)) = ahead.find(|(_, s)| s.weight >= self.level && may(s)) {
                 self.next = at + 1;
                 return Some(server);
             }
@@ -143,6 +178,10 @@ impl Cursor {
             if self.level == 0 {
                 self.level = top;
             }
+            // The heaviest of those that may be chosen, that is.
+            let able = servers.iter().filter(|server| server.weight > 0 && may(server));
+            let heaviest = able.map(|server| server.weight).max()?;
+            self.level = self.level.min(heaviest - (step - 1));
         }
         None
     }
@@ -153,13 +192,26 @@ const fn top_level(service: &Service) -> u32 {
 }
 
 /// The least of `overhead / weight`, compared by cross-multiplication.
-fn least(service: &Service, cost: impl Fn(&Server) -> (u64, u64)) -> Option<&Server> {
-    let mut best: Option<(&Server, u64, u64)> = None;
+fn least<'t>(
+    service: &'t Service,
+    mut candidate: impl FnMut(&Server) -> Candidate,
+    weight: impl Fn(&Server) -> u32,
+) -> Option<&'t Server> {
+    let mut best: Option<(&Server, bool, u64, u64)> = None;
     for server in service.servers.iter().filter(|server| server.weight > 0) {
-        let (overhead, weight) = cost(server);
-        let better = best.is_none_or(|(_, least, of)| least * weight > overhead * of);
+        let Candidate { load, share, is_deaf, is_out } = candidate(server);
+        if is_out {
+            continue;
+        }
+        // Below 2^40 and 2^24: there are at most 2^30 flows.
+        let (overhead, weight) = (load.overhead(), u64::from(weight(server)) * u64::from(share));
+        let better = best.is_none_or(|(_, was_deaf, least, of)| match (was_deaf, is_deaf) {
+            (true, false) => true,
+            (false, true) => false,
+            (false, false) | (true, true) => least * weight > overhead * of,
+        });
         if better {
-            best = Some((server, overhead, weight));
+            best = Some((server, is_deaf, overhead, weight));
         }
     }
     best.map(|(server, ..)| server)
@@ -171,7 +223,7 @@ mod tests {
 
     use super::*;
     use crate::addr::{Proto, ServiceId};
-    use crate::table::Method;
+    use crate::table::{Lifecycle, Method};
 
     fn service(scheduler: Scheduler, weights: &[u32]) -> Service {
         let server = |(id, weight): (u32, &u32)| Server {
@@ -180,6 +232,9 @@ mod tests {
             address: Ipv4Addr::LOCALHOST,
             port: 80,
             weight: *weight,
+            configured_weight: *weight,
+            is_up: true,
+            is_drained: false,
         };
         let gcd = |a: u32, b: &u32| {
             (1..=a.max(*b)).rfind(|d| a.is_multiple_of(*d) && b.is_multiple_of(*d)).unwrap_or(0)
@@ -193,6 +248,8 @@ mod tests {
             port: 80,
             scheduler,
             servers: (0..).zip(weights).map(server).collect(),
+            fallback: None,
+            lifecycle: Lifecycle::default(),
             weight_gcd: weights.iter().filter(|w| **w > 0).fold(0, gcd).max(1),
             weight_max: weights.iter().copied().max().unwrap_or(0),
         }
@@ -203,7 +260,7 @@ mod tests {
         cursors.reserve(1);
         cursors.start(service);
         (0..count)
-            .filter_map(|_| cursors.choose(service, |_| Load::default()))
+            .filter_map(|_| cursors.choose(service, |_| Candidate::default()))
             .map(|s| s.id.0)
             .collect()
     }
@@ -247,10 +304,55 @@ mod tests {
         cursors.reserve(1);
         cursors.start(&old);
         for expected in [0, 1] {
-            assert_eq!(cursors.choose(&old, |_| Load::default()).unwrap().id.0, expected);
+            assert_eq!(cursors.choose(&old, |_| Candidate::default()).unwrap().id.0, expected);
         }
         cursors.change(&old, &new);
-        assert_eq!(cursors.choose(&new, |_| Load::default()).unwrap().id.0, 2);
-        assert_eq!(cursors.choose(&new, |_| Load::default()).unwrap().id.0, 0);
+        assert_eq!(cursors.choose(&new, |_| Candidate::default()).unwrap().id.0, 2);
+        assert_eq!(cursors.choose(&new, |_| Candidate::default()).unwrap().id.0, 0);
+    }
+
+    /// Who is out is passed over, however heavy, and nobody waits for it.
+    #[test]
+    fn wrr_goes_on_in_proportion_without_those_who_are_out() {
+        let service = service(Scheduler::WeightedRoundRobin, &[60_000, 3, 0, 1]);
+        let mut cursors = Cursors::default();
+        cursors.reserve(1);
+        cursors.start(&service);
+        let out = |server: &Server| Candidate { is_out: server.id.0 == 0, ..Candidate::default() };
+        let mut picks = |count| -> Vec<u32> {
+            (0..count).map(|_| cursors.choose(&service, out).unwrap().id.0).collect()
+        };
+        picks(2);
+        assert_eq!(picks(8), [1, 1, 1, 3, 1, 1, 1, 3]);
+        let none = |_: &Server| Candidate { is_out: true, ..Candidate::default() };
+        assert!(cursors.choose(&service, none).is_none());
+    }
+
+    /// The largest numbers there can be are compared rightly.
+    #[test]
+    fn a_share_counts_like_a_smaller_weight() {
+        let service = service(Scheduler::WeightedLeastConnection, &[65_535, 65_535]);
+        let most = Load { active: 1 << 30, inactive: 0 };
+        for (active, share, expected) in [
+            (1 << 30, WHOLE - 1, 0),
+            (1 << 30, WHOLE, 0),
+            ((1 << 30) - 1, WHOLE, 1),
+            (1 << 21, 1, 1),
+        ] {
+            let mut cursors = Cursors::default();
+            cursors.reserve(1);
+            cursors.start(&service);
+            let candidate = |server: &Server| match server.id.0 {
+                0 => Candidate { load: most, ..Candidate::default() },
+                _ => {
+                    Candidate { load: Load { active, inactive: 0 }, share, ..Candidate::default() }
+                }
+            };
+            assert_eq!(
+                cursors.choose(&service, candidate).unwrap().id.0,
+                expected,
+                "{active} {share}"
+            );
+        }
     }
 }

@@ -3,7 +3,8 @@
 use super::flow::{Direction, Flow, State, Tuple};
 use super::ip::Packet;
 use super::masquerade::Socket;
-use super::{Dataplane, DropReason, Event, Load, Verdict};
+use super::schedule::Candidate;
+use super::{Dataplane, DropReason, Event, Verdict};
 use crate::addr::{NetworkId, Proto};
 use crate::frame::{Frame, IcmpError, TCP, Transport};
 use crate::table::{Method, Server, Service};
@@ -40,16 +41,7 @@ impl Dataplane {
             return Err(DropReason::NoFlow);
         }
         self.check_ttl(packet, original.destination, frame)?;
-        let (figures, neighbours) = (&self.figures, &self.neighbours);
-        let load = |server: &Server| {
-            let load = figures.server(server.id).load;
-            let hop = table.next_hop(server.address);
-            let silent = hop.is_some_and(|hop| neighbours.is_silent(hop.network, hop.address));
-            // Nothing is stored for a server that does not answer ARP: without this it would
-            // always be the least loaded, and be given every new flow.
-            if silent { Load { active: u32::MAX, ..load } } else { load }
-        };
-        let Some(server) = self.cursors.choose(service, load) else {
+        let Some(server) = self.choose(packet, service) else {
             let error = IcmpError::PortUnreachable;
             self.report_error(table, error, original.destination, frame, headers, now);
             return Err(DropReason::NoServer);
@@ -57,7 +49,12 @@ impl Dataplane {
         // A packet that goes nowhere must not take another flow's place.
         let hop = table.next_hop(server.address).ok_or(DropReason::NoRoute)?;
         let neighbour = self.neighbour(hop, now)?;
-        self.check_way(packet, neighbour, original.destination, frame)?;
+        if let Err(reason) = self.check_way(packet, neighbour, original.destination, frame) {
+            if reason == DropReason::NeighbourFailed {
+                self.note_unanswered((service.id, server.id), original.source, now);
+            }
+            return Err(reason);
+        }
         let id = self.open(packet, original, (service, server), hop.network)?;
         let verdict = self.flow_packet(packet, id, Direction::Original, frame);
         if verdict.is_err() {
@@ -69,6 +66,20 @@ impl Dataplane {
             }
         }
         verdict
+    }
+
+    /// The server for a new flow; the fallback where no other one may take it.
+    fn choose<'t>(&mut self, packet: &Packet<'_>, service: &'t Service) -> Option<&'t Server> {
+        let (figures, neighbours) = (&self.figures, &self.neighbours);
+        let mut candidate = |server: &Server| {
+            let known =
+                self.standings.candidate(packet.table, service, server, neighbours, packet.now);
+            Candidate { load: figures.server(server.id).load, ..known }
+        };
+        let chosen = self.cursors.choose(service, &mut candidate);
+        chosen.or_else(|| {
+            service.fallback.as_ref().filter(|server| server.is_up && !candidate(server).is_out)
+        })
     }
 
     /// Stores a new flow, without a packet counted yet.
@@ -112,6 +123,19 @@ impl Dataplane {
             figure.load.inactive += 1;
         }
         Ok(id)
+    }
+
+    /// A flow's time is over.
+    pub(super) fn expire_flow(&mut self, id: u32, now: Instant) {
+        let flow = self.flows.get(id);
+        if let Some(owner) = flow.owner
+            && flow.state == State::SynRecv
+            && flow.packets[1] == 0
+        {
+            let client = flow.original.source;
+            self.note_unanswered(owner, client, now);
+        }
+        self.remove_flow(id);
     }
 
     /// Takes a flow out and off its server's load.

@@ -1,30 +1,57 @@
 //! A new table: what is the same keeps its flows, counters and scheduler position; what is gone
 //! drains.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use super::bridge::Limits;
+use super::ending::Cause;
 use super::{Dataplane, Event};
-use crate::addr::{NetworkId, ServerId, ServiceId};
-use crate::table::{Local, Table};
+use crate::addr::{Proto, ServerId, ServiceId};
+use crate::table::{Difference, OnDown, OnRemove, Server, Service, ServiceChange, Table};
 use crate::time::Instant;
+
+/// Steps of what need not be done at once, per turn.
+const PART: usize = 256;
+
+/// What makes a server the same across tables.
+type Key = (Proto, Ipv4Addr, u16, Ipv4Addr, u16);
 
 /// Ids that are not configured any more, until their last flow is gone.
 #[derive(Debug, Default)]
 pub(super) struct Retiring {
     services: BTreeSet<ServiceId>,
-    servers: BTreeSet<ServerId>,
+    servers: BTreeMap<ServerId, Key>,
+    by_key: BTreeSet<(Key, ServerId)>,
     gone: Vec<Event>,
 }
 
 impl Retiring {
+    fn add(&mut self, id: ServerId, key: Key) {
+        self.servers.insert(id, key);
+        self.by_key.insert((key, id));
+    }
+
+    /// Room for what there will be to tell. A set-up step: it may allocate.
+    fn reserve(&mut self) {
+        self.gone.reserve(self.services.len() + self.servers.len());
+    }
+
+    /// Those who were the same server.
+    fn same(&self, key: Key) -> impl Iterator<Item = ServerId> {
+        let range = (key, ServerId(0))..=(key, ServerId(u32::MAX));
+        self.by_key.range(range).map(|(_, id)| *id)
+    }
+
     /// A flow of `service` and `server` is gone; `left`: how many each still has.
     pub(super) fn settle(&mut self, service: ServiceId, server: ServerId, left: [u32; 2]) {
         if left[0] == 0 && self.services.remove(&service) {
             self.gone.push(Event::ServiceRetired(service));
         }
-        if left[1] == 0 && self.servers.remove(&server) {
+        if left[1] == 0
+            && let Some(key) = self.servers.remove(&server)
+        {
+            self.by_key.remove(&(key, server));
             self.gone.push(Event::ServerRetired(server));
         }
     }
@@ -35,95 +62,179 @@ impl Retiring {
     }
 }
 
+/// How far the parts of a table's [`Difference`] have come that need not be done at once.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Progress {
+    removed_servers: usize,
+    removed_services: usize,
+    removed_hops: usize,
+    hops: usize,
+    is_under_way: bool,
+}
+
+impl Progress {
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.is_under_way.then_some(Instant::ZERO)
+    }
+}
+
 impl Dataplane {
-    /// Takes `new` into use; the first one when there is no `old`.
+    /// Takes `new` into use; the first one when there is no `old`. Whatever decides about frames is
+    /// done at once, the rest in parts: see [`Dataplane::go_on_installing`].
     pub(super) fn install(&mut self, old: Option<&Table>, new: &Table, now: Instant) {
-        let (services, _) = new.id_limits();
+        if let Some(old) = old.filter(|_| self.progress.is_under_way) {
+            self.install_part(old.difference(), usize::MAX, now);
+        }
+        let found;
+        let is_next = new.difference().since == old.map(Table::generation);
+        let difference = if is_next {
+            new.difference()
+        } else {
+            // One was passed over.
+            found = Difference::between(old, new);
+            &found
+        };
+        let (services, servers) = new.id_limits();
         self.cursors.reserve(services);
         self.figures.reserve(new.id_limits());
-        self.install_services(old, new);
+        self.standings.install(new);
+        self.endings.reserve(servers);
+        for change in &difference.services {
+            self.install_service(change, now);
+        }
+        self.endings.reserve(servers);
         self.guard.install(new, now);
         self.limits = Limits::for_links(new, now);
         self.watch.install(new, now);
-        self.pin_neighbours(new, now);
-        self.install_addresses(old, new, now);
+        self.announcer.forget(&difference.removed_addresses);
+        self.announcer.announce(&difference.addresses, now);
+        self.neighbours.reserve(new.kept_hops());
+        self.progress = Progress { is_under_way: true, ..Progress::default() };
+        let at_once = if is_next && old.is_some() { PART } else { usize::MAX };
+        self.install_part(difference, at_once, now);
     }
 
-    fn install_services(&mut self, old: Option<&Table>, new: &Table) {
-        let before: std::collections::HashMap<_, _> =
-            old.map_or(&[][..], Table::services).iter().map(|s| (s.id, s)).collect();
-        for service in new.services() {
-            match before.get(&service.id) {
-                Some(before) if before.servers == service.servers => {}
-                Some(before) => self.cursors.change(before, service),
-                None => {
-                    self.cursors.start(service);
-                    self.figures.reset_service(service.id);
-                }
-            }
-            let known = before.get(&service.id).map_or(&[][..], |before| &before.servers);
-            let known: BTreeSet<ServerId> = known.iter().map(|server| server.id).collect();
-            for server in service.servers.iter().filter(|server| !known.contains(&server.id)) {
-                self.figures.reset_server(server.id);
-            }
+    /// Goes on with what is left of taking `table` into use; a bounded amount of work.
+    pub(super) fn go_on_installing(&mut self, table: &Table, now: Instant) {
+        if self.progress.is_under_way {
+            self.install_part(table.difference(), PART, now);
         }
-        let Some(old) = old else { return };
-        let services: BTreeSet<_> = new.services().iter().map(|service| service.id).collect();
-        let servers: BTreeSet<_> = new.servers().map(|(_, server)| server.id).collect();
-        for service in old.services().iter().filter(|service| !services.contains(&service.id)) {
-            self.retiring.services.insert(service.id);
-        }
-        for (service, server) in old.servers().filter(|(_, s)| !servers.contains(&s.id)) {
-            self.retiring.servers.insert(server.id);
+    }
+
+    /// Whether all of the last table is in use, and nothing refers to the one before.
+    pub const fn is_settled(&self) -> bool {
+        !self.progress.is_under_way
+    }
+
+    /// Does so many of the steps that are left.
+    fn install_part(&mut self, difference: &Difference, steps: usize, now: Instant) {
+        let Difference { removed_servers, removed_services, removed_hops, hops, .. } = difference;
+        let mut left = steps;
+        let mut next = |at: &mut usize, of: usize| {
+            let is_there = left > 0 && *at < of;
+            if is_there {
+                left -= 1;
+                *at += 1;
+            }
+            is_there
+        };
+        let mut progress = self.progress;
+        while next(&mut progress.removed_servers, removed_servers.len()) {
+            let (service, server) = &removed_servers[progress.removed_servers - 1];
+            self.retiring.add(server.id, key(service, server));
+            self.remove_server(service, server, now);
             self.settle(service.id, server.id);
         }
-        for service in old.services() {
-            self.settle(service.id, ServerId(u32::MAX));
+        while next(&mut progress.removed_services, removed_services.len()) {
+            let service = removed_services[progress.removed_services - 1];
+            self.retiring.services.insert(service);
+            self.settle(service, ServerId(u32::MAX));
+        }
+        while next(&mut progress.removed_hops, removed_hops.len()) {
+            let hop = removed_hops[progress.removed_hops - 1];
+            self.neighbours.unpin(hop.network, hop.address);
+        }
+        while next(&mut progress.hops, hops.len()) {
+            let hop = hops[progress.hops - 1];
+            self.neighbours.pin(hop.network, hop.address, now);
+        }
+        // What comes of it later, on the frame path, must find room.
+        self.retiring.reserve();
+        self.endings.reserve(0);
+        progress.is_under_way = left == 0;
+        self.progress = progress;
+    }
+
+    /// A service that is new or has changed.
+    fn install_service(&mut self, change: &ServiceChange, now: Instant) {
+        let ServiceChange { before, after: service, servers } = change;
+        match before {
+            Some(before) if before.servers == service.servers => {}
+            Some(before) => self.cursors.change(before, service),
+            None => {
+                self.cursors.start(service);
+                self.figures.reset_service(service.id);
+            }
+        }
+        for (server, known) in service.all_servers().zip(servers) {
+            let known = known.and_then(|at| before.as_ref()?.all_servers().nth(at));
+            match known {
+                Some(before) => self.change_server(service, before, server, now),
+                None => {
+                    self.figures.reset_server(server.id);
+                    self.endings.forget(server.id);
+                    self.standings.start(server, before.as_ref().map(|_| now));
+                    // Whoever takes a server away and gives it back has changed their mind.
+                    for id in self.retiring.same(key(service, server)) {
+                        self.endings.spare(id, Cause::Removed);
+                    }
+                }
+            }
+            let passive = service.lifecycle.passive_health.filter(|_| server.is_up);
+            self.standings.watch(server.id, passive);
+        }
+    }
+
+    fn change_server(&mut self, service: &Service, before: &Server, after: &Server, now: Instant) {
+        if before.is_up != after.is_up {
+            self.standings.answered(after.id);
+        }
+        match (before.is_up, after.is_up, service.lifecycle.on_down) {
+            (true, false, OnDown::Reset | OnDown::Reschedule) => self.doom(after, Cause::Down, now),
+            (false, true, _) => self.endings.spare(after.id, Cause::Down),
+            _ => {}
+        }
+        match (before.is_drained, after.is_drained, service.lifecycle.drain_timeout) {
+            (false, true, Some(timeout)) => self.doom_at(after, Cause::Drained, now + timeout),
+            (true, false, _) => self.endings.spare(after.id, Cause::Drained),
+            _ => {}
+        }
+        if before.weight == 0 && after.weight > 0 {
+            self.standings.restart(after.id, now);
+        }
+    }
+
+    /// `service` is as it is now, or was until now.
+    fn remove_server(&mut self, service: &Service, server: &Server, now: Instant) {
+        self.standings.watch(server.id, None);
+        let rules = &service.lifecycle;
+        match (rules.on_remove, rules.drain_timeout) {
+            (OnRemove::Reset, _) => self.doom(server, Cause::Removed, now),
+            (OnRemove::Drain, Some(timeout)) if !self.endings.is_doomed(server.id) => {
+                self.doom_at(server, Cause::Removed, now + timeout);
+            }
+            (OnRemove::Drain, _) => {}
         }
     }
 
     /// Retires the ids at once where no flow is left.
     pub(super) fn settle(&mut self, service: ServiceId, server: ServerId) {
-        let total = |load: super::Load| load.active + load.inactive;
         let left =
-            [total(self.figures.service(service).load), total(self.figures.server(server).load)];
+            [self.figures.service(service).load.total(), self.figures.server(server).load.total()];
         self.retiring.settle(service, server, left);
     }
+}
 
-    /// Servers and gateways are resolved before they are needed, and kept fresh.
-    fn pin_neighbours(&mut self, table: &Table, now: Instant) {
-        self.neighbours.unpin_all();
-        let servers = table.servers().map(|(_, server)| server.address);
-        let gateways = table.networks().iter().filter_map(|network| network.gateway);
-        let wanted = servers.chain(gateways).chain(table.route_gateways());
-        let hops: BTreeSet<(NetworkId, Ipv4Addr)> = wanted
-            .filter_map(|address| table.next_hop(address))
-            .map(|hop| (hop.network, hop.address))
-            .collect();
-        self.neighbours.reserve(hops.len());
-        for (network, address) in hops {
-            self.neighbours.pin(network, address, now);
-        }
-    }
-
-    fn install_addresses(&mut self, old: Option<&Table>, new: &Table, now: Instant) {
-        let local = |table: &Table| -> BTreeSet<(Ipv4Addr, NetworkId)> {
-            let own = table.networks().iter().flat_map(|network| {
-                let id = network.id;
-                network.addresses.iter().filter_map(move |own| match own.address() {
-                    std::net::IpAddr::V4(address) => Some((address, id)),
-                    std::net::IpAddr::V6(_) => None,
-                })
-            });
-            own.chain(table.virtual_ips().iter().map(|vip| (vip.address, vip.network))).collect()
-        };
-        let (before, after) = (old.map(local).unwrap_or_default(), local(new));
-        for (address, _) in before.difference(&after) {
-            self.announcer.forget(*address);
-        }
-        for (address, network) in after.difference(&before) {
-            debug_assert_eq!(new.local(*address).map(Local::network), Some(*network));
-            self.announcer.announce(*network, *address, now);
-        }
-    }
+const fn key(service: &Service, server: &Server) -> Key {
+    (service.proto, service.address, service.port, server.address, server.port)
 }

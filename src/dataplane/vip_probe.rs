@@ -10,7 +10,7 @@ use super::draw::{Draw, Use};
 use super::ip::Packet;
 use super::{Consumed, Dataplane, DropReason, Event, Verdict};
 use crate::addr::{Proto, ServerId};
-use crate::frame::{Frame, Segment, Transport};
+use crate::frame::{Frame, Segment, SegmentKind, Transport};
 use crate::table::{Method, Table};
 use crate::time::{Duration, Instant};
 
@@ -105,7 +105,8 @@ impl Dataplane {
         let deadline = now + timeout;
         let probe = Probe { server, from, to, sequence, neighbour, deadline };
         self.probes.under_way.push(probe);
-        let syn = Segment { source: from, destination: to, sequence, syn: true };
+        let kind = SegmentKind::Syn;
+        let syn = Segment { source: from, destination: to, sequence, kind };
         self.send_segment(table, id, syn, now);
         Ok(())
     }
@@ -135,7 +136,8 @@ impl Dataplane {
             && let Some(neighbour) = self.neighbours.resolve(probe.neighbour)
         {
             let sequence = segment.acknowledgement;
-            let reset = Segment { source: probe.from, destination: probe.to, sequence, syn: false };
+            let kind = SegmentKind::Reset;
+            let reset = Segment { source: probe.from, destination: probe.to, sequence, kind };
             self.send_segment(table, neighbour, reset, *now);
         }
         self.tell_probe(&probe, outcome);
@@ -157,7 +159,13 @@ impl Dataplane {
     }
 
     /// Sends a segment to a neighbour, whoever it is addressed to.
-    fn send_segment(&mut self, table: &Table, neighbour: u32, segment: Segment, now: Instant) {
+    pub(super) fn send_segment(
+        &mut self,
+        table: &Table,
+        neighbour: u32,
+        segment: Segment,
+        now: Instant,
+    ) {
         self.counters.originated += 1;
         let Some(slot) = self.outbox.take() else {
             return self.count_no_place(DropReason::OutboxFull);

@@ -3,7 +3,7 @@
 //! Everything here has a fixed size: what a forger can make grow takes the place of something old.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::Ipv4Addr;
 
 use super::announce::{Audience, announcement};
@@ -91,12 +91,13 @@ impl Watch {
         let probed = |vip: &&VirtualIp| {
             vip.probe_interval.is_some() && !table.network(vip.network).is_bridged()
         };
-        let known: Vec<_> = self.probes.drain().map(|Reverse((at, vip))| (vip, at)).collect();
+        let known: HashMap<_, _> =
+            self.probes.drain().map(|Reverse((at, vip))| (vip, at)).collect();
         for vip in table.virtual_ips().iter().filter(probed) {
-            let before = known.iter().find(|(address, _)| *address == vip.address);
+            let before = known.get(&vip.address).copied();
             // The first one once the neighbours are known, so that a server is known by its MAC.
             let first = now + Duration::from_secs(1);
-            self.probes.push(Reverse((before.map_or(first, |(_, at)| *at), vip.address)));
+            self.probes.push(Reverse((before.unwrap_or(first), vip.address)));
         }
     }
 

@@ -92,7 +92,38 @@ pub fn tcp_reset(headers: &Ipv4, segment: &Tcp, out: &mut Frame) {
     reset[16..18].copy_from_slice(&sum.to_be_bytes());
 }
 
-/// A TCP segment of the router's own, without options or data.
+/// What a segment of the router's own says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SegmentKind {
+    /// Opens a connection.
+    Syn,
+    /// Repeats the answer to a SYN, so that it is acknowledged once more.
+    SynAck,
+    /// Ends a connection.
+    Reset,
+}
+
+impl SegmentKind {
+    const fn flags(self) -> u8 {
+        match self {
+            Self::Syn => 0x02,
+            Self::SynAck => 0x12,
+            Self::Reset => 0x04,
+        }
+    }
+
+    /// A segment without a timestamp is ignored where timestamps were agreed on, unless it is a reset;
+    /// where they were not, this one is. One that is too old is answered too (RFC 7323 sections 3.2
+    /// and 5.3).
+    const fn options(self) -> &'static [u8] {
+        match self {
+            Self::Syn | Self::Reset => &[],
+            Self::SynAck => &[1, 1, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0],
+        }
+    }
+}
+
+/// A TCP segment of the router's own, without data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// Where it says that it comes from.
@@ -101,8 +132,8 @@ pub struct Segment {
     pub destination: SocketAddrV4,
     /// Its sequence number.
     pub sequence: u32,
-    /// SYN, otherwise RST.
-    pub syn: bool,
+    /// What it says.
+    pub kind: SegmentKind,
 }
 
 impl Segment {
@@ -110,13 +141,17 @@ impl Segment {
     pub fn build(&self, out: &mut Frame) {
         let (source, to) = (*self.source.ip(), *self.destination.ip());
         let ip = IpStart { source, to, protocol: TCP, tos: 0, identification: 0 };
-        let segment = ip.write(TCP_HEADER, out);
+        let options = self.kind.options();
+        let segment = ip.write(TCP_HEADER + options.len(), out);
+        segment[TCP_HEADER..].copy_from_slice(options);
         segment[..2].copy_from_slice(&self.source.port().to_be_bytes());
         segment[2..4].copy_from_slice(&self.destination.port().to_be_bytes());
         segment[4..8].copy_from_slice(&self.sequence.to_be_bytes());
         segment[8..12].fill(0);
-        let (flags, window) = if self.syn { (0x02, 0xff) } else { (0x04, 0) };
-        segment[12..20].copy_from_slice(&[0x50, flags, window, window, 0, 0, 0, 0]);
+        let (flags, is_reset) = (self.kind.flags(), self.kind == SegmentKind::Reset);
+        let window = if is_reset { 0 } else { 0xff };
+        let words = if options.is_empty() { 0x50 } else { 0x80 };
+        segment[12..20].copy_from_slice(&[words, flags, window, window, 0, 0, 0, 0]);
         let sum = checksum::of_segment(source.octets(), to.octets(), TCP, segment);
         segment[16..18].copy_from_slice(&sum.to_be_bytes());
     }

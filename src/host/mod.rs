@@ -1,4 +1,5 @@
-//! The router as an IP host, for its own addresses only: answers ping, refuses closed ports.
+//! The router as an IP host, for its own addresses only: answers ping, serves the status
+//! page, refuses closed ports.
 //!
 //! A smoltcp interface on bare IP between two queues. It owns no file descriptor and reads no clock;
 //! it knows neither ARP nor routes, because the dataplane resolves and routes what comes out. The
@@ -6,6 +7,7 @@
 
 mod allowance;
 mod device;
+mod pages;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -14,7 +16,9 @@ use smoltcp::iface::{Config, Interface, PollIngressSingleResult, SocketSet};
 use smoltcp::wire::{HardwareAddress, IpCidr, Ipv4Packet, Ipv6Packet};
 
 use self::device::Device;
-use crate::addr::Cidr;
+use self::pages::Pages;
+use crate::addr::{Cidr, Endpoint};
+use crate::http::{ConnectionId, Request, Response};
 use crate::time::Instant;
 
 /// Packets handled per call of [`Host::handle_timeout`]; what is left makes the next deadline "now".
@@ -26,6 +30,7 @@ pub struct Host {
     interface: Interface,
     device: Device,
     sockets: SocketSet<'static>,
+    pages: Pages,
     counters: Counters,
 }
 
@@ -88,6 +93,7 @@ impl Host {
             interface,
             device,
             sockets: SocketSet::new(Vec::new()),
+            pages: Pages::default(),
             counters: Counters::default(),
         }
     }
@@ -107,7 +113,7 @@ impl Host {
 
     /// Handles waiting packets and due timers; a bounded amount of work.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let Self { interface, device, sockets, .. } = self;
+        let Self { interface, device, sockets, pages, .. } = self;
         for _ in 0..BUDGET {
             match interface.poll_ingress_single(now, device, sockets) {
                 PollIngressSingleResult::None => break,
@@ -115,6 +121,7 @@ impl Host {
                 | PollIngressSingleResult::SocketStateChanged => {}
             }
         }
+        pages.step(sockets, now);
         interface.poll_egress(now, device, sockets);
         interface.poll_maintenance(now);
     }
@@ -124,7 +131,23 @@ impl Host {
         if !self.device.incoming.is_empty() && !self.device.outgoing.is_full() {
             return Some(now);
         }
-        self.interface.poll_at(now, &self.sockets)
+        let deadlines = [self.interface.poll_at(now, &self.sockets), self.pages.next_deadline()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Serves the status page there from now on, one of the host's own addresses; or nowhere.
+    pub fn listen(&mut self, endpoint: Option<Endpoint>, now: Instant) {
+        self.pages.listen(endpoint, &mut self.sockets, now);
+    }
+
+    /// The next request to be answered by [`Host::respond`].
+    pub fn poll_request(&mut self) -> Option<(ConnectionId, Request)> {
+        self.pages.poll_request()
+    }
+
+    /// Answers a request; nothing happens when its connection has ended meanwhile.
+    pub fn respond(&mut self, id: ConnectionId, response: Response, now: Instant) {
+        self.pages.respond(id, response, &mut self.sockets, now);
     }
 
     /// The next IP packet to send, to be routed and resolved like any other.

@@ -33,9 +33,8 @@ impl RunError {
     /// Whether a right is missing.
     pub fn is_permission(&self) -> bool {
         match self {
-            Self::Load(LoadError::Unreadable(_, error)) | Self::System { error, .. } => {
-                error.kind() == io::ErrorKind::PermissionDenied
-            }
+            Self::Load(LoadError::Unreadable(_, error) | LoadError::Token(_, error))
+            | Self::System { error, .. } => error.kind() == io::ErrorKind::PermissionDenied,
             Self::Load(LoadError::Wrong(..)) => false,
             Self::Links(error) => error.is_permission(),
             Self::Socket(error) => error.is_permission(),

@@ -3,6 +3,7 @@
 //! Compiled as a whole and never changed; what has happened (flows, cursors, counters) lives in
 //! the dataplane. A service that did not change is shared with the table before.
 
+mod difference;
 mod ids;
 mod route;
 mod service;
@@ -15,13 +16,17 @@ use std::sync::Arc;
 
 use siphasher::sip::SipHasher13;
 
-use crate::addr::{Cidr, LinkId, MacAddr, NetworkId, Proto, ServerId};
+use crate::addr::{Cidr, Endpoint, LinkId, MacAddr, NetworkId, Proto, ServerId};
 use crate::config::{self, Config};
 
-pub use crate::config::{Bridge, Defend, Forward, Method, Scheduler, Timeouts, Unserved};
+pub use crate::config::{
+    Bridge, Defend, Forward, Lifecycle, Method, OnDown, OnRemove, PassiveHealth, Scheduler,
+    Timeouts, Unserved,
+};
+pub use difference::{Difference, ServiceChange};
 pub use ids::Ids;
 pub use route::NextHop;
-pub use service::{Server, Service};
+pub use service::{Server, Service, Standing};
 pub use virtual_ip::VirtualIp;
 
 use route::Routes;
@@ -46,6 +51,9 @@ pub struct Table {
     unserved: Unserved,
     timeouts: Timeouts,
     ids: (usize, usize),
+    status_page: Option<Endpoint>,
+    difference: Difference,
+    kept_hops: usize,
 }
 
 /// One broadcast domain.
@@ -139,11 +147,18 @@ impl Local {
 }
 
 impl Table {
-    /// Compiles `config`. What is the same as in `previous` keeps its ids.
-    pub fn compile(config: &Config, previous: Option<&Self>, ids: &mut Ids) -> Self {
+    /// Compiles `config`. What is the same as in `previous` keeps its ids. `standing` tells what is
+    /// known of a server besides: [`Standing::GOOD`] where nothing is.
+    pub fn compile(
+        config: &Config,
+        previous: Option<&Self>,
+        ids: &mut Ids,
+        standing: impl Fn(&config::Service, &config::Server) -> Standing,
+    ) -> Self {
         let networks = compile_networks(config);
         let routes = Routes::compile(config);
-        let services = service::compile(config, previous.map_or(&[], |p| &p.services), ids);
+        let services =
+            service::compile(config, previous.map_or(&[], |p| &p.services), ids, &standing);
         let by_key = services
             .iter()
             .enumerate()
@@ -151,7 +166,7 @@ impl Table {
             .collect();
         let virtual_ips = VirtualIps::compile(config);
         let with_method = |method| services.iter().filter(move |s| s.method == method);
-        Self {
+        let mut table = Self {
             generation: previous.map_or(1, |p| p.generation.wrapping_add(1)),
             links: link_names(config),
             local: compile_local(&networks, &virtual_ips),
@@ -161,10 +176,10 @@ impl Table {
             server_prefixes: server_prefixes(config),
             masquerades: config.masquerades.iter().filter_map(Masquerade::compile).collect(),
             by_server: with_method(Method::Nat)
-                .flat_map(|s| s.servers.iter().map(|server| (s.proto, server.address, server.port)))
+                .flat_map(|s| s.all_servers().map(|server| (s.proto, server.address, server.port)))
                 .collect(),
             direct_servers: with_method(Method::Direct)
-                .flat_map(|service| service.servers.iter().map(|server| server.address))
+                .flat_map(|service| service.all_servers().map(|server| server.address))
                 .collect(),
             services,
             by_key,
@@ -172,7 +187,25 @@ impl Table {
             unserved: config.router.unserved,
             timeouts: config.router.timeouts,
             ids: ids.limits(),
-        }
+            status_page: config.status_page.as_ref().map(|page| page.listen),
+            difference: Difference::default(),
+            kept_hops: 0,
+        };
+        table.difference = Difference::between(previous, &table);
+        let Difference { hops, removed_hops, .. } = &table.difference;
+        let before = previous.map_or(0, |previous| previous.kept_hops);
+        table.kept_hops = before + hops.len() - removed_hops.len();
+        table
+    }
+
+    /// How many next hops are to be kept resolved.
+    pub const fn kept_hops(&self) -> usize {
+        self.kept_hops
+    }
+
+    /// What leads here from the table it was compiled after.
+    pub const fn difference(&self) -> &Difference {
+        &self.difference
     }
 
     /// Counts compilations, from 1.
@@ -196,6 +229,11 @@ impl Table {
     /// The network that `link` belongs to; `None` for a link this table does not know.
     pub fn network_of(&self, link: LinkId) -> Option<&Network> {
         self.links.get(link.index()).map(|(id, _)| self.network(*id))
+    }
+
+    /// Where the host serves the status page.
+    pub const fn status_page(&self) -> Option<Endpoint> {
+        self.status_page
     }
 
     /// The TAP's name; empty for a link this table does not know.
@@ -300,9 +338,9 @@ impl Table {
         self.ids
     }
 
-    /// Every server with its service, in file order.
+    /// Every server with its service, in file order, fallbacks included.
     pub fn servers(&self) -> impl Iterator<Item = (&Service, &Server)> {
-        self.services.iter().flat_map(|service| service.servers.iter().map(|s| (&**service, s)))
+        self.services.iter().flat_map(|service| service.all_servers().map(|s| (&**service, s)))
     }
 
     /// What to call the real server at `address`: its name with the address, or the address alone.
@@ -351,7 +389,7 @@ fn derived_mac(router: &str, network: &str) -> MacAddr {
 
 /// The connected prefixes that some server lies in.
 fn server_prefixes(config: &Config) -> Vec<Cidr> {
-    let servers = || config.services.iter().flat_map(|service| &service.servers);
+    let servers = || config.services.iter().flat_map(config::Service::all_servers);
     let connected = config.networks.iter().flat_map(|network| &network.addresses);
     let holds_servers = |own: &&Cidr| servers().any(|s| own.contains(s.endpoint.address));
     connected.filter(holds_servers).map(|own| own.network()).collect()

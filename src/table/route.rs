@@ -7,7 +7,7 @@ use crate::addr::{Cidr, NetworkId};
 use crate::config::Config;
 
 /// Where a packet goes next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NextHop {
     /// The network it leaves by.
     pub network: NetworkId,

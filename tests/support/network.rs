@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use tapvs::addr::{Endpoint, LinkId, MacAddr, Proto};
 use tapvs::config::{
-    Bridge, Config, Forward, Link, Method, Network, Router, Scheduler, Server, Service, Timeouts,
-    Unserved, VirtualIp,
+    Bridge, Config, Forward, Lifecycle, Link, Method, Network, Router, Scheduler, Server, Service,
+    Timeouts, Unserved, VirtualIp,
 };
 
 /// The internet's link.
@@ -100,6 +100,7 @@ pub fn config() -> Config {
             network("servers", "10.0.0.2/24", None, ROUTER_IN),
         ],
         routes: Vec::new(),
+        status_page: None,
         masquerades: Vec::new(),
         virtual_ips: vec![VirtualIp::new(VIP.into(), 0), VirtualIp::new(INNER_VIP.into(), 1)],
         services: vec![
@@ -154,6 +155,8 @@ pub fn service(protocol: Proto, port: u16, servers: Vec<Server>) -> Service {
         method: Method::Nat,
         scheduler: Scheduler::RoundRobin,
         servers,
+        fallback: None,
+        lifecycle: Lifecycle::default(),
     }
 }
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use tapvs::addr::{LinkId, MacAddr};
+use tapvs::addr::{Endpoint, LinkId, MacAddr};
 use tapvs::config::Config;
 use tapvs::dataplane::{Consumed, Dataplane, Event, FlowInfo, Report, State, Verdict};
 use tapvs::frame::Frame;
-use tapvs::table::{Ids, Table};
+use tapvs::table::{Ids, Standing, Table};
 use tapvs::time::{Duration, Instant};
 
 use super::network::{FAR_IN, IN, OUT, bridged_owner, owner};
@@ -76,6 +76,10 @@ pub struct Router {
     pub events: Vec<Event>,
     /// The loop guard's frames, kept out of what is returned.
     pub probes: Vec<(LinkId, Vec<u8>)>,
+    /// Servers that are down, from the next reload on.
+    pub down: BTreeSet<Endpoint>,
+    /// Servers that an operator drains, from the next reload on.
+    pub drained: BTreeSet<Endpoint>,
     ids: Ids,
     frame: Frame,
 }
@@ -84,14 +88,26 @@ impl Router {
     /// A router that has just started: nothing announced, nobody resolved.
     pub fn cold(config: Config, max_flows: usize) -> Self {
         let mut ids = Ids::default();
-        let table = Table::compile(&config, None, &mut ids);
+        let table = Table::compile(&config, None, &mut ids, |_, _| Standing::GOOD);
         let now = Instant::from_secs(1_000);
         let dataplane = Dataplane::new(&table, *b"0123456789abcdef", max_flows, now);
         let frame = Frame::new();
         let bridged = config.networks.iter().any(|network| network.links.len() > 1);
         let owner = if bridged { bridged_owner } else { owner };
-        let (answers_arp, events, probes) = (true, Vec::new(), Vec::new());
-        Self { config, table, dataplane, now, answers_arp, owner, events, probes, ids, frame }
+        Self {
+            config,
+            table,
+            dataplane,
+            now,
+            answers_arp: true,
+            owner,
+            events: Vec::new(),
+            probes: Vec::new(),
+            down: BTreeSet::new(),
+            drained: BTreeSet::new(),
+            ids,
+            frame,
+        }
     }
 
     /// A router at work: addresses announced, configured neighbours resolved.
@@ -177,7 +193,12 @@ impl Router {
 
     /// Takes another configuration into use, as a reload does.
     pub fn reload(&mut self, config: Config) {
-        let table = Table::compile(&config, Some(&self.table), &mut self.ids);
+        let Self { down, drained, ids, table: before, .. } = self;
+        let standing = |_: &tapvs::config::Service, server: &tapvs::config::Server| Standing {
+            is_up: !down.contains(&server.endpoint),
+            is_drained: drained.contains(&server.endpoint),
+        };
+        let table = Table::compile(&config, Some(before), ids, standing);
         self.dataplane.handle_table(&self.table, &table, self.now);
         self.table = table;
         self.config = config;
@@ -253,7 +274,7 @@ impl Router {
         assert_eq!(count, self.dataplane.flow_count());
         let report = self.report();
         for (service, seen) in self.table.services().iter().zip(&report.services) {
-            for (server, seen) in service.servers.iter().zip(&seen.servers) {
+            for (server, seen) in service.all_servers().zip(&seen.servers) {
                 let of = |active| {
                     let mine = self
                         .dataplane

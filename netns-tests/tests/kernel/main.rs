@@ -2,11 +2,13 @@
 
 mod addresses;
 mod control;
+mod drain;
 mod faults;
 mod lab;
 mod nat;
 mod process;
 mod reload;
+mod status_page;
 mod trace;
 
 use std::process::ExitCode;
@@ -24,6 +26,8 @@ fn main() -> ExitCode {
         reload::trials(),
         process::trials(),
         control::trials(),
+        status_page::trials(),
+        drain::trials(),
         trace::trials(),
         lab::trials(),
     ];

@@ -237,6 +237,9 @@ fn who(lines: &[Line<'_>]) -> Grid<8> {
 
 fn note(server: &Server) -> String {
     let Server { weight, configured_weight, drained, .. } = server;
+    if server.fallback {
+        return "fallback".to_owned();
+    }
     match (drained, weight == configured_weight) {
         (true, _) => format!("drained; the file says {configured_weight}"),
         (false, false) => format!("by hand; the file says {configured_weight}"),
@@ -296,6 +299,7 @@ mod tests {
             weight,
             configured_weight: 2,
             drained,
+            fallback: false,
             figures,
         };
         Service {

@@ -3,11 +3,13 @@
 
 mod networks;
 mod services;
+mod status_page;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::addr::Proto;
+use crate::time::Duration;
 
 const EXAMPLE: &str = include_str!("../../../configs/nat.toml");
 
@@ -101,11 +103,10 @@ fn what_comes_later_is_refused_and_what_is_unknown_too() {
     for (section, message) in [
         ("[failover]\npriority = 1", "failover: failover is not supported yet; leave it out"),
         ("[failover.sync]\npeer = 1", "failover: failover is not supported yet; leave it out"),
-        ("[status]\nlisten = 1", "status: the status page is not supported yet; leave it out"),
         ("[[servise]]\nport = 1", "servise: unknown key; did you mean `service`?"),
         (
             "[\"a\\nb\"]",
-            "\"a\\nb\": unknown key; known here: router, network, virtual_ip, route, masquerade, service",
+            "\"a\\nb\": unknown key; known here: router, network, virtual_ip, route, masquerade, service, status",
         ),
     ] {
         assert_eq!(wrong(&format!("{RIGHT}\n{section}")), [message]);

@@ -83,7 +83,7 @@ fn timeouts_by_name_and_one_by_one() {
     };
     assert_eq!(timeouts("\"ipvs\""), Timeouts::IPVS);
     assert_eq!(timeouts("\"rfc\""), Timeouts::RFC);
-    let seconds = crate::time::Duration::from_secs;
+    let seconds = Duration::from_secs;
     assert_eq!(
         timeouts("{ established = \"24h\", udp = \"1000ms\" }"),
         Timeouts { established: seconds(86_400), udp: seconds(1), ..Timeouts::IPVS }

@@ -222,7 +222,7 @@ fn services() {
         (
             port,
             "port = 80\nwait = 1\n",
-            "service[0].wait: unknown key; known here: name, protocol, address, port, method, scheduler, scheduler_flags, server",
+            "service[0].wait: unknown key; known here: name, protocol, address, port, method, scheduler, scheduler_flags, on_remove, drain_timeout, on_down, slow_start, passive_health, server, fallback",
         ),
         (
             port,
@@ -269,6 +269,115 @@ fn direct_routing() {
     ] {
         assert_eq!(wrong(&direct(wrong_server)), [message]);
     }
+}
+
+#[test]
+fn lifecycle() {
+    let with = |lines: &str| changed("port = 80\n", &format!("port = 80\n{lines}\n"));
+    let of = |lines: &str| parse(&with(lines)).unwrap().services.remove(0);
+    assert_eq!(of("").lifecycle, Lifecycle::default());
+    let all = "on_remove = \"reset\"\ndrain_timeout = \"10m\"\non_down = \"reset\"\n\
+               slow_start = \"30s\"\npassive_health = { unanswered = 3, retry = \"5s\" }";
+    assert_eq!(
+        of(all).lifecycle,
+        Lifecycle {
+            on_remove: OnRemove::Reset,
+            drain_timeout: Some(Duration::from_secs(600)),
+            on_down: OnDown::Reset,
+            slow_start: Some(Duration::from_secs(30)),
+            passive_health: Some(PassiveHealth { unanswered: 3, retry: Duration::from_secs(5) }),
+        }
+    );
+    let passive = of("passive_health = {}").lifecycle.passive_health;
+    assert_eq!(passive, Some(PassiveHealth::default()), "on, with defaults");
+    for (lines, message) in [
+        (
+            "on_remove = \"drop\"",
+            "service[0].on_remove: found \"drop\"; expected \"drain\" or \"reset\"",
+        ),
+        (
+            "drain_timeout = \"25h\"",
+            "service[0].drain_timeout: found \"25h\"; expected 1s to 24h, as a whole number with the unit ms, s, m or h, such as \"300s\"",
+        ),
+        (
+            "on_down = \"drain\"",
+            "service[0].on_down: found \"drain\"; expected \"keep\", \"reset\" or \"reschedule\"",
+        ),
+        (
+            "on_down = \"reschedule\"",
+            "service[0].on_down: \"reschedule\" is for UDP: no other server knows of a TCP connection; use \"reset\", after which clients connect again, or \"keep\"",
+        ),
+        (
+            "scheduler = \"wrr\"\nslow_start = \"30s\"",
+            "service[0].slow_start: wrr gives a new server no more than its share anyway; leave slow_start out, or use scheduler = \"lc\" or \"wlc\"",
+        ),
+        (
+            "slow_start = \"500ms\"",
+            "service[0].slow_start: found \"500ms\"; expected 1s to 1h, as a whole number with the unit ms, s, m or h, such as \"300s\"",
+        ),
+        (
+            "passive_health = { unanswered = 17 }",
+            "service[0].passive_health.unanswered: found 17; expected a whole number from 1 to 16",
+        ),
+        (
+            "passive_health = { retries = 3 }",
+            "service[0].passive_health.retries: unknown key; known here: unanswered, retry",
+        ),
+        ("passive_health = true", "service[0].passive_health: found true; expected a table"),
+    ] {
+        assert_eq!(wrong(&with(lines)), [message], "{lines}");
+    }
+    let udp = |line| with(line).replace("\"tcp\"", "\"udp\"");
+    let reschedule = parse(&udp("on_down = \"reschedule\"")).unwrap();
+    assert_eq!(reschedule.services[0].lifecycle.on_down, OnDown::Reschedule);
+    assert_eq!(
+        wrong(&udp("passive_health = {}")),
+        [
+            "service[0].passive_health: nothing obliges a UDP server to answer; leave passive_health out"
+        ]
+    );
+    let direct = with("method = \"direct\"\npassive_health = {}");
+    assert_eq!(
+        wrong(&direct.replace("port = 8080\n", "")),
+        [
+            "service[0].passive_health: the router does not see the answers of method = \"direct\"; leave passive_health out"
+        ]
+    );
+}
+
+#[test]
+fn fallbacks() {
+    let with =
+        |keys: &str| changed("port = 80\n", &format!("port = 80\nfallback = {{ {keys} }}\n"));
+    let of = |keys: &str| parse(&with(keys)).unwrap().services.remove(0).fallback.unwrap();
+    let plain = of("address = \"10.0.0.99\"");
+    assert_eq!((plain.name.as_str(), plain.weight), ("10.0.0.99:80", 1));
+    let named = of("name = \"sorry\", address = \"10.0.0.11\", port = 81");
+    assert_eq!((named.name.as_str(), named.endpoint.port), ("sorry", 81));
+    for (keys, message) in [
+        ("port = 81", "service[0].fallback.address: is missing; add the real server's address"),
+        (
+            "address = \"10.0.0.11\"",
+            "service[0].fallback.address: 10.0.0.11:80 is a server of this service already; keep one",
+        ),
+        (
+            "address = \"10.0.0.99\", weight = 2",
+            "service[0].fallback.weight: unknown key; known here: name, address, port",
+        ),
+        (
+            "address = \"203.0.113.10\"",
+            "service[0].fallback.address: 203.0.113.10 is a virtual IP; name another host",
+        ),
+    ] {
+        assert_eq!(wrong(&with(keys)), [message], "{keys}");
+    }
+    let direct = with("address = \"10.0.0.99\", port = 81").replace("port = 8080\n", "");
+    assert_eq!(
+        wrong(&direct.replace("fallback", "method = \"direct\"\nfallback")),
+        [
+            "service[0].fallback.port: 81 is not the service's port 80; direct routing does not change ports: leave it out, or use method = \"nat\""
+        ]
+    );
 }
 
 #[test]
