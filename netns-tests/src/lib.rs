@@ -20,6 +20,7 @@ mod router;
 mod scratch;
 pub mod tcp;
 pub mod udp;
+mod watcher;
 pub mod wire;
 
 pub use binary::tapvs;
@@ -31,3 +32,4 @@ pub use rig::{
 };
 pub use router::{LinkFigures, Report, Router, Traffic};
 pub use scratch::Scratch;
+pub use watcher::Watcher;

@@ -10,6 +10,7 @@ mod nat;
 mod process;
 mod reload;
 mod status_page;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         control::trials(),
         status_page::trials(),
         drain::trials(),
+        trace::trials(),
         lab::trials(),
     ];
     harness::main(rooms.into_iter().flatten().collect())
