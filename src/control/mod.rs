@@ -166,6 +166,7 @@ impl<N: Notice> Control<N> {
             orders: Some(sender),
             limits: limit::Limits::default(),
             health_limits: limit::Limits::default(),
+            news: VecDeque::new(),
             losses: limit::Losses::default(),
             stopping_since: None,
             registry: poll.registry().try_clone()?,
