@@ -18,3 +18,4 @@ pub mod realserver;
 pub mod run;
 pub mod table;
 pub mod time;
+pub mod trace;

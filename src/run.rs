@@ -7,6 +7,7 @@ mod error;
 mod ready;
 mod reply;
 mod report;
+mod tracing;
 mod turns;
 
 use std::io;
@@ -34,6 +35,7 @@ use crate::links::signals::Signals;
 use crate::links::{self, LinkSpec, Links};
 use crate::table::Table;
 use crate::time::Instant;
+use crate::trace::Tracers;
 
 pub use self::error::RunError;
 
@@ -83,6 +85,7 @@ struct Router {
     turns: Turns,
     /// The control thread knows that this table is in use, and all of it.
     settled: bool,
+    tracers: Tracers,
     /// A question was answered this turn: whatever is ordered next waits for the next one.
     asked: bool,
 }
@@ -125,6 +128,7 @@ impl Router {
             control,
             turns: Turns::default(),
             settled: true,
+            tracers: Tracers::default(),
             asked: false,
         })
     }
@@ -154,6 +158,7 @@ impl Router {
             self.fire_timers(now);
             self.transmit(now);
             self.tell_events();
+            self.tell_traces(now);
             if self.obey(now) {
                 return Ok(());
             }
@@ -162,12 +167,13 @@ impl Router {
         }
     }
 
-    /// Does what is ordered, but answers one question at the most; whether it is to stop.
+    /// Takes in new tracers, then does what is ordered, but answers one question at the most; whether it is to stop.
     fn obey(&mut self, now: Instant) -> bool {
         self.asked = false;
         while let Some((connection, response)) = self.control.response() {
             self.host.respond(connection, response, now);
         }
+        self.follow_tracers();
         while !self.asked
             && let Some(order) = self.control.order()
         {
@@ -218,8 +224,9 @@ impl Router {
         }
         let mut written = 0;
         for at in 0..read.count {
+            let traced = self.tracers.is_on() && self.trace_arrival(link, at, now);
             let frame = &mut self.frames[at];
-            let verdict = self.dataplane.handle_frame(&self.table, link, frame, now);
+            let mut verdict = self.dataplane.handle_frame(&self.table, link, frame, now);
             self.egress[at] = match verdict {
                 Verdict::Forward(to) => Some(to),
                 Verdict::Reply => Some(link),
@@ -227,6 +234,7 @@ impl Router {
                     let packet = frame.bytes().get(ETHERNET..).unwrap_or_default();
                     if !self.host.handle_packet(packet) {
                         self.dataplane.count_refused(DropReason::HostQueueFull, 1);
+                        verdict = Verdict::Drop(DropReason::HostQueueFull);
                     }
                     None
                 }
@@ -239,6 +247,10 @@ impl Router {
             if verdict == Verdict::Flood {
                 self.write(written..at);
                 self.flood(link, at);
+                written = at + 1;
+            }
+            if traced {
+                self.trace_verdict(written.min(at)..at, at, verdict, now);
                 written = at + 1;
             }
             // Fragments, and frames that had waited for a neighbour just heard of, leave before the
@@ -297,7 +309,11 @@ impl Router {
                 }
                 count += 1;
             }
-            let refused = self.links.write_batch(&egress[..count], &self.own_frames[..count]);
+            let refused = if self.tracers.is_on() {
+                self.transmit_traced(&egress[..count], now)
+            } else {
+                self.links.write_batch(&egress[..count], &self.own_frames[..count])
+            };
             self.dataplane.count_refused(DropReason::WriteRefused, refused);
             if count < OWN_BATCH {
                 return;
@@ -305,9 +321,11 @@ impl Router {
         }
     }
 
-    fn write(&mut self, batch: Range<usize>) {
+    /// Says how many were refused.
+    fn write(&mut self, batch: Range<usize>) -> u64 {
         let refused = self.links.write_batch(&self.egress[batch.clone()], &self.frames[batch]);
         self.dataplane.count_refused(DropReason::WriteRefused, refused);
+        refused
     }
 
     fn tell_events(&mut self) {

@@ -10,9 +10,10 @@ use support::*;
 
 use tapvs::addr::{LinkId, MacAddr};
 use tapvs::config::{OnDown, OnRemove, PassiveHealth, Scheduler};
-use tapvs::dataplane::Event;
+use tapvs::dataplane::{Event, Verdict};
 use tapvs::frame::Frame;
 use tapvs::time::Duration;
+use tapvs::trace::{Aim, Scene, Tracers, reel};
 
 /// Hands the frames in and takes out what they cause; how often that allocated.
 fn allocations(router: &mut Router, frames: &[(LinkId, Vec<u8>)]) -> u64 {
@@ -182,4 +183,62 @@ fn flows_that_end() {
     let ended = |event: &&Event| matches!(event, Event::FlowsEnded { .. });
     assert!(router.events.iter().filter(ended).count() >= 3, "{:?}", router.events);
     assert!(router.flows().len() < before / 2, "{} of {before}", router.flows().len());
+}
+
+/// Four tracers, with and without somebody who reads: nothing is allocated for a frame.
+#[test]
+fn traced_frames() {
+    let mut router = Router::sized(config(), 1_000);
+    let mut tracers = Tracers::default();
+    let mut readers = Vec::new();
+    for (key, (filter, snap)) in (0..).zip([
+        ("", 128),
+        ("verdict=drop", 65_554),
+        ("client=100.0.0.0/8 port=80", 96),
+        ("", 65_554),
+    ]) {
+        let aim = Aim::new(&filter.parse().unwrap(), &router.table).unwrap();
+        let (tracer, reader) = reel(key, Box::new(aim), snap);
+        assert!(tracers.start(Box::new(tracer)).is_none());
+        readers.push(reader);
+    }
+    router.dataplane.watch_late_drops(true);
+    let frames: Vec<_> = (0..2_000)
+        .map(|n| (OUT, tcp(&client(n), "203.0.113.10:80", SYN, 1000, 0, &[7; 1_000]).frame()))
+        .chain(mutate::seeds())
+        .collect();
+    let (mut frame, mut out) = (Frame::new(), Frame::new());
+    let (mut read, mut forwarded) = (0, 0);
+    let work = || {
+        for (at, (link, bytes)) in frames.iter().enumerate() {
+            frame.copy_from(bytes);
+            let Router { dataplane, table, now, .. } = &mut router;
+            let wanted = tracers.arrived(Scene { dataplane, table, now: *now }, *link, &frame);
+            let verdict = dataplane.handle_frame(table, *link, &mut frame, *now);
+            forwarded += u64::from(matches!(verdict, Verdict::Forward(_)));
+            if wanted {
+                tracers.decided(Scene { dataplane, table, now: *now }, &frame, verdict);
+            }
+            while let Some(link) = dataplane.poll_transmit(table, &mut out, *now) {
+                tracers.sent(Scene { dataplane, table, now: *now }, link, &out, false);
+            }
+            while let Some(drop) = dataplane.poll_late_drop() {
+                tracers.dropped(Scene { dataplane, table, now: *now }, &drop);
+            }
+            if at % 64 == 0 {
+                tracers.flush();
+                // Two are read, two sleep.
+                for reader in &readers[..2] {
+                    while let Some(batch) = reader.next_batch() {
+                        read += batch.records().len();
+                        reader.done(batch);
+                    }
+                }
+            }
+            *now += Duration::from_micros(50);
+        }
+    };
+    assert_eq!(measure(work).count_total, 0);
+    assert!(forwarded >= 1_900 && read >= 1_900, "{forwarded} forwarded, {read} read");
+    assert!(readers[3].take_lost() > 0, "the sleeper missed some");
 }

@@ -69,9 +69,11 @@ const ROOMS: &[Room] = &[
         uses: &["addr", "time", "frame", "config"],
         never: &[NO_ETHERPARSE, NO_ARC_SWAP],
     },
+    // Decides nothing: it looks at what the dataplane did, and control tells the client of it.
+    Room { name: "trace", uses: &["addr", "time", "frame", "table", "dataplane"], never: PURE },
     Room {
         name: "control",
-        uses: &["addr", "time", "http", "config", "table", "links"],
+        uses: &["addr", "time", "http", "config", "table", "links", "trace"],
         never: ORDINARY,
     },
     Room {
@@ -87,6 +89,7 @@ const ROOMS: &[Room] = &[
             "ha",
             "links",
             "control",
+            "trace",
         ],
         never: ORDINARY,
     },
@@ -108,6 +111,7 @@ const EVERYTHING: &[&str] = &[
     "host",
     "ha",
     "links",
+    "trace",
     "control",
     "run",
     "lab",

@@ -16,12 +16,14 @@ pub struct Service {
     scheduler: &'static str,
     /// Number of the server's namespace from 0, port, weight.
     servers: Vec<(usize, u16, u16)>,
+    /// Further keys, as in the file.
+    keys: &'static str,
 }
 
 impl Service {
     /// Round robin over TCP, without servers.
     pub fn tcp(port: u16) -> Self {
-        Self { protocol: "tcp", port, scheduler: "rr", servers: Vec::new() }
+        Self { protocol: "tcp", port, scheduler: "rr", servers: Vec::new(), keys: "" }
     }
 
     /// Round robin over UDP, without servers.
@@ -33,6 +35,13 @@ impl Service {
     #[must_use]
     pub fn scheduler(mut self, scheduler: &'static str) -> Self {
         self.scheduler = scheduler;
+        self
+    }
+
+    /// With further keys, as in the file.
+    #[must_use]
+    pub fn keys(mut self, keys: &'static str) -> Self {
+        self.keys = keys;
         self
     }
 
@@ -90,7 +99,7 @@ pub(crate) fn services(
     address: impl Fn(usize) -> Ipv4Addr,
 ) -> String {
     let mut text = String::new();
-    for Service { protocol, port, scheduler, servers } in services {
+    for Service { protocol, port, scheduler, servers, keys } in services {
         let _infallible = write!(
             text,
             r#"
@@ -100,6 +109,7 @@ address = "{VIP}"
 port = {port}
 method = "{method}"
 scheduler = "{scheduler}"
+{keys}
 "#
         );
         for (number, port, weight) in servers {

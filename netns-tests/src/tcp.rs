@@ -52,6 +52,13 @@ impl EchoServer {
     }
 }
 
+impl EchoServer {
+    /// How many connections are open.
+    pub fn open(&self) -> usize {
+        self.shared.streams().len()
+    }
+}
+
 impl Shared {
     fn accept(self: Arc<Self>) {
         for number in 0.. {

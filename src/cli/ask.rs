@@ -93,6 +93,11 @@ impl Router {
         AskError::Broken(self.path.clone(), error)
     }
 
+    /// For what is read without end.
+    pub(super) fn into_parts(self) -> (PathBuf, BufReader<UnixStream>) {
+        (self.path, self.stream)
+    }
+
     fn exchange(&mut self, request: &Request) -> io::Result<Answer> {
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');

@@ -1,11 +1,14 @@
 //! The command line: arguments in, text and an exit code out. No logic of the router's own.
 
 mod ask;
+mod capture;
 mod check;
 mod operate;
 mod paint;
 mod realserver;
 mod show;
+mod stream;
+mod trace;
 mod units;
 
 use std::io::{self, IsTerminal as _, Write as _};
@@ -16,7 +19,9 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use self::ask::AskError;
+use self::capture::CaptureArgs;
 use self::operate::{Failed, Operate};
+use self::trace::TraceArgs;
 use crate::control::LoadError;
 use crate::lab::{self, LabArgs, LabClientArgs, LabServerArgs};
 use crate::run::{self, RunError};
@@ -62,6 +67,12 @@ enum Command {
     },
     #[command(flatten)]
     Operate(Operate),
+    /// Show packets as they come: where each went, and why
+    Trace(TraceArgs),
+    /// Write packets into a file for Wireshark, each with its verdict as comment
+    ///
+    /// A packet that came and left is there twice. `tapvs capture - | wireshark -k -i -` shows them live.
+    Capture(CaptureArgs),
     Lab(LabArgs),
     #[command(name = "realserver")]
     RealServer(realserver::RealServerArgs),
@@ -99,17 +110,29 @@ pub fn main() -> ExitCode {
             Ok(summary) => print(&summary),
             Err(error) => fail(&error, load_exit_code(&error)),
         },
-        Command::Operate(command) => match operate::operate(command) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(Failed::Ask(error)) => fail(&error, ask_exit_code(&error)),
-            Err(Failed::Output(error)) => fail(&error, FAILURE),
-        },
+        Command::Operate(command) => finish(operate::operate(command)),
+        Command::Trace(args) => finish(trace::trace(&args)),
+        Command::Capture(args) => finish(capture::capture(&args)),
         Command::Completions { shell } => print(&completions(shell)),
         Command::Man { directory } => man(directory.as_deref()),
         Command::Lab(args) => lab::main(&args, arguments.verbose > 0),
         Command::RealServer(args) => realserver::main(args),
         Command::LabServer(args) => lab::server_main(&args),
         Command::LabClient(args) => lab::client_main(&args),
+    }
+}
+
+/// The end of a command that asks a router.
+fn finish(done: Result<(), Failed>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader has seen enough: `tapvs flows | head`.
+        Err(Failed::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(Failed::Output(error)) => fail(&error, FAILURE),
+        Err(Failed::Ask(error)) => fail(&error, ask_exit_code(&error)),
+        Err(Failed::Filter(error)) => fail(&error, USAGE),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The commands that look at a running router or change it: arguments in, a request out, its answer
 //! shown.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -11,6 +11,7 @@ use super::paint::Paint;
 use super::show;
 use crate::control::protocol::{Answer, Request};
 use crate::dataplane::State;
+use crate::trace::FilterError;
 
 /// The states that `flows --state` knows.
 const STATES: [State; 11] = [
@@ -32,11 +33,11 @@ const STATES: [State; 11] = [
 pub(super) struct Look {
     /// The router's control socket; default: the only one in /run/tapvs
     #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
+    pub(super) socket: Option<PathBuf>,
 
     /// One JSON object per line: for lists, one per entry
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// Which server of which service.
@@ -120,11 +121,19 @@ pub(super) enum Failed {
     Ask(AskError),
     /// Standard output took no more.
     Output(io::Error),
+    /// A filter is wrong.
+    Filter(FilterError),
 }
 
 impl From<AskError> for Failed {
     fn from(error: AskError) -> Self {
         Self::Ask(error)
+    }
+}
+
+impl From<FilterError> for Failed {
+    fn from(error: FilterError) -> Self {
+        Self::Filter(error)
     }
 }
 
@@ -161,11 +170,7 @@ pub(super) fn operate(command: Operate) -> Result<(), Failed> {
     let look = command.look();
     let mut router = Router::connect(look.socket.as_deref())?;
     let mut output = Output { json: look.json, paint: Paint::for_stdout(), to: &mut stdout };
-    match show(command, &mut router, &mut output) {
-        // The reader has seen enough: `tapvs flows | head`.
-        Err(Failed::Output(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        shown => shown,
-    }
+    show(command, &mut router, &mut output)
 }
 
 fn show(command: Operate, router: &mut Router, output: &mut Output<'_>) -> Result<(), Failed> {

@@ -27,6 +27,8 @@ pub(super) struct Client<S> {
     /// Closed once the output is written.
     last_word: bool,
     ended: bool,
+    /// It is sent whatever happens from now on, and asks no more.
+    streams: bool,
     progress: Instant,
 }
 
@@ -53,6 +55,7 @@ impl<S: Read + Write> Client<S> {
             waiting: false,
             last_word: false,
             ended: false,
+            streams: false,
             progress: now,
         }
     }
@@ -68,7 +71,7 @@ impl<S: Read + Write> Client<S> {
             if self.last_word {
                 return Step::Closed;
             }
-            if self.waiting {
+            if self.waiting || self.streams {
                 return Step::Wait;
             }
             if let Some(end) = self.input.iter().position(|byte| *byte == b'\n') {
@@ -110,9 +113,30 @@ impl<S: Read + Write> Client<S> {
         self.progress = now;
     }
 
-    /// When it is closed unless something happens; never while the router owes it an answer.
+    /// The next piece of a stream: to be called when [`Client::is_idle`]. [`Client::advance`] writes.
+    pub(super) fn stream(&mut self, bytes: Vec<u8>, now: Instant) {
+        self.output = bytes;
+        self.written = 0;
+        self.waiting = false;
+        self.streams = true;
+        self.progress = now;
+    }
+
+    /// Whether it has taken all there was.
+    pub(super) fn is_idle(&self) -> bool {
+        self.output.is_empty()
+    }
+
+    /// Whether it is sent a stream.
+    pub(super) const fn streams(&self) -> bool {
+        self.streams
+    }
+
+    /// When it is closed unless something happens; never while the router owes it an answer, or a
+    /// stream has nothing new.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        (!self.waiting).then(|| self.progress + PATIENCE)
+        let silent = if self.streams { !self.is_idle() } else { !self.waiting };
+        silent.then(|| self.progress + PATIENCE)
     }
 
     /// Whether all is written.

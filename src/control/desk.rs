@@ -275,7 +275,7 @@ fn named(seen: Vec<FlowSeen>, names: Option<&Names>) -> Vec<Flow> {
 
 /// Servers of one table by id.
 #[derive(Debug)]
-struct Names {
+pub(super) struct Names {
     table: Arc<Table>,
     /// Positions of service and server, by server id.
     places: Vec<Option<(u32, u32)>>,
@@ -286,22 +286,28 @@ impl Names {
         if slot.as_ref().is_some_and(|names| !Arc::ptr_eq(&names.table, table)) {
             *slot = None;
         }
-        slot.get_or_insert_with(|| {
-            let (_, limit) = table.id_limits();
-            let mut places = vec![None; limit];
-            for (at, service) in (0..).zip(table.services()) {
-                for (position, server) in (0..).zip(service.all_servers()) {
-                    if let Some(place) = places.get_mut(server.id.index()) {
-                        *place = Some((at, position));
-                    }
+        slot.get_or_insert_with(|| Self::new(table))
+    }
+
+    pub(super) fn new(table: &Arc<Table>) -> Self {
+        let (_, limit) = table.id_limits();
+        let mut places = vec![None; limit];
+        for (at, service) in (0..).zip(table.services()) {
+            for (position, server) in (0..).zip(service.all_servers()) {
+                if let Some(place) = places.get_mut(server.id.index()) {
+                    *place = Some((at, position));
                 }
             }
-            Self { table: Arc::clone(table), places }
-        })
+        }
+        Self { table: Arc::clone(table), places }
+    }
+
+    pub(super) const fn table(&self) -> &Arc<Table> {
+        &self.table
     }
 
     /// The names of service and server.
-    fn find(&self, id: ServerId) -> Option<(&str, &str)> {
+    pub(super) fn find(&self, id: ServerId) -> Option<(&str, &str)> {
         let (service, server) = (*self.places.get(id.index())?)?;
         let service = self.table.services().get(service as usize)?;
         let server = service.servers.get(server as usize).or(service.fallback.as_ref())?;

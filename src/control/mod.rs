@@ -20,6 +20,8 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod traces;
+mod words;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -36,15 +38,18 @@ use crate::links::clock::Clock;
 use crate::links::listener::Listener;
 use crate::links::signals::Signals;
 use crate::table::Table;
+use crate::trace::{self, Aim, Tracer};
 
 pub use self::file::{LoadError, load};
 pub use self::publisher::Publisher;
+pub use self::words::Words;
 
 use self::desk::Desk;
 use self::pages::Pages;
 use self::question::{Question, Reply};
 use self::reloads::Reloads;
 use self::socket::Socket;
+use self::traces::Traces;
 
 /// Messages that wait for the control thread before notices are lost.
 const MESSAGES: usize = 256;
@@ -52,6 +57,8 @@ const MESSAGES: usize = 256;
 const ORDERS: usize = 4;
 /// Answers to connections of the status page that wait for the loop: more than there are connections.
 const RESPONSES: usize = 64;
+/// Tracers that wait to be started or told of another table.
+const TRACINGS: usize = 2 * trace::MOST;
 
 /// Something the loop wants in the log.
 pub trait Notice: fmt::Display + Send + 'static {
@@ -78,6 +85,8 @@ pub enum Message<N> {
     Reply(Reply),
     /// Somebody asks for a page; [`Control::response`] has the answer, soon.
     Page(ConnectionId, Request),
+    /// The reader of a tracer has gone, and so does it.
+    TraceOver(Box<Tracer>),
     /// Something for the log. With a cause, the only kind that is lost when the queue is full.
     Notice(N),
     /// So many notices were lost.
@@ -95,12 +104,22 @@ pub enum Order {
     Stop,
 }
 
+/// What the control thread wants traced.
+#[derive(Debug)]
+pub enum Tracing {
+    /// From now on.
+    Start(Box<Tracer>),
+    /// The tracer of this key is to look for this, which is the same in another table.
+    Follow(u64, Box<Aim>),
+}
+
 /// The loop's end of the line to the control thread.
 #[derive(Debug)]
 pub struct Control<N: Notice> {
     table: Arc<ArcSwap<Table>>,
     orders: Receiver<Order>,
     responses: Receiver<(ConnectionId, Response)>,
+    tracings: Receiver<Tracing>,
     line: Line<N>,
     waker: Waker,
     thread: JoinHandle<io::Result<()>>,
@@ -126,6 +145,7 @@ impl<N: Notice> Control<N> {
         let (messages, inbox) = sync_channel(MESSAGES);
         let (sender, orders) = sync_channel(ORDERS);
         let (answering, responses) = sync_channel(RESPONSES);
+        let (tracing_sender, tracings) = sync_channel(TRACINGS);
         let thread = thread::Thread {
             publisher,
             messages: inbox,
@@ -137,6 +157,7 @@ impl<N: Notice> Control<N> {
             socket,
             desk: Desk::default(),
             pages: Pages::new(answering),
+            traces: Traces::new(tracing_sender),
             reloads: Reloads::default(),
             watch: None,
             frame_loop: thread::WakeOnDrop(frame_loop),
@@ -144,7 +165,7 @@ impl<N: Notice> Control<N> {
         let thread = std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || thread.run(poll, signals, clock))?;
-        Ok(Self { table, orders, responses, line: Line::new(messages), waker, thread })
+        Ok(Self { table, orders, responses, tracings, line: Line::new(messages), waker, thread })
     }
 
     /// The current table; load it once per turn.
@@ -164,6 +185,16 @@ impl<N: Notice> Control<N> {
     /// The next answer to a [`Message::Page`].
     pub fn response(&self) -> Option<(ConnectionId, Response)> {
         self.responses.try_recv().ok()
+    }
+
+    /// The next tracer, or news for one.
+    pub fn tracing(&self) -> Option<Tracing> {
+        self.tracings.try_recv().ok()
+    }
+
+    /// There is something on a tracer's reel: [`Control::flush`] says so.
+    pub const fn nudge(&mut self) {
+        self.line.unread = true;
     }
 
     /// Queues `message`; [`Control::flush`] sends it on its way.

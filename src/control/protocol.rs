@@ -4,10 +4,14 @@
 //! it, this page was the last. Later versions may add fields to an answer, but not to a request
 //! without a new name: an unknown field of a request is refused.
 
+mod traced;
+
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::traced::{NotShown, Out, Traced, TracedFlow, TracedLink, Tracing};
 
 /// The longest request, in bytes, its end of line included.
 pub const LONGEST_REQUEST: usize = 64 << 10;
@@ -57,6 +61,16 @@ pub enum Request {
         server: String,
         weight: u16,
     },
+    Trace {
+        #[serde(default)]
+        filter: String,
+    },
+    Capture {
+        #[serde(default)]
+        filter: String,
+        /// Bytes of each frame, at most.
+        snaplen: u32,
+    },
 }
 
 /// What the router says to it.
@@ -77,6 +91,12 @@ pub enum Answer {
     Reloaded(Reloaded),
     /// To `drain`, `undrain` and `weight`.
     Changed(Changed),
+    /// To `trace` and `capture`, once it has begun. From then on there are only the two below.
+    Tracing(Tracing),
+    /// A packet.
+    Traced(Box<Traced>),
+    /// Packets for which there was no room.
+    NotShown(NotShown),
     /// To what cannot be done.
     Error(Refusal),
 }

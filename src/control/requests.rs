@@ -31,7 +31,7 @@ enum Outcome {
     Applied(Answer),
     /// The loop must be asked.
     Work(Work),
-    /// Others may ask for the same: later, and once.
+    /// It is given later, elsewhere.
     Later,
 }
 
@@ -90,6 +90,7 @@ impl<N: Notice> Thread<N> {
     /// The loop works with `generation`: whoever waited for that can be answered.
     pub(super) fn handle_applied(&mut self, generation: u32, now: Instant) {
         self.publisher.acknowledged(generation);
+        self.traces.follow(&self.publisher.published().load());
         for (asker, answer) in self.desk.applied(generation) {
             self.tell(asker, &answer, now);
         }
@@ -165,11 +166,25 @@ impl<N: Notice> Thread<N> {
             Request::Drain { service, server } => {
                 self.wish(&service, &server, Some(Override::Drained))?
             }
+            Request::Trace { filter } => self.trace(asker, &filter, None)?,
+            Request::Capture { filter, snaplen } => self.trace(asker, &filter, Some(snaplen))?,
             Request::Undrain { service, server } => self.wish(&service, &server, None)?,
             Request::Weight { service, server, weight } => {
                 self.wish(&service, &server, Some(Override::Weight(weight)))?
             }
         })
+    }
+
+    /// What passes `filter`; with so many bytes of each frame, or in words alone.
+    fn trace(&mut self, asker: Asker, filter: &str, snap: Option<u32>) -> Result<Outcome, Refusal> {
+        let Asker::Client(client) = asker else {
+            let message = "packets are shown at the control socket alone";
+            return Err(Refusal::new(Reason::Request, message));
+        };
+        let table = self.publisher.published().load_full();
+        self.traces.begin(client, filter, snap, &table)?;
+        self.frame_loop.wake();
+        Ok(Outcome::Later)
     }
 
     pub(super) fn ask_loop(&mut self) {

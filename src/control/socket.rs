@@ -82,9 +82,31 @@ impl Socket {
     pub(super) fn note(&mut self, event: &Event, now: Instant) {
         match event.token().0.checked_sub(self.first) {
             Some(0) => self.accept_at = Some(now),
-            Some(place) => self.queue(place - 1),
+            Some(place) => {
+                self.queue(place - 1);
+                // Who listens to a stream says nothing more, so nothing else tells of its end.
+                if event.is_write_closed()
+                    && let Some(place) = self.places.get_mut(place - 1)
+                {
+                    place.take_if(|place| place.client.streams());
+                }
+            }
             None => {}
         }
+    }
+
+    /// Sends a client the next piece of a stream. It asks no more from the first one on.
+    pub(super) fn stream(&mut self, id: ClientId, bytes: Vec<u8>, now: Instant) {
+        let Some(place) = self.find(id) else { return };
+        place.client.stream(bytes, now);
+        if place.client.advance(now) == Step::Closed {
+            self.places[id.place] = None;
+        }
+    }
+
+    /// Whether a client has taken all there was; `None` when it has gone.
+    pub(super) fn is_idle(&mut self, id: ClientId) -> Option<bool> {
+        self.find(id).map(|place| place.client.is_idle())
     }
 
     /// The next thing asked, well-formed or not. Each is to be answered, now or later.
@@ -113,8 +135,7 @@ impl Socket {
 
     /// Answers a client; one that has gone meanwhile is not there to hear it.
     pub(super) fn answer(&mut self, id: ClientId, answer: &Answer, now: Instant) {
-        let place = self.places.get_mut(id.place).and_then(Option::as_mut);
-        if let Some(place) = place.filter(|place| place.epoch == id.epoch) {
+        if let Some(place) = self.find(id) {
             place.client.answer(answer, now);
             self.queue(id.place);
         }
@@ -138,6 +159,11 @@ impl Socket {
                 *place = None;
             }
         }
+    }
+
+    fn find(&mut self, id: ClientId) -> Option<&mut Place> {
+        let place = self.places.get_mut(id.place)?.as_mut()?;
+        (place.epoch == id.epoch).then_some(place)
     }
 
     fn queue(&mut self, number: usize) {

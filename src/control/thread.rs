@@ -14,6 +14,7 @@ use super::pages::Pages;
 use super::publisher::Publisher;
 use super::reloads::Reloads;
 use super::socket::Socket;
+use super::traces::Traces;
 use super::{Message, Notice, Order};
 use crate::links::clock::Clock;
 use crate::links::signals::{Signal, Signals};
@@ -43,6 +44,7 @@ pub(super) struct Thread<N: Notice> {
     pub(super) socket: Socket,
     pub(super) desk: Desk,
     pub(super) pages: Pages,
+    pub(super) traces: Traces,
     pub(super) reloads: Reloads,
     pub(super) watch: Option<Watch>,
     /// Last, so that the loop is woken when all else is gone, and sees that nobody orders it.
@@ -73,7 +75,12 @@ impl<N: Notice> Thread<N> {
         let mut events = Events::with_capacity(128);
         self.follow_watch();
         loop {
-            let due = [self.losses.due_at(), self.reloads.due_at(), self.socket.due_at()];
+            let due = [
+                self.losses.due_at(),
+                self.reloads.due_at(),
+                self.socket.due_at(),
+                self.traces.due_at(),
+            ];
             let timeout = due.into_iter().flatten().min().map(|due| {
                 let now = clock.now();
                 if due > now { (due - now).into() } else { std::time::Duration::ZERO }
@@ -88,7 +95,9 @@ impl<N: Notice> Thread<N> {
             let next = self.handle_signals(signals.pending(), now);
             self.handle_file(now);
             self.handle_clients(now);
-            match (next, self.handle_messages(now)) {
+            let next = (next, self.handle_messages(now));
+            self.handle_traces(&clock, now);
+            match next {
                 (Next::Abort, _) => {
                     error!("asked to stop again: leaving at once");
                     // Not without the socket's file.
@@ -145,6 +154,7 @@ impl<N: Notice> Thread<N> {
             Message::Applied(generation) => self.handle_applied(generation, now),
             Message::Reply(reply) => self.handle_reply(reply, now),
             Message::Page(id, request) => self.handle_page(id, request, now),
+            Message::TraceOver(tracer) => drop(tracer),
             Message::ServiceGone(id) => self.publisher.service_gone(id),
             Message::ServerGone(id) => self.publisher.server_gone(id),
             Message::Lost(count) => self.losses.add(count),
@@ -229,6 +239,7 @@ pub(super) mod tests {
             socket: Socket::new(Some(listener), registry(), SOCKET).unwrap(),
             desk: Desk::default(),
             pages: Pages::new(sync_channel(1).0),
+            traces: Traces::new(sync_channel(2).0),
             reloads: Reloads::default(),
             watch: None,
             frame_loop: WakeOnDrop(Arc::new(waker)),

@@ -143,7 +143,7 @@ impl Dataplane {
         }
         for slot in held.into_iter().flatten() {
             let waiting = self.outbox.unhold(slot);
-            self.count_drop(DropReason::NeighbourFailed);
+            self.count_slot_drop(DropReason::NeighbourFailed, slot);
             match waiting {
                 Waiting::Own => self.outbox.release(slot),
                 Waiting::Flow(flow) => self.give_up(table, slot, flow, now),

@@ -98,8 +98,8 @@ impl Dataplane {
     /// Routes and sends the router's own IPv4 packet in `slot`, which is given up.
     pub(super) fn send_slot(&mut self, table: &Table, slot: u16, now: Instant) {
         if let Err(reason) = self.try_send_slot(table, slot, now) {
+            self.count_slot_drop(reason, slot);
             self.outbox.release(slot);
-            self.count_drop(reason);
         }
     }
 

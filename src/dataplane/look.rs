@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::{Claim, Dataplane, FlowInfo, Load, NeighbourInfo, Traffic};
+use super::{Claim, Dataplane, Direction, FlowInfo, Load, NeighbourInfo, Traffic, Tuple};
 use crate::addr::{ServerId, ServiceId};
 use crate::time::{Duration, Instant};
 
@@ -28,6 +28,11 @@ impl Dataplane {
         now: Instant,
     ) -> impl Iterator<Item = (FlowInfo, Duration)> {
         self.flows.in_places(places, now).map(|(flow, left)| (FlowInfo::of(flow), left))
+    }
+
+    /// The flow whose packets in one direction look like `tuple`, if it lives.
+    pub fn flow_with(&self, tuple: Tuple, now: Instant) -> Option<(FlowInfo, Direction)> {
+        self.flows.peek(tuple, now).map(|(flow, direction)| (FlowInfo::of(flow), direction))
     }
 
     /// How many places of the flow table have been in use.

@@ -19,6 +19,7 @@ mod forward;
 mod fragments;
 mod icmp;
 mod ip;
+mod late;
 mod limit;
 mod look;
 mod loop_guard;
@@ -49,6 +50,7 @@ use crate::time::Instant;
 pub use counters::{Counters, Traffic};
 pub use event::Event;
 pub use flow::{Direction, State, Tuple};
+pub use late::LateDrop;
 pub use neighbour::Reachability;
 pub use report::{ClaimReport, FlowInfo, NeighbourInfo, Report, ServerReport, ServiceReport};
 pub use schedule::Load;
@@ -66,6 +68,7 @@ use ending::Endings;
 use event::Events;
 use flow::FlowTable;
 use fragments::Fragments;
+use late::LateDrops;
 use limit::TokenBucket;
 use loop_guard::LoopGuard;
 use masquerade::Masquerade;
@@ -128,6 +131,7 @@ pub struct Dataplane {
     figures: Figures,
     counters: Counters,
     events: Events,
+    late: LateDrops,
     retiring: Retiring,
     progress: Progress,
     endings: Endings,
@@ -164,6 +168,7 @@ impl Dataplane {
             figures: Figures::default(),
             counters: Counters::default(),
             events: Events::new(),
+            late: LateDrops::default(),
             retiring: Retiring::default(),
             progress: Progress::default(),
             endings: Endings::default(),
@@ -282,14 +287,14 @@ impl Dataplane {
         let Origin::Host = origin;
         self.counters.originated += 1;
         let Some(slot) = self.outbox.take() else {
-            self.count_drop(DropReason::OutboxFull);
+            self.count_no_place(DropReason::OutboxFull);
             return;
         };
         let frame = self.outbox.frame_mut(slot);
         frame.set_len(ETHERNET + packet.len());
         if frame.len() != ETHERNET + packet.len() || packet.len() < 20 {
             self.outbox.release(slot);
-            self.count_drop(DropReason::IpMalformed);
+            self.count_no_place(DropReason::IpMalformed);
             return;
         }
         let (header, body) = frame.bytes_mut().split_at_mut(ETHERNET);

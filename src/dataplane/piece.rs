@@ -56,8 +56,8 @@ impl Dataplane {
     pub(super) fn drop_stale_pieces(&mut self, now: Instant) {
         while let Some(slot) = self.fragments.next_stale(now) {
             self.outbox.unhold(slot);
+            self.count_slot_drop(DropReason::FragmentOrphan, slot);
             self.outbox.release(slot);
-            self.count_drop(DropReason::FragmentOrphan);
         }
     }
 
@@ -139,7 +139,7 @@ impl Dataplane {
                     self.outbox.release(slot);
                 }
                 Err(reason) => {
-                    self.count_drop(reason);
+                    self.count_slot_drop(reason, slot);
                     self.outbox.release(slot);
                 }
             }

@@ -168,12 +168,12 @@ impl Dataplane {
     ) {
         self.counters.originated += 1;
         let Some(slot) = self.outbox.take() else {
-            return self.count_drop(DropReason::OutboxFull);
+            return self.count_no_place(DropReason::OutboxFull);
         };
         segment.build(self.outbox.frame_mut(slot));
         if let Err(reason) = self.send_slot_to(table, neighbour, slot, now) {
+            self.count_slot_drop(reason, slot);
             self.outbox.release(slot);
-            self.count_drop(reason);
         }
     }
 }

@@ -6,6 +6,7 @@ mod arp;
 mod build;
 pub mod checksum;
 mod fragment;
+mod glance;
 mod headers;
 mod loop_probe;
 mod quote;
@@ -16,6 +17,7 @@ use std::fmt;
 pub use arp::{Arp, Operation};
 pub use build::{IcmpError, Segment, SegmentKind, icmp_error, tcp_reset};
 pub use fragment::Fragments;
+pub use glance::{Carries, Glance, GlanceIpv4, Quoted};
 pub use headers::{
     ETHER_TYPE_ARP, ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, ETHERNET, Ethernet, ICMP, IP, Icmp, Ipv4,
     Malformed, TCP, Tcp, Transport, UDP, Udp,

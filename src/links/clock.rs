@@ -1,6 +1,6 @@
 //! The one place that reads a clock; everybody else is told what time it is.
 
-use std::time::Instant as Reading;
+use std::time::{Instant as Reading, SystemTime};
 
 use crate::time::Instant;
 
@@ -22,6 +22,13 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     pub fn now(&self) -> Instant {
         Instant::from_micros(i64::try_from(self.start.elapsed().as_micros()).unwrap_or(i64::MAX))
+    }
+
+    /// Microseconds from 1970-01-01 UTC to the clock's zero, as the system's clock sees it now.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    pub fn zero_since_1970(&self) -> i64 {
+        let today = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(today.as_micros()).unwrap_or(i64::MAX) - self.now().total_micros()
     }
 }
 

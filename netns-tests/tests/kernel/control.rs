@@ -64,7 +64,7 @@ fn command(socket: &std::path::Path, arguments: &[&str]) -> Outcome<Said> {
 }
 
 /// A command that must succeed.
-fn ask(rig: &Rig, arguments: &[&str]) -> Outcome<String> {
+pub(crate) fn ask(rig: &Rig, arguments: &[&str]) -> Outcome<String> {
     let said = command(&socket(rig), arguments)?;
     ensure!(said.code == Some(0), "{arguments:?}: {said:?}");
     Ok(said.out)

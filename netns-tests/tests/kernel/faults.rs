@@ -26,7 +26,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// One connection to each server, in the order of the servers.
-fn one_each(rig: &Rig) -> Outcome<Vec<Client>> {
+pub(crate) fn one_each(rig: &Rig) -> Outcome<Vec<Client>> {
     let mut clients =
         (0..3).map(|_| Client::connect(&rig.client, (VIP, 80))).collect::<Outcome<Vec<_>>>()?;
     clients.sort_by(|a, b| a.server.cmp(&b.server));

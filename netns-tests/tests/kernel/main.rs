@@ -2,6 +2,7 @@
 
 mod addresses;
 mod control;
+mod drain;
 mod faults;
 mod lab;
 mod nat;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         process::trials(),
         control::trials(),
         status_page::trials(),
+        drain::trials(),
         lab::trials(),
     ];
     harness::main(rooms.into_iter().flatten().collect())

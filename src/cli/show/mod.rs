@@ -11,7 +11,7 @@ pub(super) mod services;
 pub(super) mod status;
 
 /// A line for whoever watches; the answer itself stays clean.
-fn hint(line: fmt::Arguments<'_>) {
+pub(super) fn hint(line: impl fmt::Display) {
     // That nobody reads it is no reason to fail.
     drop(writeln!(io::stderr(), "{line}"));
 }

@@ -281,6 +281,12 @@ impl FlowTable {
         Some(found)
     }
 
+    /// As [`FlowTable::find`], for who only looks; of flows that live.
+    pub(super) fn peek(&self, tuple: Tuple, now: Instant) -> Option<(&Flow, Direction)> {
+        let (id, direction) = self.look_up(tuple)?;
+        (!self.is_expired(id, now)).then(|| (self.get(id), direction))
+    }
+
     /// Whether packets in some direction of some flow look like `tuple`.
     pub(super) fn is_taken(&self, tuple: Tuple) -> bool {
         self.look_up(tuple).is_some()
