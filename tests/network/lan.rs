@@ -371,7 +371,7 @@ fn stations(links: usize, random: &mut Random) -> Vec<Station> {
         let link = if links == 1 { 0 } else { 1 + at / 2 };
         let addresses = [server_ip(n), VIP];
         let host = Host::bare(&addresses, random, |sockets, _| {
-            Program::Server(Server::new(sockets, 80, n, STREAMS))
+            Program::Server(Server::new(sockets, 80, n, 4 * STREAMS))
         });
         let hosts = vec![(addresses.to_vec(), host)];
         stations.push(Station::new((server_mac(n), link), &addresses, gateway, hosts, habits[at]));

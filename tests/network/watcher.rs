@@ -38,8 +38,8 @@ pub(crate) struct Watcher {
     /// The last time that links were connected outside.
     circle: Option<Instant>,
     delivered: BTreeSet<(u64, usize)>,
-    /// Which server the dataplane says has a flow, and whether it may not forget that.
-    owners: BTreeMap<Key, (ServerId, bool)>,
+    /// Which server the dataplane says has a flow, and in what state the flow is.
+    owners: BTreeMap<Key, Owner>,
     /// Which station gets a flow's packets.
     served: BTreeMap<Key, usize>,
     /// Whom the router told by unicast whose the virtual IP is.
@@ -53,6 +53,15 @@ pub(crate) struct Watcher {
     /// Who has another's MAC for it.
     misled: BTreeMap<MacAddr, Misled>,
     pub(crate) seen: Seen,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Owner {
+    server: ServerId,
+    /// It may not be forgotten.
+    held: bool,
+    /// What looks like a new connection may take its place.
+    over: bool,
 }
 
 /// Since when, and when the router heard of it.
@@ -163,14 +172,17 @@ impl Watcher {
             let from = flow.original;
             let key = (from.protocol, from.source, from.source_port, from.destination_port);
             let held = flow.assured && flow.state == State::Established;
-            if let Some((before, _)) = self.owners.get(&key) {
-                assert_eq!(*before, server, "flow {key:?} moved");
+            // A clean close is seen no further than FinWait.
+            let over = matches!(flow.state, State::FinWait | State::TimeWait | State::Close);
+            if let Some(before) = self.owners.get(&key).filter(|before| before.server != server) {
+                assert!(before.over, "flow {key:?} moved from {before:?} to {server}");
+                self.served.remove(&key);
             }
-            owners.insert(key, (server, held));
+            owners.insert(key, Owner { server, held, over });
         }
-        for (key, (_, held)) in &self.owners {
+        for (key, before) in &self.owners {
             if !owners.contains_key(key) {
-                assert!(!held, "flow {key:?} was forgotten");
+                assert!(!before.held, "flow {key:?} was forgotten");
                 // What comes next may go to another server.
                 self.served.remove(key);
             }
