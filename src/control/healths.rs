@@ -143,7 +143,10 @@ impl Healths {
             self.retries.retain(|(_, id)| *id != server);
             self.retries.push((now + passive.retry, server));
         }
-        let reason = format!("{} clients in a row got no answer", passive.unanswered);
+        let reason = match passive.unanswered {
+            1 => "a client got no answer".to_owned(),
+            clients => format!("{clients} clients in a row got no answer"),
+        };
         self.set(server, Some(reason), config, now)
     }
 

@@ -9,6 +9,7 @@ const OUTSIDE: &str = "198.51.100.9:53";
 
 fn masquerading_as_itself() -> Router {
     let mut config = config();
+    config.router.forward = Forward::ServersOut;
     config.masquerades =
         vec![Masquerade { from: "10.0.0.0/24".parse().unwrap(), to: OWN_OUT.into() }];
     Router::new(config)
@@ -34,7 +35,7 @@ fn nobody_is_masqueraded_behind_one() {
         }
         // An echo's identifier is the port of whoever asks.
         let [high, low] = u16::to_be_bytes(port);
-        let echo = icmp("10.0.0.11:0", OUTSIDE, (8, 0), [high, low, 0, 1], b"");
+        let echo = icmp("10.0.0.11", "198.51.100.9", (8, 0), [high, low, 0, 1], b"");
         let body = seen_outside(&mut router, &echo).body;
         let seen = u16::from_be_bytes([body[4], body[5]]);
         assert!(seen == port && keeps || !OWN_PORTS.contains(&seen), "{port} became {seen}");

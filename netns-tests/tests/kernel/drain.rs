@@ -267,7 +267,7 @@ fn falls_silent(rig: &mut Rig) -> Outcome {
         waited += u32::from(connect(&rig.client, (VIP, 80), limit).is_err());
     }
     ensure!(waited == 1, "{waited} of 3 connections met the dead server");
-    rig.router.wait_for(before, &["leaves connections unanswered"])?;
+    rig.router.wait_for(before, &["is down", "a client got no answer"])?;
     for _ in 0..9 {
         let stream = connect(&rig.client, (VIP, 80), Duration::from_millis(500))?;
         let client = Client::greeted(stream)?;

@@ -52,7 +52,7 @@ fn what_is_left_out_has_its_default() {
         status: StatusCodes(vec![200..=399]),
         body: None,
     };
-    assert_eq!(right("kind = \"http\""), Health { inquiry: Inquiry::Http(http), ..tcp.clone() });
+    assert_eq!(right("kind = \"http\""), Health { inquiry: Inquiry::Http(http), ..tcp });
     let udp = UdpCheck { payload: Vec::new(), answer: None };
     assert_eq!(right("kind = \"udp\""), Health { inquiry: Inquiry::Udp(udp), ..tcp });
     let probe = right_with("method = \"direct\"", "kind = \"virtual_ip\"");

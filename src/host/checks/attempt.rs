@@ -159,7 +159,6 @@ impl Slot {
 
     /// The attempt, if it is over, with its result; its connection is reset, so that neither side has
     /// to remember it (RFC 9293 section 3.6.1).
-    #[expect(clippy::type_complexity, reason = "an end without a result is an end")]
     pub(super) fn progress(
         &mut self,
         sockets: &mut SocketSet<'static>,
@@ -202,8 +201,8 @@ fn converse(
 ) -> Verdict {
     let check = Arc::clone(&attempt.check);
     match (socket.state(), &check.health.inquiry) {
-        (State::SynSent, _) => return None,
-        (State::Closed, _) if !attempt.asked => return Some(Err(Failure::Refused)),
+        (State::SynSent, _) => None,
+        (State::Closed, _) if !attempt.asked => Some(Err(Failure::Refused)),
         (_, Inquiry::Http(http)) => {
             if !attempt.asked {
                 attempt.asked = true;

@@ -640,3 +640,51 @@ fn ten_thousand_dead_servers_hold_no_more_than_their_places() {
     assert!((64 * 5..=64 * 7).contains(&total), "{total} in six seconds");
     assert_eq!(crowd.behind, 1, "it is told, and not all the time");
 }
+
+/// Any body in a valid header from the server to the router, for checks that wait for it.
+fn feed(inquiry: Inquiry, protocol: u8, body: &[u8]) {
+    let mut net = Net::new(inquiry);
+    net.peer.is_gone = true;
+    net.run(3);
+    let port = |packet: &[u8]| packet[20..22].to_vec();
+    let ours = net.sent.first().map(|(_, packet)| port(packet));
+    let mut packet = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, protocol, 0, 0, 10, 0, 0, 11, 10, 0, 0, 2];
+    packet.extend(body);
+    // Where it looks like a segment or a datagram it is one to the port that asks.
+    if let (Some(ours), 6 | 17, 24..) = (ours, protocol, packet.len()) {
+        packet[20..24].copy_from_slice(&[&[0, 80], &ours[..]].concat());
+    }
+    let length = u16::try_from(packet.len()).unwrap();
+    packet[2..4].copy_from_slice(&length.to_be_bytes());
+    Ipv4Packet::new_unchecked(&mut packet[..]).fill_checksum();
+    let (from, to) = ((*SERVER.ip()).into(), ME.into());
+    match (protocol, packet.len()) {
+        (1, 28..) => {
+            smoltcp::wire::Icmpv4Packet::new_unchecked(&mut packet[20..]).fill_checksum();
+        }
+        (6, 40..) => TcpPacket::new_unchecked(&mut packet[20..]).fill_checksum(&from, &to),
+        _ => {}
+    }
+    net.host.handle_packet(&packet);
+    net.run(3);
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(1_000))]
+
+    #[test]
+    fn garbage_is_survived_while_checks_wait(
+        kind in 0..5_usize,
+        protocol in proptest::sample::select(vec![1_u8, 6, 17]),
+        mut body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+        as_error in proptest::prelude::any::<bool>(),
+    ) {
+        let kinds = [Inquiry::Tcp, http(Some("ok")), Inquiry::Ping, udp(None), udp(Some("pong"))];
+        if as_error && protocol == 1 && body.len() > 8 {
+            // An ICMP error, or an echo reply, and after it what may be a header.
+            body[0] = if body[1] % 2 == 0 { 3 } else { 0 };
+            body[8] = 0x45;
+        }
+        feed(kinds[kind].clone(), protocol, &body);
+    }
+}

@@ -155,7 +155,7 @@ mod tests {
         }
         let request = echo_request(ME, SERVER, 61_001, 7);
         assert_eq!(hear(&request), None, "a question is no answer");
-        let mut reply = request.clone();
+        let mut reply = request;
         Icmpv4Packet::new_unchecked(&mut reply[20..]).set_msg_type(Icmpv4Message::EchoReply);
         Icmpv4Packet::new_unchecked(&mut reply[20..]).fill_checksum();
         let to = SocketAddrV4::new(SERVER, 61_001);
