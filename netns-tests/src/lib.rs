@@ -19,6 +19,7 @@ mod rig;
 mod router;
 mod scratch;
 pub mod tcp;
+pub mod terminal;
 pub mod udp;
 mod watcher;
 pub mod wire;

@@ -10,6 +10,7 @@ mod nat;
 mod process;
 mod reload;
 mod status_page;
+mod top;
 mod trace;
 
 use std::process::ExitCode;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         status_page::trials(),
         drain::trials(),
         trace::trials(),
+        top::trials(),
         lab::trials(),
     ];
     harness::main(rooms.into_iter().flatten().collect())
