@@ -12,13 +12,16 @@ mod config;
 pub mod direct;
 mod failure;
 pub mod harness;
+pub mod http;
 pub mod icmp;
 pub mod raw;
 mod rig;
 mod router;
 mod scratch;
 pub mod tcp;
+pub mod terminal;
 pub mod udp;
+mod watcher;
 pub mod wire;
 
 pub use binary::tapvs;
@@ -30,3 +33,4 @@ pub use rig::{
 };
 pub use router::{LinkFigures, Report, Router, Traffic};
 pub use scratch::Scratch;
+pub use watcher::Watcher;

@@ -247,6 +247,7 @@ mod tests {
             address: Ipv4Addr::LOCALHOST,
             port: 80,
             scheduler,
+            health: None,
             servers: (0..).zip(weights).map(server).collect(),
             fallback: None,
             lifecycle: Lifecycle::default(),

@@ -4,11 +4,14 @@ mod addresses;
 mod control;
 mod drain;
 mod faults;
+mod health;
 mod lab;
 mod nat;
 mod process;
 mod reload;
 mod status_page;
+mod top;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -22,11 +25,14 @@ fn main() -> ExitCode {
         nat::trials(),
         addresses::trials(),
         faults::trials(),
+        health::trials(),
         reload::trials(),
         process::trials(),
         control::trials(),
         status_page::trials(),
         drain::trials(),
+        trace::trials(),
+        top::trials(),
         lab::trials(),
     ];
     harness::main(rooms.into_iter().flatten().collect())
