@@ -199,7 +199,7 @@ fn traced_frames() {
     ]) {
         let aim = Aim::new(&filter.parse().unwrap(), &router.table).unwrap();
         let (tracer, reader) = reel(key, Box::new(aim), snap);
-        assert!(tracers.start(Box::new(tracer)).is_none());
+        assert!(tracers.start(tracer).is_none());
         readers.push(reader);
     }
     router.dataplane.watch_late_drops(true);

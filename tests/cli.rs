@@ -216,3 +216,21 @@ fn path(path: &Path) -> &str {
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
+
+#[test]
+fn top_wants_a_terminal() {
+    let output = tapvs(&["top"]);
+    assert_eq!(output.status.code(), Some(64));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("top needs a terminal; ") && output.stdout.is_empty(), "{said}");
+}
+
+#[test]
+fn a_wrong_filter_needs_no_router_to_be_refused() {
+    for command in [&["trace", "colour=red"][..], &["capture", "-", "colour=red"]] {
+        let output = tapvs(command);
+        assert_eq!(output.status.code(), Some(64), "{output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.starts_with("filter: unknown key `colour`; keys are client, "), "{said}");
+    }
+}

@@ -58,7 +58,7 @@ impl Bench {
             let filter: Filter = filter.parse().unwrap();
             let aim = Aim::new(&filter, &bench.router.table).unwrap();
             let (tracer, reader) = reel(key, Box::new(aim), 128);
-            assert!(bench.tracers.start(Box::new(tracer)).is_none());
+            assert!(bench.tracers.start(tracer).is_none());
             bench.readers.push(reader);
         }
         bench.router.dataplane.watch_late_drops(true);

@@ -19,7 +19,9 @@ mod rig;
 mod router;
 mod scratch;
 pub mod tcp;
+pub mod terminal;
 pub mod udp;
+mod watcher;
 pub mod wire;
 
 pub use binary::tapvs;
@@ -31,3 +33,4 @@ pub use rig::{
 };
 pub use router::{LinkFigures, Report, Router, Traffic};
 pub use scratch::Scratch;
+pub use watcher::Watcher;

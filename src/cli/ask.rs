@@ -93,6 +93,11 @@ impl Router {
         AskError::Broken(self.path.clone(), error)
     }
 
+    /// Its socket.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// For what is read without end.
     pub(super) fn into_parts(self) -> (PathBuf, BufReader<UnixStream>) {
         (self.path, self.stream)

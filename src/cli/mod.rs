@@ -8,6 +8,7 @@ mod paint;
 mod realserver;
 mod show;
 mod stream;
+mod top;
 mod trace;
 mod units;
 
@@ -21,6 +22,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use self::ask::AskError;
 use self::capture::CaptureArgs;
 use self::operate::{Failed, Operate};
+use self::top::TopArgs;
 use self::trace::TraceArgs;
 use crate::control::LoadError;
 use crate::lab::{self, LabArgs, LabClientArgs, LabServerArgs};
@@ -67,6 +69,8 @@ enum Command {
     },
     #[command(flatten)]
     Operate(Operate),
+    /// Watch services, servers, links and drops live, in a terminal
+    Top(TopArgs),
     /// Show packets as they come: where each went, and why
     Trace(TraceArgs),
     /// Write packets into a file for Wireshark, each with its verdict as comment
@@ -111,6 +115,7 @@ pub fn main() -> ExitCode {
             Err(error) => fail(&error, load_exit_code(&error)),
         },
         Command::Operate(command) => finish(operate::operate(command)),
+        Command::Top(args) => finish(top::top(&args)),
         Command::Trace(args) => finish(trace::trace(&args)),
         Command::Capture(args) => finish(capture::capture(&args)),
         Command::Completions { shell } => print(&completions(shell)),
@@ -133,6 +138,7 @@ fn finish(done: Result<(), Failed>) -> ExitCode {
         Err(Failed::Output(error)) => fail(&error, FAILURE),
         Err(Failed::Ask(error)) => fail(&error, ask_exit_code(&error)),
         Err(Failed::Filter(error)) => fail(&error, USAGE),
+        Err(Failed::Usage(what)) => fail(&io::Error::other(what), USAGE),
     }
 }
 

@@ -124,6 +124,8 @@ pub(super) enum Failed {
     Output(io::Error),
     /// A filter is wrong.
     Filter(FilterError),
+    /// It cannot be done here.
+    Usage(&'static str),
 }
 
 impl From<AskError> for Failed {

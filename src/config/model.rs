@@ -221,7 +221,7 @@ impl VirtualIp {
 /// Who is told that a virtual IP is the router's when somebody else has claimed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Defend {
-    /// The gateway and the hosts that were just misled: servers that watch for conflicts keep it.
+    /// The gateway and the hosts that may be misled: servers that watch for conflicts keep it.
     Unicast,
     /// Everybody.
     Broadcast,

@@ -309,4 +309,26 @@ mod tests {
         assert_eq!(client.advance(at(50)), Step::Wait);
         assert_eq!(client.deadline(), Some(at(80)), "it takes nothing");
     }
+
+    #[test]
+    fn a_stream_goes_on_without_questions_and_may_be_silent_but_not_be_ignored() {
+        let at = Instant::from_secs;
+        let mut client = client(&[b"trace\n", b"more\n"]);
+        assert_eq!(client.advance(NOW), Step::Request(b"trace".to_vec()));
+        assert!(!client.streams());
+        client.stream(b"one\n".to_vec(), at(1));
+        assert_eq!(client.advance(at(1)), Step::Wait);
+        assert!(client.is_idle() && client.streams());
+        assert_eq!(client.deadline(), None, "there is nothing new");
+        assert_eq!(client.stream.sends.len(), 1, "nothing more is read");
+        client.stream.takes = 2;
+        client.stream(b"two\n".to_vec(), at(9));
+        assert_eq!(client.advance(at(9)), Step::Wait);
+        assert!(!client.is_idle());
+        assert_eq!(client.deadline(), Some(at(69)), "it takes nothing");
+        client.stream.takes = 9;
+        assert_eq!(client.advance(at(10)), Step::Wait);
+        assert!(client.is_idle());
+        assert_eq!(client.stream.taken, b"one\ntwo\n");
+    }
 }

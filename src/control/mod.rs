@@ -100,7 +100,7 @@ pub enum Message<N> {
     /// Somebody asks for a page; [`Control::response`] has the answer, soon.
     Page(ConnectionId, Request),
     /// The reader of a tracer has gone, and so does it.
-    TraceOver(Box<Tracer>),
+    TraceOver(Tracer),
     /// Something for the log. With a cause, the only kind that is lost when the queue is full.
     Notice(N),
     /// So many notices were lost.
@@ -122,7 +122,7 @@ pub enum Order {
 #[derive(Debug)]
 pub enum Tracing {
     /// From now on.
-    Start(Box<Tracer>),
+    Start(Tracer),
     /// The tracer of this key is to look for this, which is the same in another table.
     Follow(u64, Box<Aim>),
 }
@@ -166,6 +166,7 @@ impl<N: Notice> Control<N> {
             orders: Some(sender),
             limits: limit::Limits::default(),
             health_limits: limit::Limits::default(),
+            news: VecDeque::new(),
             losses: limit::Losses::default(),
             stopping_since: None,
             registry: poll.registry().try_clone()?,

@@ -190,15 +190,19 @@ impl Publisher {
         self.healths.retry_at().into_iter().chain(publish).min()
     }
 
-    /// Does what is due for health; whether there is a new table, and what there is to say. The loop
+    /// Servers that have left clients unanswered get another chance after a while.
+    pub(super) fn retry_silent(&mut self, now: Instant) -> Vec<Line> {
+        self.healths.retry(&self.config, now)
+    }
+
+    /// Publishes what has become of servers, if it is time to; whether there is a new table. The loop
     /// is not given one before it has taken the last: passing one over would cost it time.
-    pub(super) fn follow_health(&mut self, now: Instant) -> (bool, Vec<Line>) {
-        let lines = self.healths.retry(&self.config, now);
+    pub(super) fn follow_health(&mut self, now: Instant) -> bool {
         let due = self.kept.is_empty() && self.healths.take_due(now);
         if due {
             self.publish();
         }
-        (due, lines)
+        due
     }
 
     /// Compiles what is wanted now.
@@ -422,17 +426,17 @@ mod tests {
         let down = Change { check: check(0), down: Some(crate::health::Failure::Refused) };
         assert_eq!(publisher.changed(&down, NOW).len(), 1);
         assert_eq!(seen(&publisher)[0], (true, 1, false), "not yet");
-        assert!(publisher.follow_health(NOW).0 && !publisher.follow_health(NOW).0);
+        assert!(publisher.follow_health(NOW) && !publisher.follow_health(NOW));
         let (other, late) = (Change { check: check(1), ..down.clone() }, Instant::from_secs(1));
         publisher.changed(&other, NOW);
         assert_eq!(publisher.health_due_at(), None, "the loop has yet to take the last table");
-        assert!(!publisher.follow_health(late).0);
+        assert!(!publisher.follow_health(late));
         publisher.acknowledged(2);
         assert_eq!(publisher.health_due_at(), Some(Instant::from_millis(10)));
-        assert!(publisher.follow_health(late).0);
+        assert!(publisher.follow_health(late));
         publisher.acknowledged(3);
         publisher.changed(&Change { down: None, ..other }, late);
-        assert!(publisher.follow_health(Instant::from_secs(2)).0);
+        assert!(publisher.follow_health(Instant::from_secs(2)));
         assert_eq!(seen(&publisher)[0], (false, 0, false));
         publisher.wish("web", "web1", Some(Override::Drained)).unwrap();
         assert_eq!(seen(&publisher)[0], (false, 0, true));
@@ -441,7 +445,7 @@ mod tests {
         publisher.wish("web", "web2", Some(Override::Weight(7))).unwrap();
         assert_eq!(seen(&publisher), [(true, 0, true), (true, 7, false)], "with the next table");
         publisher.acknowledged(publisher.generation());
-        assert!(!publisher.follow_health(Instant::from_secs(3)).0, "which had it");
+        assert!(!publisher.follow_health(Instant::from_secs(3)), "which had it");
         publisher.wish("web", "web1", None).unwrap();
         assert_eq!(seen(&publisher)[0], (true, 1, false));
         assert!(

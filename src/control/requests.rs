@@ -91,6 +91,7 @@ impl<N: Notice> Thread<N> {
     /// The loop works with `generation`: whoever waited for that can be answered.
     pub(super) fn handle_applied(&mut self, generation: u32, now: Instant) {
         self.publisher.acknowledged(generation);
+        self.tell_news(generation, now);
         self.traces.follow(&self.publisher.published().load());
         for (asker, answer) in self.desk.applied(generation) {
             self.tell(asker, &answer, now);

@@ -1,6 +1,7 @@
 //! The control thread: waits for signals, clients, the file and the loop's messages, and never makes
 //! the loop wait.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
@@ -40,6 +41,8 @@ pub(super) struct Thread<N: Notice> {
     pub(super) orders: Option<SyncSender<Order>>,
     pub(super) limits: Limits<N::Cause>,
     pub(super) health_limits: Limits<Cause>,
+    /// What is to be said of servers, once the table of this generation is in use.
+    pub(super) news: VecDeque<(u32, Line)>,
     pub(super) losses: Losses,
     pub(super) stopping_since: Option<Instant>,
     pub(super) registry: Registry,
@@ -158,16 +161,16 @@ impl<N: Notice> Thread<N> {
             Message::Reply(reply) => self.handle_reply(reply, now),
             Message::Health(change) => {
                 let lines = self.publisher.changed(&change, now);
-                self.log_health(&lines, now);
+                self.keep_news(lines);
             }
             Message::Silent { server, is_asked } => {
                 let lines = self.publisher.silent(server, is_asked, now);
-                self.log_health(&lines, now);
+                self.keep_news(lines);
             }
             Message::ChecksBehind => {
                 let text = "health checks are late: at most 64 run at once, and too many wait for \
                             servers that do not answer; raise their interval or lower their timeout";
-                self.log_health(&[Line { cause: Cause::Behind, text: text.to_owned() }], now);
+                self.log_health(&Line { cause: Cause::Behind, text: text.to_owned() }, now);
             }
             Message::Page(id, request) => self.handle_page(id, request, now),
             Message::TraceOver(tracer) => drop(tracer),
@@ -180,18 +183,31 @@ impl<N: Notice> Thread<N> {
 
     /// Publishes what has become of servers, if it is time to.
     fn follow_health(&mut self, now: Instant) {
-        let (published, lines) = self.publisher.follow_health(now);
-        self.log_health(&lines, now);
-        if published {
+        let lines = self.publisher.retry_silent(now);
+        self.keep_news(lines);
+        if self.publisher.follow_health(now) {
             self.frame_loop.wake();
         }
     }
 
-    fn log_health(&mut self, lines: &[Line], now: Instant) {
-        for Line { cause, text } in lines {
-            if may_log(&mut self.health_limits, *cause, now) {
-                log!(cause.level(), "{text}");
-            }
+    /// Said when it is so: the loop is to work with the next table first.
+    fn keep_news(&mut self, lines: Vec<Line>) {
+        let next = self.publisher.generation().wrapping_add(1);
+        self.news.extend(lines.into_iter().map(|line| (next, line)));
+    }
+
+    /// The loop works with `generation`.
+    pub(super) fn tell_news(&mut self, generation: u32, now: Instant) {
+        // Generations wrap.
+        let is_true = |next: u32| generation.wrapping_sub(next) < 1 << 31;
+        while let Some((_, line)) = self.news.pop_front_if(|(next, _)| is_true(*next)) {
+            self.log_health(&line, now);
+        }
+    }
+
+    fn log_health(&mut self, Line { cause, text }: &Line, now: Instant) {
+        if may_log(&mut self.health_limits, *cause, now) {
+            log!(cause.level(), "{text}");
         }
     }
 
@@ -272,6 +288,7 @@ pub(super) mod tests {
             orders: Some(orders),
             limits: Limits::default(),
             health_limits: Limits::default(),
+            news: VecDeque::new(),
             losses: Losses::default(),
             stopping_since: None,
             registry: registry(),

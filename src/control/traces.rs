@@ -100,7 +100,7 @@ impl Traces {
         let (tracer, reader) = reel(key, Box::new(aim.clone()), bytes);
         let (batch, begun, frames) = (None, false, snap.is_some());
         self.all.push(Trace { key, client, filter, aim, reader, batch, begun, frames });
-        self.order(Tracing::Start(Box::new(tracer)));
+        self.order(Tracing::Start(tracer));
         Ok(())
     }
 
@@ -220,5 +220,65 @@ fn nobody(what: &str, name: &str, table: &Table) -> Refusal {
                 table.servers().map(|(_, server)| server.name.as_str()).collect();
             unknown(what, name, names.into_iter())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, sync_channel};
+
+    use super::*;
+    use crate::control::tests::config;
+    use crate::table::{Ids, Standing};
+
+    fn traces() -> (Traces, Receiver<Tracing>, Arc<Table>) {
+        let (sender, orders) = sync_channel(2);
+        let table = Table::compile(&config(), None, &mut Ids::default(), |_, _| Standing::GOOD);
+        (Traces::new(sender), orders, Arc::new(table))
+    }
+
+    #[test]
+    fn what_cannot_be_traced_is_refused_and_changes_nothing() {
+        let (mut traces, orders, table) = traces();
+        let client = ClientId::of_test(0);
+        for (filter, reason, why) in [
+            ("service=shop", Reason::Argument, "unknown service shop; there are: web"),
+            ("server=web9", Reason::Argument, "unknown server web9; there are: "),
+            ("link=eth0", Reason::Argument, "unknown link eth0; there are: tapvs0"),
+            ("colour=red", Reason::Argument, "unknown key `colour`"),
+        ] {
+            let refusal = traces.begin(client, filter, None, &table).unwrap_err();
+            assert_eq!(refusal.reason, reason);
+            assert!(refusal.to_string().contains(why), "{refusal}");
+        }
+        assert!(traces.is_off() && orders.try_recv().is_err());
+        for _ in 0..MOST {
+            traces.begin(client, "service=web", Some(u32::MAX), &table).unwrap();
+        }
+        let refusal = traces.begin(client, "", None, &table).unwrap_err();
+        assert_eq!(refusal.reason, Reason::Busy);
+    }
+
+    #[test]
+    fn orders_wait_for_room_and_come_in_order() {
+        let (mut traces, orders, table) = traces();
+        let client = ClientId::of_test(0);
+        for _ in 0..3 {
+            traces.begin(client, "service=web", None, &table).unwrap();
+        }
+        let mut keys = Vec::new();
+        while let Ok(order) = orders.try_recv() {
+            let Tracing::Start(tracer) = order else { panic!("{order:?}") };
+            keys.push(tracer.key());
+            traces.send_orders();
+        }
+        assert_eq!(keys, [1, 2, 3]);
+        traces.follow(&table);
+        assert!(orders.try_recv().is_err(), "the same ids");
+        let mut ids = Ids::default();
+        ids.service();
+        let other = Table::compile(&config(), None, &mut ids, |_, _| Standing::GOOD);
+        traces.follow(&other);
+        assert!(matches!(orders.try_recv(), Ok(Tracing::Follow(1, _))));
     }
 }

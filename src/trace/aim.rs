@@ -1,5 +1,6 @@
 //! A filter with its names looked up in one table, and whether a packet passes it.
 
+use std::collections::{BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::filter::{Filter, Protocol, ServerIs};
@@ -9,7 +10,8 @@ use crate::addr::{Cidr, LinkId, ServerId, ServiceId};
 use crate::dataplane::DropReason;
 use crate::table::Table;
 
-/// What to look for. Ids that were found once stay: flows of what was removed still have them.
+/// What to look for. Ids that were found once stay: flows of what was removed still have them, until
+/// they are given to others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Aim {
     client: Option<Cidr>,
@@ -72,9 +74,13 @@ impl Aim {
             client: *client,
             server: server.as_ref().map(|server| Server::find(server, table, &before.server)),
             service: service.as_ref().map(|name| {
-                let services = table.services().iter().filter(|known| known.name == *name);
+                let (mine, others): (Vec<_>, Vec<_>) =
+                    table.services().iter().partition(|known| known.name == *name);
+                // An id that is free again may be another's now.
+                let is_others = |id: &ServiceId| others.iter().any(|other| other.id == *id);
                 let known = before.service.iter().flatten().copied();
-                unique(known.chain(services.map(|service| service.id)))
+                let known = known.filter(|id| !is_others(id));
+                unique(known.chain(mine.into_iter().map(|service| service.id)))
             }),
             verdict: *verdict,
             reason: *reason,
@@ -168,6 +174,9 @@ impl Server {
             before.clone().map_or_else(Default::default, |before| (before.ids, before.addresses));
         match filter {
             ServerIs::Named(name) => {
+                let others = table.servers().filter(|(_, server)| server.name != *name);
+                let others: HashSet<ServerId> = others.map(|(_, server)| server.id).collect();
+                ids.retain(|id| !others.contains(id));
                 for (_, server) in table.servers().filter(|(_, server)| server.name == *name) {
                     ids.push(server.id);
                     addresses.push((server.address, None));
@@ -181,6 +190,6 @@ impl Server {
 }
 
 fn unique<T: Ord>(all: impl Iterator<Item = T>) -> Vec<T> {
-    let all: std::collections::BTreeSet<T> = all.collect();
+    let all: BTreeSet<T> = all.collect();
     all.into_iter().collect()
 }

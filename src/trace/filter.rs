@@ -324,7 +324,7 @@ mod tests {
         let client = (address, 0_u8..=32)
             .prop_map(|(address, prefix)| Cidr::new(address.into(), prefix).unwrap());
         let server = prop_oneof![
-            "[a-z \"\\\\=]{1,8}".prop_map(|name| ServerIs::Named(name)),
+            "[a-z \"\\\\=]{1,8}".prop_map(ServerIs::Named),
             (any::<IpAddr>(), option::of(any::<u16>()))
                 .prop_map(|(address, port)| ServerIs::At(address, port)),
         ];

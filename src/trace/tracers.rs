@@ -16,7 +16,7 @@ pub const MOST: usize = 4;
 /// Nobody, or a few.
 #[derive(Debug, Default)]
 pub struct Tracers {
-    all: Vec<Box<Tracer>>,
+    all: Vec<Tracer>,
     /// The frame that is being decided about, as it came.
     arrival: Arrival,
 }
@@ -50,7 +50,7 @@ impl Tracers {
     }
 
     /// Begins. One too many is returned.
-    pub fn start(&mut self, tracer: Box<Tracer>) -> Option<Box<Tracer>> {
+    pub fn start(&mut self, tracer: Tracer) -> Option<Tracer> {
         if self.all.len() == MOST {
             return Some(tracer);
         }
@@ -66,7 +66,7 @@ impl Tracers {
     }
 
     /// A tracer whose reader has gone.
-    pub fn next_over(&mut self) -> Option<Box<Tracer>> {
+    pub fn next_over(&mut self) -> Option<Tracer> {
         let at = self.all.iter().position(|tracer| tracer.is_over())?;
         Some(self.all.swap_remove(at))
     }
@@ -86,7 +86,7 @@ impl Tracers {
         let Some(snap) = wanting.map(|tracer| tracer.snap()).max() else { return false };
         let Arrival { mut bytes, .. } = std::mem::take(&mut self.arrival);
         bytes.clear();
-        bytes.extend_from_slice(frame.bytes().get(..snap).unwrap_or(frame.bytes()));
+        bytes.extend_from_slice(&frame.bytes()[..snap.min(frame.len())]);
         let length = frame.len();
         self.arrival = Arrival { ingress, bytes, length, packet, flow, service };
         true
@@ -101,7 +101,7 @@ impl Tracers {
             let new = before.is_none_or(|(_, packets_before)| packets < packets_before);
             FlowSeen { new, ..flow }
         });
-        let flow = flow.or(before.map(|(flow, _)| flow));
+        let flow = flow.or_else(|| before.map(|(flow, _)| flow));
         let exit = match verdict {
             Verdict::Forward(link) => Exit::Link(link),
             Verdict::Reply => Exit::Link(ingress),

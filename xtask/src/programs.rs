@@ -47,6 +47,16 @@ const PROGRAMS: &[Program] = &[
     },
     Program { name: "wrk", targets: &["strangers"], packages: Packages::all("wrk"), service: None },
     Program {
+        name: "tshark",
+        targets: &["captures"],
+        packages: Packages {
+            dnf: "wireshark-cli",
+            pacman: "wireshark-cli",
+            ..Packages::all("tshark")
+        },
+        service: None,
+    },
+    Program {
         name: "nft",
         targets: &["oracle_nat", "realserver"],
         packages: Packages::all("nftables"),

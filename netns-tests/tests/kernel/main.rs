@@ -10,6 +10,8 @@ mod nat;
 mod process;
 mod reload;
 mod status_page;
+mod top;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -29,6 +31,8 @@ fn main() -> ExitCode {
         control::trials(),
         status_page::trials(),
         drain::trials(),
+        trace::trials(),
+        top::trials(),
         lab::trials(),
     ];
     harness::main(rooms.into_iter().flatten().collect())

@@ -52,11 +52,11 @@ fn wait(interval: Duration) {
 }
 
 /// All services at a time; each page has its own.
-#[derive(Debug, Default)]
-struct Sample(Vec<(u64, Service)>);
+#[derive(Clone, Debug, Default)]
+pub(in crate::cli) struct Sample(pub(in crate::cli) Vec<(u64, Service)>);
 
 impl Sample {
-    fn take(router: &mut Router) -> Result<Self, AskError> {
+    pub(in crate::cli) fn take(router: &mut Router) -> Result<Self, AskError> {
         let mut all = Vec::new();
         router.pages(
             |from| Request::Services { from },
@@ -73,7 +73,7 @@ impl Sample {
     }
 
     /// With rates, for whatever was there before.
-    fn since(self, before: &Self) -> Vec<Row> {
+    pub(in crate::cli) fn since(self, before: &Self) -> Vec<Row> {
         let key = |service: &Service| (service.protocol.clone(), service.address.clone());
         let known: HashMap<_, _> = before.0.iter().map(|row| (key(&row.1), row)).collect();
         let rated = |(at, service): (u64, Service)| {
@@ -112,12 +112,17 @@ fn difference(old: &Figures, new: &Figures) -> Figures {
 
 /// What was added within some time.
 #[derive(Clone, Copy, Debug)]
-struct Rates {
+pub(in crate::cli) struct Rates {
     micros: u64,
     figures: Figures,
 }
 
 impl Rates {
+    /// How many of something were added per second.
+    pub(in crate::cli) fn per_second(self, of: fn(&Figures) -> u64) -> u64 {
+        self.of(of(&self.figures))
+    }
+
     fn of(self, count: u64) -> u64 {
         per_second(count, self.micros)
     }
@@ -137,11 +142,11 @@ impl Rates {
 }
 
 /// A service with its rates and its servers'.
-#[derive(Debug)]
-struct Row {
-    service: Service,
-    rates: Option<Rates>,
-    servers: Vec<Option<Rates>>,
+#[derive(Clone, Debug)]
+pub(in crate::cli) struct Row {
+    pub(in crate::cli) service: Service,
+    pub(in crate::cli) rates: Option<Rates>,
+    pub(in crate::cli) servers: Vec<Option<Rates>>,
 }
 
 impl Row {

@@ -130,6 +130,12 @@ impl Families {
         let help = "The weight in use; 0 takes no new flows.";
         let weights = all().map(|(labels, server)| (labels, f64::from(server.weight)));
         self.gauge("tapvs_server_weight", help, weights);
+        let help = "How long its last health check took.";
+        let took = all().filter_map(|(labels, server)| {
+            let last = server.health.as_ref()?.last.as_ref()?;
+            Some((labels, last.took_us as f64 / 1e6))
+        });
+        self.gauge("tapvs_server_check_duration_seconds", help, took);
         let help = "1 while an operator has drained it.";
         let drained = all().map(|(labels, server)| (labels, f64::from(u8::from(server.drained))));
         self.gauge("tapvs_server_drained", help, drained);

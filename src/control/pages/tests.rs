@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use mio::Poll;
 
 use super::*;
-use crate::control::protocol::{Claim, Drop, Figures, Link, Now, Server, Turns};
+use crate::control::protocol::{Claim, Drop, Figures, Health, LastCheck, Link, Now, Server, Turns};
 use crate::control::question::{Found, Question, Reply, Seen};
 use crate::control::tests::Word;
 use crate::control::thread::tests::thread;
@@ -175,7 +175,13 @@ fn sample() -> Snapshot {
         configured_weight: 2,
         drained: false,
         fallback: false,
-        health: None,
+        health: Some(Health {
+            up: false,
+            checking: false,
+            since_ms: 9,
+            reason: None,
+            last: Some(LastCheck { ago_ms: 3, took_us: 250, failure: None }),
+        }),
         figures,
     };
     let service = Service {
@@ -235,6 +241,8 @@ fn the_metrics_are_named_by_the_conventions_and_complete() {
         r#"tapvs_service_active_flows{service="web",protocol="tcp",address="203.0.113.10:80"} 3"#,
         r#"tapvs_server_flows_opened_total{service="web",server="we\"b\n1",address="10.0.0.11:8080"} 70"#,
         r#"tapvs_server_receive_bytes_total{service="web",server="we\"b\n1",address="10.0.0.11:8080"} 9000"#,
+        r#"tapvs_server_up{service="web",server="we\"b\n1",address="10.0.0.11:8080"} 0"#,
+        r#"tapvs_server_check_duration_seconds{service="web",server="we\"b\n1",address="10.0.0.11:8080"} 0.00025"#,
         r#"tapvs_server_weight{service="web",server="we\"b\n1",address="10.0.0.11:8080"} 2"#,
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
