@@ -80,16 +80,11 @@ fn checked(service: Service, kind: &str, more: &str) -> Service {
     service.with(&format!("health = {{ kind = \"{kind}\", {PACE}{comma}{more} }}"))
 }
 
-/// From what the router says of a server to what it does.
-const FOLLOWS: Duration = Duration::from_millis(100);
-
-/// Does something, and waits until the router says all of `words` in one line, and does it.
+/// Does something, and waits until the router says all of `words` in one line.
 fn until(rig: &Rig, words: &[&str], act: impl FnOnce() -> Outcome) -> Outcome<String> {
     let before = rig.router.log().len();
     act()?;
-    let line = rig.router.wait_for(before, words)?;
-    thread::sleep(FOLLOWS);
-    Ok(line)
+    rig.router.wait_for(before, words)
 }
 
 fn name(server: usize, port: u16) -> String {
@@ -326,7 +321,6 @@ fn udp_port_closes(rig: &mut Rig) -> Outcome {
 
 fn nobody_left(rig: &mut Rig) -> Outcome {
     rig.router.wait_for(0, &["all 3 servers are down", "new connections are refused"])?;
-    thread::sleep(FOLLOWS);
     let begun = Instant::now();
     let refused = connect(&rig.client, (VIP, 80), Duration::from_secs(5));
     let kind = refused.as_ref().map_err(std::io::Error::kind);
@@ -347,7 +341,6 @@ fn falls_back(rig: &mut Rig) -> Outcome {
     let _sorry = EchoServer::start(&rig.servers[0], (server_address(0), 9090), "sorry")?;
     let fallback = format!("new connections go to the fallback {}:9090", server_address(0));
     rig.router.wait_for(0, &["all 3 servers are down", &fallback])?;
-    thread::sleep(FOLLOWS);
     // The first one may wait for ARP, behind the checks of servers that were not there yet.
     Client::connect(&rig.client, (VIP, 80))?.close()?;
     only(rig, &["sorry"])?;
@@ -368,7 +361,6 @@ fn must_be_proved(rig: &mut Rig) -> Outcome {
     for server in 0..3 {
         rig.router.wait_for(0, &[&name(server, 8080), "is up"])?;
     }
-    thread::sleep(FOLLOWS);
     only(rig, &["0", "1", "2"])
 }
 
