@@ -49,6 +49,14 @@ pub(crate) fn trials() -> Vec<Trial> {
         let passive = "passive_health = { unanswered = 3, retry = \"2s\" }";
         vec![Service::tcp(80).three(8080).with(passive)]
     };
+    // A service each, so that nothing is shared but the servers.
+    let many = || {
+        let service = |port| {
+            let health = "health = { kind = \"tcp\", interval = \"1s\" }";
+            Service::tcp(port).three(8080).with(health)
+        };
+        (1_000..2_000).map(service).collect()
+    };
     vec![
         rig_trial("tcp_checks_see_a_process_die_and_come_back", tcp, process_dies),
         rig_trial("tcp_checks_see_a_machine_die_and_come_back", tcp, machine_dies),
@@ -61,6 +69,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         rig_trial("with_nobody_left_the_fallback_serves", fallback, falls_back),
         rig_trial("a_server_that_must_be_proved_gets_nothing_before", proved, must_be_proved),
         rig_trial("clients_connections_tell_on_a_silent_server", passive, silent_to_clients),
+        rig_trial("three_thousand_checks_a_second_are_on_time", many, on_time),
         through_the_virtual_ip("virtual_ip_checks_on_one_network", Topology::OneNetwork),
         through_the_virtual_ip("virtual_ip_checks_on_two_networks", Topology::TwoNetworks),
     ]
@@ -332,6 +341,8 @@ fn falls_back(rig: &mut Rig) -> Outcome {
     let _sorry = EchoServer::start(&rig.servers[0], (server_address(0), 9090), "sorry")?;
     let fallback = format!("new connections go to the fallback {}:9090", server_address(0));
     rig.router.wait_for(0, &["all 3 servers are down", &fallback])?;
+    // The first one may wait for ARP, behind the checks of servers that were not there yet.
+    Client::connect(&rig.client, (VIP, 80))?.close()?;
     only(rig, &["sorry"])?;
     let mut servers = Vec::new();
     until(rig, &[&name(2, 8080), "is up"], || {
@@ -398,6 +409,27 @@ fn try_from(rig: &Rig, own: Ipv4Addr) -> Outcome {
     let _ = rustix::net::connect(&socket, &SocketAddrV4::new(VIP, 80));
     thread::sleep(Duration::from_secs(4));
     Ok(())
+}
+
+fn on_time(rig: &mut Rig) -> Outcome {
+    let _servers = echo_servers(rig, 8080)?;
+    thread::sleep(Duration::from_secs(5));
+    let services = ask_json(rig, &["services", "--interval", "0"])?;
+    let servers: Vec<_> =
+        services.iter().filter_map(|service| service["servers"].as_array()).flatten().collect();
+    ensure!(servers.len() == 3_000, "{} servers", servers.len());
+    let health = |server: &serde_json::Value| server["health"].clone();
+    let is_late = |server: &&&serde_json::Value| {
+        let health = health(server);
+        health["up"] != true || health["last"]["ago_ms"].as_u64().is_none_or(|ago| ago > 1_500)
+    };
+    let late: Vec<_> = servers.iter().filter(is_late).collect();
+    ensure!(late.is_empty(), "{} of 3,000, such as {}", late.len(), late[0]);
+    let log = rig.router.log();
+    let told = log.iter().find(|line| line.contains("health checks are late"));
+    ensure!(told.is_none(), "{told:?}");
+    // And clients are served meanwhile.
+    Client::connect(&rig.client, (VIP, 1_500))?.close()
 }
 
 fn through_the_virtual_ip(name: &'static str, topology: Topology) -> Trial {
