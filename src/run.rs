@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use log::info;
+use log::{info, warn};
 use mio::{Events, Poll, Token, Waker};
 
 use self::ready::Ready;
@@ -114,6 +114,9 @@ impl Router {
             .and_then(|waker| Control::start(publisher, signals, listener, clock, waker))
             .map_err(RunError::system("cannot start the control thread"))?;
         info!("{ready_line}");
+        if let Err(error) = links::notify::ready() {
+            warn!("the service manager cannot be told that it is ready: {error}");
+        }
         Ok(Self {
             poll,
             clock,

@@ -14,6 +14,7 @@ pub mod listener;
 pub mod memory;
 pub mod namespace;
 pub mod netlink;
+pub mod notify;
 mod privilege;
 #[cfg(test)]
 pub(crate) mod scratch;
