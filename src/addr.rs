@@ -2,9 +2,14 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+/// The ports of the router's own addresses that its own connections come from; nothing that it
+/// forwards is given one. Beyond what Linux hands out, as its masquerading once did.
+pub const OWN_PORTS: RangeInclusive<u16> = 61_000..=65_535;
 
 /// An Ethernet address, as on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

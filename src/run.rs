@@ -26,9 +26,9 @@ use crate::addr::LinkId;
 use crate::config::Config;
 use crate::control::question::Question;
 use crate::control::{Control, Message, Order, Publisher};
-use crate::dataplane::{Dataplane, DropReason, Event, Origin, Verdict};
+use crate::dataplane::{Dataplane, DropReason, Event, Origin, ProbeOutcome, Verdict};
 use crate::frame::{ETHERNET, Frame};
-use crate::host::Host;
+use crate::host::{self, Host, Probe, Probed};
 use crate::links::clock::Clock;
 use crate::links::listener::Listener;
 use crate::links::signals::Signals;
@@ -107,6 +107,7 @@ impl Router {
             table.networks().iter().flat_map(|network| network.addresses.iter().copied()).collect();
         let mtu = table.networks().iter().map(|network| network.mtu).max().unwrap_or_default();
         let mut host = Host::new(&addresses, mtu, host_seed(links::seed()), now);
+        host.handle_plan(table.checks(), now);
         host.listen(table.status_page(), now);
         let ready_line = ready_line(config, &table);
         let waker = Waker::new(poll.registry(), WAKE).map(Arc::new);
@@ -212,6 +213,7 @@ impl Router {
             return;
         }
         self.dataplane.handle_table(&self.table, &newest, now);
+        self.host.handle_plan(newest.checks(), now);
         self.table = Arc::clone(&newest);
         drop(newest);
         self.host.listen(self.table.status_page(), now);
@@ -287,6 +289,7 @@ impl Router {
         }
         if due(self.host.poll_timeout(now)) {
             self.host.handle_timeout(now);
+            self.probe_servers(now);
             while let Some((connection, request)) = self.host.poll_request() {
                 self.control.tell(Message::Page(connection, request));
             }
@@ -296,6 +299,16 @@ impl Router {
         }
         if due(self.links.retry_at()) {
             self.links.retry(now, self.poll.registry());
+        }
+    }
+
+    /// Probes servers through virtual IPs on the host's behalf.
+    fn probe_servers(&mut self, now: Instant) {
+        while let Some(Probe { server, source_port, timeout }) = self.host.poll_probe() {
+            let sent = self.dataplane.probe(&self.table, server, source_port, timeout, now);
+            if sent.is_err() {
+                self.host.handle_probed(source_port, Probed::NotSent);
+            }
         }
     }
 
@@ -336,10 +349,24 @@ impl Router {
             self.control.tell(match event {
                 Event::ServiceRetired(id) => Message::ServiceGone(id),
                 Event::ServerRetired(id) => Message::ServerGone(id),
+                Event::Probed { source_port, outcome, .. } => {
+                    self.host.handle_probed(source_port, probed(outcome));
+                    continue;
+                }
+                Event::ServerSilent { server, .. } => {
+                    let is_asked = self.host.suspect(server);
+                    Message::Silent { server, is_asked }
+                }
                 event => {
                     let text = event.describe(&self.table);
                     Message::Notice(Note::Event(event, text))
                 }
+            });
+        }
+        while let Some(event) = self.host.poll_event() {
+            self.control.tell(match event {
+                host::Event::Changed(change) => Message::Health(change),
+                host::Event::Behind => Message::ChecksBehind,
             });
         }
     }
@@ -352,7 +379,7 @@ impl Router {
             table: &self.table,
             dataplane: &self.dataplane,
             links: &self.links,
-            host: self.host.counters(),
+            host: &self.host,
             turns: self.turns,
             now,
         };
@@ -376,6 +403,15 @@ impl Router {
     fn stop(mut self) -> Result<(), RunError> {
         self.tell_report(self.clock.now());
         self.control.finish().map_err(RunError::system("the control thread failed"))
+    }
+}
+
+/// What came of a probe, in the host's words.
+const fn probed(outcome: ProbeOutcome) -> Probed {
+    match outcome {
+        ProbeOutcome::Open => Probed::Open,
+        ProbeOutcome::Refused => Probed::Refused,
+        ProbeOutcome::Silent => Probed::Silent,
     }
 }
 

@@ -72,6 +72,30 @@ web               tcp 203.0.113.10:80  nat     wlc
 }
 
 #[test]
+fn check_sums_up_the_health_checks() {
+    let health = "scheduler = \"wlc\"\nhealth = { kind = \"http\", interval = \"500ms\" }";
+    let good = GOOD.replace("scheduler = \"wlc\"", health);
+    let output = tapvs(&["check", path(&file("health.toml", &good))]);
+    let checked = text(&output.stdout);
+    let expected = "
+HEALTH OF  SERVERS  CHECK
+web        2        http / of 203.0.113.10, status 200-399, every 500ms, timeout 500ms, fall 3, rise 2, initial up
+2 checks, 4.0 a second
+";
+    assert!(checked.ends_with(expected), "{checked}");
+    let many: String = (20..120)
+        .map(|n| format!("\n[[service.server]]\naddress = \"10.0.0.{n}\"\nport = 8080\n"))
+        .collect();
+    let output = tapvs(&["check", path(&file("many.toml", &(good + &many)))]);
+    let checked = text(&output.stdout);
+    let expected = "
+102 checks, 204.0 a second
+if none of these servers answered, 102 checks would have to wait at once; at most 64 do, and the others would be late
+";
+    assert!(checked.ends_with(expected), "{checked}");
+}
+
+#[test]
 fn every_mistake_is_listed_with_its_place() {
     let wrong = GOOD.replace("port = 80\n", "prot = 80\n").replace("10.0.0.11", "10.0.0.300");
     let file = file("wrong.toml", &wrong);

@@ -118,6 +118,18 @@ fn the_nat_example_shows_the_defaults() {
     web.lifecycle.drain_timeout = Some(Duration::from_secs(600));
     web.lifecycle.slow_start = Some(Duration::from_secs(30));
     web.lifecycle.passive_health = Some(PassiveHealth::default());
+    // Each key of the check but two is shown with its default.
+    let health = uncommented.lines().filter(|line| line.starts_with("health = { kind = \"http\""));
+    assert_eq!(health.count(), 1);
+    let short: String = uncommented
+        .split_inclusive('\n')
+        .map(|line| match line.starts_with("health = { kind = \"http\"") {
+            true => "health = { kind = \"http\", body = \"ok\" }\n",
+            false => line,
+        })
+        .collect();
+    web.health = config::parse(&short).unwrap().services[0].health.clone();
+    assert!(web.health.is_some());
     let endpoint = Endpoint { address: "10.0.0.99".parse().unwrap(), port: 8080 };
     web.fallback = Some(Server { name: endpoint.to_string(), endpoint, weight: 1 });
     assert_eq!(shown.status_page, None);

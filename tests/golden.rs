@@ -110,6 +110,8 @@ mod look;
 mod nat;
 #[path = "golden/neighbours.rs"]
 mod neighbours;
+#[path = "golden/own_ports.rs"]
+mod own_ports;
 #[path = "golden/own_traffic.rs"]
 mod own_traffic;
 #[path = "golden/reload.rs"]

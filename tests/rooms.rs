@@ -60,9 +60,11 @@ const ROOMS: &[Room] = &[
     },
     Room { name: "http", uses: &[], never: PURE },
     Room { name: "config", uses: &["addr", "time"], never: PURE },
-    Room { name: "table", uses: &["addr", "time", "config"], never: PURE },
+    // Words again: what the table compiles, the host carries out and control judges.
+    Room { name: "health", uses: &["addr", "time", "config"], never: PURE },
+    Room { name: "table", uses: &["addr", "time", "config", "health"], never: PURE },
     Room { name: "dataplane", uses: &["addr", "time", "frame", "table"], never: PURE },
-    Room { name: "host", uses: &["addr", "time", "http", "config"], never: PURE },
+    Room { name: "host", uses: &["addr", "time", "http", "config", "health"], never: PURE },
     Room { name: "ha", uses: &["addr", "time", "frame"], never: PURE },
     Room {
         name: "links",
@@ -73,7 +75,7 @@ const ROOMS: &[Room] = &[
     Room { name: "trace", uses: &["addr", "time", "frame", "table", "dataplane"], never: PURE },
     Room {
         name: "control",
-        uses: &["addr", "time", "http", "config", "table", "links", "trace"],
+        uses: &["addr", "time", "http", "config", "health", "table", "links", "trace"],
         never: ORDINARY,
     },
     Room {
@@ -83,6 +85,7 @@ const ROOMS: &[Room] = &[
             "time",
             "frame",
             "config",
+            "health",
             "table",
             "dataplane",
             "host",
@@ -106,6 +109,7 @@ const EVERYTHING: &[&str] = &[
     "time",
     "frame",
     "config",
+    "health",
     "table",
     "dataplane",
     "host",

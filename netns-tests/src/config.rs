@@ -16,14 +16,14 @@ pub struct Service {
     scheduler: &'static str,
     /// Number of the server's namespace from 0, port, weight.
     servers: Vec<(usize, u16, u16)>,
-    /// Further keys, as in the file.
-    keys: &'static str,
+    /// More lines of the service.
+    more: String,
 }
 
 impl Service {
     /// Round robin over TCP, without servers.
     pub fn tcp(port: u16) -> Self {
-        Self { protocol: "tcp", port, scheduler: "rr", servers: Vec::new(), keys: "" }
+        Self { protocol: "tcp", port, scheduler: "rr", servers: Vec::new(), more: String::new() }
     }
 
     /// Round robin over UDP, without servers.
@@ -38,10 +38,11 @@ impl Service {
         self
     }
 
-    /// With further keys, as in the file.
+    /// With more lines of TOML.
     #[must_use]
-    pub fn keys(mut self, keys: &'static str) -> Self {
-        self.keys = keys;
+    pub fn with(mut self, lines: &str) -> Self {
+        self.more.push_str(lines);
+        self.more.push('\n');
         self
     }
 
@@ -99,7 +100,7 @@ pub(crate) fn services(
     address: impl Fn(usize) -> Ipv4Addr,
 ) -> String {
     let mut text = String::new();
-    for Service { protocol, port, scheduler, servers, keys } in services {
+    for Service { protocol, port, scheduler, servers, more } in services {
         let _infallible = write!(
             text,
             r#"
@@ -109,8 +110,7 @@ address = "{VIP}"
 port = {port}
 method = "{method}"
 scheduler = "{scheduler}"
-{keys}
-"#
+{more}"#
         );
         for (number, port, weight) in servers {
             let address = address(*number);

@@ -12,6 +12,7 @@ mod config;
 pub mod direct;
 mod failure;
 pub mod harness;
+pub mod http;
 pub mod icmp;
 pub mod raw;
 mod rig;

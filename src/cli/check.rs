@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::config::{Config, Network};
 use crate::control::{self, LoadError};
+use crate::host;
 use crate::lab::grid::{Grid, Side};
 
 /// The summary of a valid file.
@@ -25,7 +26,8 @@ fn summary(config: &Config) -> String {
         "router {}: {flows}; forward {}, unserved {}",
         router.name, router.forward, router.unserved
     );
-    let parts = [networks(config), virtual_ips(config), routes(config), services(config)];
+    let parts =
+        [networks(config), virtual_ips(config), routes(config), services(config), checks(config)];
     for part in parts.into_iter().flatten() {
         text.push('\n');
         text.push_str(&part);
@@ -87,6 +89,37 @@ fn services(config: &Config) -> Option<String> {
         }
     }
     (!config.services.is_empty()).then(|| text(&columns))
+}
+
+/// How each service's servers are asked, and how much that is altogether.
+fn checks(config: &Config) -> Option<String> {
+    let mut columns = left(["HEALTH OF", "SERVERS", "CHECK"]);
+    let checked =
+        config.services.iter().filter_map(|service| Some((service, service.health.as_ref()?)));
+    let (mut count, mut an_hour, mut silent) = (0_u64, 0_u64, 0_u64);
+    for (service, health) in checked {
+        let servers = service.servers.len();
+        columns.row([service.name.clone(), servers.to_string(), health.to_string()]);
+        let (servers, interval) = (servers as u64, health.interval.total_micros().max(1));
+        count += servers;
+        an_hour += servers * 3_600_000_000 / interval;
+        silent += (servers * health.timeout.total_micros()).div_ceil(interval);
+    }
+    if count == 0 {
+        return None;
+    }
+    let mut text = text(&columns);
+    let (whole, tenth) = (an_hour / 3_600, an_hour / 360 % 10);
+    let _ = writeln!(text, "{count} checks, {whole}.{tenth} a second");
+    if silent > host::MOST_CHECKS as u64 {
+        let _ = writeln!(
+            text,
+            "if none of these servers answered, {silent} checks would have to wait at once; at most {} \
+             do, and the others would be late",
+            host::MOST_CHECKS
+        );
+    }
+    Some(text)
 }
 
 fn links(network: &Network) -> String {

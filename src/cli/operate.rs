@@ -89,7 +89,8 @@ pub(super) enum Operate {
     Drops(#[command(flatten)] Look),
     /// Have the router read its file again; a wrong one changes nothing
     Reload(#[command(flatten)] Look),
-    /// Give a server no new flows; those it has go on. Holds across reloads
+    /// Give a server no new flows; those it has go on, for `drain_timeout` where the file says so. Holds
+    /// across reloads
     Drain {
         #[command(flatten)]
         target: Target,

@@ -19,18 +19,9 @@ pub(super) fn per_second(count: u64, micros: u64) -> u64 {
     u64::try_from(rounded / u128::from(micros.max(1))).unwrap_or(u64::MAX)
 }
 
-/// `1 d 2 h`, `3 m 4 s`, `5.6 s`, `7.8 ms`, `9 µs`.
+/// As [`crate::time::in_words`].
 pub(super) fn duration(micros: u64) -> String {
-    let seconds = micros / 1_000_000;
-    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
-    match seconds {
-        86_400.. => format!("{days} d {} h", hours % 24),
-        3_600.. => format!("{hours} h {} m", minutes % 60),
-        60.. => format!("{minutes} m {} s", seconds % 60),
-        1.. => format!("{seconds}.{} s", micros / 100_000 % 10),
-        0 if micros >= 1_000 => format!("{}.{} ms", micros / 1_000, micros / 100 % 10),
-        0 => format!("{micros} µs"),
-    }
+    crate::time::in_words(crate::time::Duration::from_micros(micros))
 }
 
 /// Three digits, cut off and not rounded up: 999,999 bytes are not yet a megabyte.

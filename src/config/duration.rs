@@ -21,6 +21,17 @@ pub(super) fn parse(text: &str) -> Option<Duration> {
     Some(Duration::from_micros(micros))
 }
 
+/// The way a file says it: in the largest unit that makes a whole number.
+pub(super) fn text(duration: Duration) -> String {
+    let millis = duration.total_millis();
+    for (unit, millis_per_unit) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
+        if millis > 0 && millis.is_multiple_of(millis_per_unit) {
+            return format!("{}{unit}", millis / millis_per_unit);
+        }
+    }
+    format!("{millis}ms")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -31,6 +42,15 @@ mod tests {
             [("0ms", 0), ("100ms", 100), ("300s", 300_000), ("5m", 300_000), ("2h", 7_200_000)]
         {
             assert_eq!(parse(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_duration_is_said_as_a_file_would() {
+        for (millis, said) in
+            [(0, "0ms"), (1_500, "1500ms"), (2_000, "2s"), (90_000, "90s"), (7_200_000, "2h")]
+        {
+            assert_eq!(text(Duration::from_millis(millis)), said);
         }
     }
 

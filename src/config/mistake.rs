@@ -196,7 +196,7 @@ impl Position<'_> {
 }
 
 /// Text from a file, quoted so that it fits a line of a terminal and cannot control it.
-pub(super) fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     const LONGEST: usize = 60;
     match text.char_indices().nth(LONGEST) {
         None => format!("{text:?}"),

@@ -7,6 +7,7 @@
 
 mod addressing;
 mod duration;
+mod health;
 mod lifecycle;
 mod masquerade;
 mod mistake;
@@ -22,11 +23,12 @@ mod syntax;
 mod virtual_ip;
 mod words;
 
+pub(crate) use mistake::quote;
 pub use mistake::{Mistake, Mistakes};
 pub use model::{
-    Attach, Bridge, Config, Defend, Forward, Lifecycle, Link, Masquerade, Method, Network, OnDown,
-    OnRemove, PassiveHealth, Route, Router, Scheduler, Server, Service, StatusPage, Timeouts,
-    Unserved, VirtualIp,
+    Attach, Bridge, Config, Defend, Forward, Health, HttpCheck, Inquiry, Lifecycle, Link,
+    Masquerade, Method, Network, OnDown, OnRemove, PassiveHealth, Route, Router, Scheduler, Server,
+    Service, StatusCodes, StatusPage, Timeouts, UdpCheck, Unserved, VirtualIp,
 };
 
 use std::collections::HashSet;
@@ -86,7 +88,7 @@ fn take(taken: &mut HashSet<String>, name: &str, rule: &str) -> Result<(), Strin
     if taken.insert(name.to_owned()) {
         Ok(())
     } else {
-        Err(format!("{} is taken; {rule}", mistake::quote(name)))
+        Err(format!("{} is taken; {rule}", quote(name)))
     }
 }
 

@@ -1,7 +1,9 @@
 //! What a configuration means: every value here has already passed every rule.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::addr::{Cidr, Endpoint, MacAddr, Proto};
 use crate::time::Duration;
@@ -219,7 +221,7 @@ impl VirtualIp {
 /// Who is told that a virtual IP is the router's when somebody else has claimed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Defend {
-    /// The gateway and the hosts that were just misled: servers that watch for conflicts keep it.
+    /// The gateway and the hosts that may be misled: servers that watch for conflicts keep it.
     Unicast,
     /// Everybody.
     Broadcast,
@@ -249,6 +251,8 @@ pub struct Service {
     pub method: Method,
     /// How a server is chosen.
     pub scheduler: Scheduler,
+    /// How its servers are asked whether they are well; `None`: they are not.
+    pub health: Option<Arc<Health>>,
     /// In file order, unique by endpoint; may be empty.
     pub servers: Vec<Server>,
     /// Takes new flows when none of `servers` may; another endpoint than theirs. Its weight is 1.
@@ -350,4 +354,71 @@ pub struct Server {
     pub endpoint: Endpoint,
     /// 0 to 65535; 0 takes no new flows.
     pub weight: u16,
+}
+
+/// `health`: how the servers of a service are asked whether they are well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// What they are asked.
+    pub inquiry: Inquiry,
+    /// From one check of a server to its next: 100 ms to 1 h.
+    pub interval: Duration,
+    /// How long one may take: 10 ms to 1 min, at most the interval.
+    pub timeout: Duration,
+    /// So many failures in a row make a server down: 1 to 100.
+    pub fall: u32,
+    /// So many successes in a row make it up: 1 to 100.
+    pub rise: u32,
+    /// What it is taken for until its checks have said.
+    pub initially_up: bool,
+    /// Where to ask; `None`: at the server's own port.
+    pub port: Option<u16>,
+}
+
+/// What a server is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Inquiry {
+    /// Whether it takes a TCP connection.
+    Tcp,
+    /// Whether it answers an HTTP request as expected.
+    Http(HttpCheck),
+    /// Whether it answers an ICMP echo request.
+    Ping,
+    /// Whether it takes a datagram, or answers it as expected.
+    Udp(UdpCheck),
+    /// Whether it takes a TCP connection for the virtual IP.
+    VirtualIp,
+}
+
+/// The rest of `kind = "http"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpCheck {
+    /// What is asked for, from `/` on; printable ASCII.
+    pub path: String,
+    /// The `Host` header; printable ASCII. Default the virtual IP.
+    pub host: String,
+    /// Which answers are right.
+    pub status: StatusCodes,
+    /// What an answer's body contains.
+    pub body: Option<String>,
+}
+
+/// A set of HTTP status codes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusCodes(pub Vec<RangeInclusive<u16>>);
+
+impl StatusCodes {
+    /// Whether `code` is one of them.
+    pub fn contains(&self, code: u16) -> bool {
+        self.0.iter().any(|range| range.contains(&code))
+    }
+}
+
+/// The rest of `kind = "udp"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UdpCheck {
+    /// What is sent.
+    pub payload: Vec<u8>,
+    /// What an answer contains; `None`: no answer is needed.
+    pub answer: Option<Vec<u8>>,
 }

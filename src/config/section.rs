@@ -145,6 +145,14 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Refuses a key that belongs elsewhere, saying where.
+    pub(super) fn stray(&mut self, key: &'static str, why: &str) {
+        self.later.push(key);
+        if let Some(Value { place, .. }) = self.find(key) {
+            place.wrong(format_args!("{why}; leave it out"));
+        }
+    }
+
     /// Refuses every key that nobody asked for.
     pub(super) fn finish(self) {
         let Some(table) = self.table else { return };
@@ -208,16 +216,23 @@ impl<'a> Value<'a> {
         self,
         allowed: RangeInclusive<i64>,
     ) -> Option<At<'a, T>> {
+        let (least, most) = (*allowed.start(), *allowed.end());
+        self.integer_or(allowed, &format!("a whole number from {least} to {most}"))
+    }
+
+    /// A whole number in `allowed`; `what` is expected of it.
+    pub(super) fn integer_or<T: TryFrom<i64>>(
+        self,
+        allowed: RangeInclusive<i64>,
+        what: &str,
+    ) -> Option<At<'a, T>> {
         let number = match self.value {
             DeValue::Integer(digits) => i64::from_str_radix(digits.as_str(), digits.radix()).ok(),
             _ => None,
         };
         match number.filter(|n| allowed.contains(n)).and_then(|n| T::try_from(n).ok()) {
             Some(value) => Some(At { value, place: self.place }),
-            None => {
-                let (least, most) = allowed.into_inner();
-                self.not(&format!("a whole number from {least} to {most}"))
-            }
+            None => self.not(what),
         }
     }
 

@@ -1,18 +1,21 @@
 //! `[[service]]` and `[[service.server]]`: what is balanced, how, and between whom.
 
-use std::collections::HashSet;
-use std::net::Ipv4Addr;
+use std::collections::{BTreeSet, HashSet};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use super::addressing::Addressing;
 use super::lifecycle::{self, Kind};
-use super::model::{Method, Scheduler, Server, Service};
+use super::model::{Health, Method, Scheduler, Server, Service};
 use super::section::{At, Section, Value};
-use super::{LABEL, label, take};
+use super::{LABEL, health, label, take};
 use crate::addr::{Endpoint, Proto};
+use crate::time::Duration;
 
 /// Reads every `[[service]]`.
 pub(super) fn read(root: &mut Section<'_>, known: &Addressing) -> Vec<Service> {
-    let mut reader = Reader { known, names: HashSet::new(), taken: HashSet::new() };
+    let (names, taken) = (HashSet::new(), HashSet::new());
+    let mut reader = Reader { known, names, taken, intervals: BTreeSet::new() };
     let services = root.sections("service").into_iter();
     services.filter_map(|section| reader.service(section)).collect()
 }
@@ -21,6 +24,8 @@ struct Reader<'k> {
     known: &'k Addressing,
     names: HashSet<String>,
     taken: HashSet<(Proto, Endpoint)>,
+    /// From one health check to the next, of all services.
+    intervals: BTreeSet<Duration>,
 }
 
 impl Reader<'_> {
@@ -43,6 +48,17 @@ impl Reader<'_> {
         if let Some(value) = section.get("scheduler_flags") {
             scheduler_flags(value);
         }
+        let health = section.get("health").map(|value| {
+            let asked = health::Service {
+                protocol: protocol.as_ref().map(|at| at.value),
+                address: address
+                    .as_ref()
+                    .zip(port.as_ref())
+                    .map(|(address, port)| SocketAddr::new(address.value.into(), port.value)),
+                method,
+            };
+            self.health(value, asked)
+        });
         for (key, what) in LATER {
             section.later(key, what);
         }
@@ -93,10 +109,25 @@ impl Reader<'_> {
             port,
             method,
             scheduler,
+            health: health.flatten().map(Arc::new),
             servers: listed,
             fallback,
             lifecycle,
         })
+    }
+
+    fn health(&mut self, value: Value<'_>, service: health::Service) -> Option<Health> {
+        const MOST: usize = health::MOST_INTERVALS;
+        let place = value.place.clone();
+        let health = health::read(value, service)?;
+        if self.intervals.len() == MOST && !self.intervals.contains(&health.interval) {
+            place.wrong(format_args!(
+                "has one interval more than the {MOST} of the services before; use one of theirs"
+            ));
+            return None;
+        }
+        self.intervals.insert(health.interval);
+        Some(health)
     }
 
     fn is_virtual_ip(&self, address: Ipv4Addr) -> Result<(), String> {
@@ -237,8 +268,5 @@ const SCHEDULERS: [(&str, Scheduler); 4] = [
 const LATER_SCHEDULERS: [&str; 10] =
     ["sed", "nq", "sh", "dh", "mh", "fo", "ovf", "lblc", "lblcr", "twos"];
 
-const LATER: [(&str, &str); 3] = [
-    ("persistence", "persistence is"),
-    ("health", "health checks are"),
-    ("helper", "protocol helpers are"),
-];
+const LATER: [(&str, &str); 2] =
+    [("persistence", "persistence is"), ("helper", "protocol helpers are")];

@@ -2,7 +2,12 @@
 
 use std::fmt;
 
-use super::model::{Defend, Forward, Method, OnDown, OnRemove, PassiveHealth, Scheduler, Unserved};
+use super::duration;
+use super::mistake::quote;
+use super::model::{
+    Defend, Forward, Health, HttpCheck, Inquiry, Method, OnDown, OnRemove, PassiveHealth,
+    Scheduler, StatusCodes, UdpCheck, Unserved,
+};
 
 impl fmt::Display for Forward {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,6 +55,64 @@ impl fmt::Display for Scheduler {
             Self::LeastConnection => "lc",
             Self::WeightedLeastConnection => "wlc",
         })
+    }
+}
+
+impl fmt::Display for Inquiry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Tcp => "tcp",
+            Self::Http(_) => "http",
+            Self::Ping => "ping",
+            Self::Udp(_) => "udp",
+            Self::VirtualIp => "virtual_ip",
+        })
+    }
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { inquiry, interval, timeout, fall, rise, initially_up, port } = self;
+        write!(f, "{inquiry}")?;
+        match inquiry {
+            Inquiry::Tcp | Inquiry::Ping | Inquiry::VirtualIp => {}
+            Inquiry::Http(HttpCheck { path, host, status, body }) => {
+                write!(f, " {path} of {host}, status {status}")?;
+                if let Some(body) = body {
+                    write!(f, ", body {}", quote(body))?;
+                }
+            }
+            Inquiry::Udp(UdpCheck { payload, answer }) => {
+                write!(f, " {} bytes", payload.len())?;
+                if let Some(answer) = answer {
+                    write!(f, ", an answer that contains {} bytes", answer.len())?;
+                }
+            }
+        }
+        if let Some(port) = port {
+            write!(f, ", port {port}")?;
+        }
+        let (interval, timeout) = (duration::text(*interval), duration::text(*timeout));
+        let initial = if *initially_up { "up" } else { "down" };
+        write!(
+            f,
+            ", every {interval}, timeout {timeout}, fall {fall}, rise {rise}, initial {initial}"
+        )
+    }
+}
+
+impl fmt::Display for StatusCodes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, range) in self.0.iter().enumerate() {
+            let comma = if position == 0 { "" } else { "," };
+            let (first, last) = (range.start(), range.end());
+            if first == last {
+                write!(f, "{comma}{first}")?;
+            } else {
+                write!(f, "{comma}{first}-{last}")?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::addr::Cidr;
 use crate::config::{
-    Bridge, Config, Lifecycle, Link, Network, Router, Server, Service, StatusPage, Timeouts,
-    VirtualIp,
+    Bridge, Config, Health, Lifecycle, Link, Network, Router, Server, Service, StatusPage,
+    Timeouts, VirtualIp,
 };
 use crate::time::Duration;
 
@@ -149,6 +150,7 @@ impl Changes {
             name,
             method,
             scheduler,
+            health,
             servers,
             fallback,
             lifecycle,
@@ -157,6 +159,13 @@ impl Changes {
         self.field(&key("name"), name, &new.name);
         self.field(&key("method"), *method, new.method);
         self.field(&key("scheduler"), *scheduler, new.scheduler);
+        if *health != new.health {
+            let said = |health: &Option<Arc<Health>>| {
+                health.as_ref().map_or_else(|| "none".to_owned(), |health| health.to_string())
+            };
+            let line = format!("health: {}, was {}", said(&new.health), said(health));
+            self.applied.push(key(&line));
+        }
         let new_by_endpoint: HashMap<_, _> = new.servers.iter().map(|s| (s.endpoint, s)).collect();
         let old_by_endpoint: HashMap<_, _> = servers.iter().map(|s| (s.endpoint, s)).collect();
         for server in servers.iter().filter(|s| !new_by_endpoint.contains_key(&s.endpoint)) {
@@ -263,7 +272,7 @@ fn optional<T: fmt::Display>(value: Option<T>) -> String {
 mod tests {
     use super::*;
     use crate::config::{Attach, Forward, OnDown, OnRemove, PassiveHealth, Scheduler, VirtualIp};
-    use crate::control::tests::config;
+    use crate::control::tests::{config, health};
 
     type Edit = fn(&mut Config);
 
@@ -274,7 +283,7 @@ mod tests {
 
     #[test]
     fn what_a_running_router_takes_over() {
-        let cases: [(Edit, &str); 20] = [
+        let cases: [(Edit, &str); 21] = [
             (|c| c.router.forward = Forward::All, "[router] forward: all, was servers-out"),
             (|c| c.router.watch = true, "[router] watch: true, was false"),
             (
@@ -305,6 +314,10 @@ mod tests {
             (
                 |c| c.services[0].scheduler = Scheduler::RoundRobin,
                 "service web: scheduler: rr, was wlc",
+            ),
+            (
+                |c| c.services[0].health = Some(health()),
+                "service web: health: tcp, every 2s, timeout 1s, fall 3, rise 2, initial up, was none",
             ),
             (|c| c.services[0].name = "www".into(), "service www: name: www, was web"),
             (|c| c.services[0].servers[1].weight = 3, "service web: server web2: weight: 3, was 1"),

@@ -2,15 +2,11 @@
 //! at most one to answer, and everybody who asked has their turn.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use super::pages::{Snapshot, View};
-use super::protocol::{
-    Answer, Drops, Figures, Flow, Page, Reason, Refusal, Server, Service, Status,
-};
-use super::question::{FlowQuery, FlowSeen, Found, Id, PLACES, Question, Reply};
+use super::protocol::{Answer, Drops, Flow, Page, Reason, Refusal, Service, Status};
+use super::question::{FlowQuery, FlowSeen, Found, Id, PLACES, Question, Reply, Seen};
 use super::socket::ClientId;
-use crate::addr::ServerId;
 use crate::http::ConnectionId;
 use crate::table::Table;
 
@@ -68,7 +64,7 @@ pub(super) struct Services {
     next: Option<u64>,
     /// Whose figures: each service and then its servers, in the order of `rows`.
     ids: Vec<Id>,
-    figures: Vec<Figures>,
+    seen: Vec<Seen>,
 }
 
 /// All of them, oldest first.
@@ -78,7 +74,6 @@ pub(super) struct Desk {
     asked: bool,
     /// Answers that are true once the loop works with this generation.
     awaited: Vec<(u32, Asker, Answer)>,
-    names: Option<Names>,
 }
 
 impl Desk {
@@ -96,12 +91,10 @@ impl Desk {
     }
 
     /// Takes the loop's reply; perhaps it was the last that somebody's answer needed.
-    pub(super) fn take(&mut self, reply: Reply, table: &Arc<Table>) -> Option<(Asker, Finding)> {
+    pub(super) fn take(&mut self, reply: Reply, table: &Table) -> Option<(Asker, Finding)> {
         self.asked = false;
         let Job { asker, work } = self.jobs.pop_front()?;
-        let is_flows = matches!(reply.found, Found::Flows(..));
-        let names = is_flows.then(|| Names::of(&mut self.names, table));
-        match work.take(reply, names) {
+        match work.take(reply, table) {
             Ok(finding) => Some((asker, finding)),
             Err(work) => {
                 // Others first.
@@ -118,7 +111,6 @@ impl Desk {
 
     /// The answers that are true now.
     pub(super) fn applied(&mut self, generation: u32) -> Vec<(Asker, Answer)> {
-        self.names = None;
         // Generations wrap.
         let is_true = |(wanted, ..): &mut (u32, _, _)| generation.wrapping_sub(*wanted) < 1 << 31;
         self.awaited.extract_if(.., is_true).map(|(_, asker, answer)| (asker, answer)).collect()
@@ -138,11 +130,7 @@ impl Work {
     }
 
     /// The answer, or what is still to be done.
-    fn take(
-        self,
-        Reply { uptime_us, found }: Reply,
-        names: Option<&Names>,
-    ) -> Result<Finding, Self> {
+    fn take(self, Reply { uptime_us, found }: Reply, table: &Table) -> Result<Finding, Self> {
         let next = |next: Option<usize>| next.and_then(|next| u64::try_from(next).ok());
         Ok(Finding::Answer(match (self, found) {
             (Self::Everything(everything), found) => {
@@ -155,8 +143,8 @@ impl Work {
                 Answer::Status(Box::new(Status { now: *now, ..*status }))
             }
             (Self::Drops, Found::Drops(drops)) => Answer::Drops(drops),
-            (Self::Services(mut services), Found::Figures(figures)) => {
-                services.figures.extend(figures);
+            (Self::Services(mut services), Found::Figures(seen)) => {
+                services.seen.extend(seen);
                 if !services.wanted().is_empty() {
                     return Err(Self::Services(services));
                 }
@@ -164,7 +152,7 @@ impl Work {
                 Answer::Services(Page { rows: services.finish(), next, uptime_us })
             }
             (Self::Flows(_), Found::Flows(seen, more)) => {
-                Answer::Flows(Page { rows: named(seen, names), next: next(more), uptime_us })
+                Answer::Flows(Page { rows: named(seen, table), next: next(more), uptime_us })
             }
             (Self::Neighbours(_), Found::Neighbours(rows, more)) => {
                 Answer::Neighbours(Page { rows, next: next(more), uptime_us })
@@ -201,7 +189,7 @@ impl Everything {
                 self.has_status = true;
             }
             Found::Drops(drops) => self.drops = Some(drops),
-            Found::Figures(figures) => self.services.figures.extend(figures),
+            Found::Figures(seen) => self.services.seen.extend(seen),
             found => debug_assert!(false, "{found:?} was not asked for"),
         }
         match self.drops.take_if(|_| self.has_status && self.services.wanted().is_empty()) {
@@ -217,31 +205,36 @@ impl Everything {
 impl Services {
     /// `rows`, whose figures are still 0, and whose they are.
     pub(super) fn new(rows: Vec<Service>, ids: Vec<Id>, next: Option<u64>) -> Self {
-        let figures = Vec::with_capacity(ids.len());
-        Self { rows, next, ids, figures }
+        let seen = Vec::with_capacity(ids.len());
+        Self { rows, next, ids, seen }
     }
 
     /// Whose figures to ask for next.
     fn wanted(&self) -> &[Id] {
-        let rest = self.ids.get(self.figures.len()..).unwrap_or_default();
+        let rest = self.ids.get(self.seen.len()..).unwrap_or_default();
         &rest[..rest.len().min(PLACES)]
     }
 
     fn finish(mut self) -> Vec<Service> {
-        let mut figures = self.figures.into_iter();
+        let mut seen = self.seen.into_iter();
         for service in &mut self.rows {
-            service.figures = figures.next().unwrap_or_default();
-            for Server { figures: of_server, .. } in &mut service.servers {
-                *of_server = figures.next().unwrap_or_default();
+            service.figures = seen.next().unwrap_or_default().figures;
+            for server in &mut service.servers {
+                let Seen { figures, check } = seen.next().unwrap_or_default();
+                server.figures = figures;
+                if let Some(health) = &mut server.health {
+                    health.checking &= check.is_none();
+                    health.last = check;
+                }
             }
         }
         self.rows
     }
 }
 
-fn named(seen: Vec<FlowSeen>, names: Option<&Names>) -> Vec<Flow> {
+fn named(seen: Vec<FlowSeen>, table: &Table) -> Vec<Flow> {
     let row = |flow: FlowSeen| {
-        let names = flow.owner.and_then(|(_, server)| names?.find(server));
+        let names = flow.owner.and_then(|(_, server)| table.server(server));
         // Queries have an identifier where ports are: the same on both sides, and of no interest.
         let icmp = flow.protocol == 1;
         let place = |socket: std::net::SocketAddrV4| {
@@ -257,8 +250,8 @@ fn named(seen: Vec<FlowSeen>, names: Option<&Names>) -> Vec<Flow> {
             client: flow.client.to_string(),
             destination: place(flow.destination),
             server: place(flow.server),
-            service: names.map(|(service, _)| service.to_owned()),
-            server_name: names.map(|(_, server)| server.to_owned()),
+            service: names.map(|(service, _)| service.name.clone()),
+            server_name: names.map(|(_, server)| server.name.clone()),
             removed: flow.owner.is_some() && names.is_none(),
             state: flow.state.into(),
             assured: flow.assured,
@@ -273,60 +266,18 @@ fn named(seen: Vec<FlowSeen>, names: Option<&Names>) -> Vec<Flow> {
     seen.into_iter().map(row).collect()
 }
 
-/// Servers of one table by id.
-#[derive(Debug)]
-pub(super) struct Names {
-    table: Arc<Table>,
-    /// Positions of service and server, by server id.
-    places: Vec<Option<(u32, u32)>>,
-}
-
-impl Names {
-    fn of<'s>(slot: &'s mut Option<Self>, table: &Arc<Table>) -> &'s Self {
-        if slot.as_ref().is_some_and(|names| !Arc::ptr_eq(&names.table, table)) {
-            *slot = None;
-        }
-        slot.get_or_insert_with(|| Self::new(table))
-    }
-
-    pub(super) fn new(table: &Arc<Table>) -> Self {
-        let (_, limit) = table.id_limits();
-        let mut places = vec![None; limit];
-        for (at, service) in (0..).zip(table.services()) {
-            for (position, server) in (0..).zip(service.all_servers()) {
-                if let Some(place) = places.get_mut(server.id.index()) {
-                    *place = Some((at, position));
-                }
-            }
-        }
-        Self { table: Arc::clone(table), places }
-    }
-
-    pub(super) const fn table(&self) -> &Arc<Table> {
-        &self.table
-    }
-
-    /// The names of service and server.
-    pub(super) fn find(&self, id: ServerId) -> Option<(&str, &str)> {
-        let (service, server) = (*self.places.get(id.index())?)?;
-        let service = self.table.services().get(service as usize)?;
-        let server = service.servers.get(server as usize).or(service.fallback.as_ref())?;
-        Some((&service.name, &server.name))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::addr::ServiceId;
-    use crate::control::protocol;
+    use crate::addr::{ServerId, ServiceId};
+    use crate::control::protocol::{self, Figures, Server};
     use crate::control::tests::config;
     use crate::table::{Ids, Standing};
 
     const CLIENT: Asker = Asker::Client(ClientId::of_test(0));
 
-    fn table() -> Arc<Table> {
-        Arc::new(Table::compile(&config(), None, &mut Ids::default(), |_, _| Standing::GOOD))
+    fn table() -> Table {
+        Table::compile(&config(), None, &mut Ids::default(), |_, _| Standing::GOOD)
     }
 
     fn reply(found: Found) -> Reply {
@@ -344,6 +295,7 @@ mod tests {
             configured_weight: 1,
             drained: false,
             fallback: false,
+            health: None,
             figures: Figures::default(),
         };
         let row = Service {
@@ -366,14 +318,14 @@ mod tests {
             desk.asked();
             assert_eq!(desk.question(), None, "one at a time");
             parts.push(ids.len());
-            let figures = ids.iter().map(|id| Figures {
-                active: match id {
+            let seen = ids.iter().map(|id| {
+                let active = match id {
                     Id::Service(ServiceId(id)) => 1_000_000 + id,
                     Id::Server(ServerId(id)) => *id,
-                },
-                ..Figures::default()
+                };
+                Seen { figures: Figures { active, ..Figures::default() }, check: None }
             });
-            if let Some(answer) = desk.take(reply(Found::Figures(figures.collect())), &table()) {
+            if let Some(answer) = desk.take(reply(Found::Figures(seen.collect())), &table()) {
                 break answer;
             }
         };
@@ -396,7 +348,7 @@ mod tests {
         desk.add(Job { asker: CLIENT, work });
         let other = Asker::Client(ClientId::of_test(1));
         desk.add(Job { asker: other, work: Work::Drops });
-        let figures = || reply(Found::Figures(vec![Figures::default(); PLACES]));
+        let figures = || reply(Found::Figures(vec![Seen::default(); PLACES]));
         assert!(desk.take(figures(), &table()).is_none());
         assert_eq!(desk.question(), Some(Question::Drops), "although the first is not done");
         let answered = desk.take(reply(Found::Drops(Drops::default())), &table());
@@ -464,7 +416,7 @@ mod tests {
                     Question::Drops => {
                         Found::Drops(Drops { answers_not_made: 3, ..Drops::default() })
                     }
-                    Question::Figures(ids) => Found::Figures(vec![Figures::default(); ids.len()]),
+                    Question::Figures(ids) => Found::Figures(vec![Seen::default(); ids.len()]),
                     other => panic!("{other:?}"),
                 };
                 asked.push(question);

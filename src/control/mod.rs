@@ -8,6 +8,7 @@ mod changes;
 mod client;
 mod desk;
 mod file;
+mod healths;
 mod limit;
 mod overrides;
 mod pages;
@@ -33,6 +34,7 @@ use arc_swap::ArcSwap;
 use mio::{Interest, Poll, Waker};
 
 use crate::addr::{ServerId, ServiceId};
+use crate::health::Change;
 use crate::http::{ConnectionId, Request, Response};
 use crate::links::clock::Clock;
 use crate::links::listener::Listener;
@@ -81,6 +83,18 @@ pub enum Message<N> {
     ServiceGone(ServiceId),
     /// The last flow of a removed server is gone: its id is free.
     ServerGone(ServerId),
+    /// A server's checks have changed their mind.
+    Health(Change),
+    /// A server has left so many of its clients unanswered that it is taken for down. Whoever
+    /// `is_asked` comes back when a [`Message::Health`] says so.
+    Silent {
+        /// Which server.
+        server: ServerId,
+        /// Whether it is checked.
+        is_asked: bool,
+    },
+    /// Checks come later than the configuration says.
+    ChecksBehind,
     /// What [`Order::Ask`] asked for.
     Reply(Reply),
     /// Somebody asks for a page; [`Control::response`] has the answer, soon.
@@ -151,6 +165,8 @@ impl<N: Notice> Control<N> {
             messages: inbox,
             orders: Some(sender),
             limits: limit::Limits::default(),
+            health_limits: limit::Limits::default(),
+            news: VecDeque::new(),
             losses: limit::Losses::default(),
             stopping_since: None,
             registry: poll.registry().try_clone()?,

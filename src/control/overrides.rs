@@ -9,7 +9,7 @@ use crate::addr::{Endpoint, Proto};
 use crate::config::{Config, Server, Service};
 
 /// What makes a service and its server the same across reloads.
-type Key = (Proto, IpAddr, u16, Endpoint);
+pub(super) type Key = (Proto, IpAddr, u16, Endpoint);
 
 /// What an operator wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl Overrides {
     }
 }
 
-fn key(service: &Service, server: &Server) -> Key {
+pub(super) fn key(service: &Service, server: &Server) -> Key {
     (service.protocol, service.address, service.port, server.endpoint)
 }
 

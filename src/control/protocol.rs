@@ -130,6 +130,9 @@ pub struct Status {
     pub servers: usize,
     /// Of those, how many are drained or have another weight than the file gives them.
     pub overridden: usize,
+    /// Of those, how many are down.
+    #[serde(default)]
+    pub down: usize,
     /// What the loop knows.
     #[serde(flatten)]
     pub now: Now,
@@ -283,9 +286,42 @@ pub struct Server {
     /// Takes new flows when no other server may.
     #[serde(default, skip_serializing_if = "is_false")]
     pub fallback: bool,
+    /// Whether it is well; absent when nobody asks it and nothing is known against it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
     /// Its figures.
     #[serde(flatten)]
     pub figures: Figures,
+}
+
+/// Whether a server is well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Whether it takes new flows, as far as its health goes.
+    pub up: bool,
+    /// No check has ended yet: `up` is what the file says of that.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub checking: bool,
+    /// Milliseconds since it is so.
+    pub since_ms: u64,
+    /// Why it is down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Its last check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastCheck>,
+}
+
+/// How the last check of a server went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastCheck {
+    /// Milliseconds since it ended.
+    pub ago_ms: u64,
+    /// How long it took, in microseconds.
+    pub took_us: u64,
+    /// Why it failed; absent if it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }
 
 /// One flow.
@@ -508,6 +544,13 @@ mod tests {
             configured_weight: 3,
             drained: true,
             fallback: false,
+            health: Some(Health {
+                up: false,
+                checking: false,
+                since_ms: 1,
+                reason: Some("connect: refused".to_owned()),
+                last: Some(LastCheck { ago_ms: 1, took_us: 2, failure: None }),
+            }),
             figures,
         };
         let service = Service {

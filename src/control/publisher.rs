@@ -8,12 +8,15 @@ use arc_swap::ArcSwap;
 
 use super::changes::Changes;
 use super::file::{self, LoadError};
+use super::healths::{Healths, Line};
 use super::overrides::{Override, Overrides};
 use super::pages::Token;
 use super::protocol::{Changed, Reason, Refusal};
 use crate::addr::{ServerId, ServiceId};
 use crate::config::{Config, Server, Service};
+use crate::health::Change;
 use crate::table::{Ids, Standing, Table};
+use crate::time::Instant;
 
 /// Compiles and publishes tables, and keeps each old one until the loop has let go of it.
 #[derive(Debug)]
@@ -22,6 +25,7 @@ pub struct Publisher {
     /// As in the file.
     config: Config,
     overrides: Overrides,
+    healths: Healths,
     ids: Ids,
     token: Option<Token>,
     published: Arc<ArcSwap<Table>>,
@@ -52,12 +56,14 @@ impl Publisher {
     }
 
     pub(super) fn new(file: &Path, config: Config) -> Self {
+        let (overrides, mut healths) = (Overrides::default(), Healths::default());
+        healths.prepare(&config, Instant::ZERO);
         let mut ids = Ids::default();
-        let table = Table::compile(&config, None, &mut ids, |_, _| Standing::GOOD);
+        let table = Table::compile(&config, None, &mut ids, standing(&overrides, &healths));
+        healths.follow(&config, &table);
         let published = Arc::new(ArcSwap::from_pointee(table));
-        let overrides = Overrides::default();
-        let (file, kept) = (file.to_owned(), VecDeque::new());
-        Self { file, config, overrides, ids, token: None, published, kept }
+        let (file, kept, token) = (file.to_owned(), VecDeque::new(), None);
+        Self { file, config, overrides, healths, ids, token, published, kept }
     }
 
     /// What the file said when it was last taken over.
@@ -89,16 +95,21 @@ impl Publisher {
         &self.overrides
     }
 
+    /// Which servers are up.
+    pub(super) const fn healths(&self) -> &Healths {
+        &self.healths
+    }
+
     pub(super) fn generation(&self) -> u32 {
         self.published.load().generation()
     }
 
     /// Reads the file again and publishes what it says, all of it or nothing.
-    pub(super) fn reload(&mut self) -> Reloaded {
+    pub(super) fn reload(&mut self, now: Instant) -> Reloaded {
         let loaded = file::load(&self.file).and_then(|config| Ok((read_token(&config)?, config)));
         match loaded {
             Ok((token, config)) => {
-                let reloaded = self.replace(config);
+                let reloaded = self.replace(config, now);
                 // The token is no part of the table: it changes also when nothing else does.
                 if !matches!(reloaded, Reloaded::Refused(_)) {
                     self.token = token;
@@ -109,7 +120,7 @@ impl Publisher {
         }
     }
 
-    fn replace(&mut self, config: Config) -> Reloaded {
+    fn replace(&mut self, config: Config, now: Instant) -> Reloaded {
         if config == self.config {
             return Reloaded::Unchanged;
         }
@@ -121,7 +132,9 @@ impl Publisher {
         self.config = config;
         let mut lines = changes.applied;
         lines.extend(self.overrides.keep_for(&self.config));
+        self.healths.prepare(&self.config, now);
         self.publish();
+        self.healths.follow(&self.config, &self.published.load());
         Reloaded::Published(lines)
     }
 
@@ -161,17 +174,46 @@ impl Publisher {
         Ok(changed)
     }
 
+    /// A server's checks have changed their mind; what there is to say about it.
+    pub(super) fn changed(&mut self, change: &Change, now: Instant) -> Vec<Line> {
+        self.healths.change(change, &self.config, &self.published.load(), now)
+    }
+
+    /// A server has left its clients unanswered. `is_asked`: it is checked, and comes back so.
+    pub(super) fn silent(&mut self, server: ServerId, is_asked: bool, now: Instant) -> Vec<Line> {
+        self.healths.silent(server, is_asked, &self.config, now)
+    }
+
+    /// When there is something to do for health.
+    pub(super) fn health_due_at(&self) -> Option<Instant> {
+        let publish = self.healths.publish_at().filter(|_| self.kept.is_empty());
+        self.healths.retry_at().into_iter().chain(publish).min()
+    }
+
+    /// Servers that have left clients unanswered get another chance after a while.
+    pub(super) fn retry_silent(&mut self, now: Instant) -> Vec<Line> {
+        self.healths.retry(&self.config, now)
+    }
+
+    /// Publishes what has become of servers, if it is time to; whether there is a new table. The loop
+    /// is not given one before it has taken the last: passing one over would cost it time.
+    pub(super) fn follow_health(&mut self, now: Instant) -> bool {
+        let due = self.kept.is_empty() && self.healths.take_due(now);
+        if due {
+            self.publish();
+        }
+        due
+    }
+
     /// Compiles what is wanted now.
     fn publish(&mut self) {
         let old = self.published.load_full();
         let config = self.overrides.apply(&self.config);
-        let standing = |service: &Service, server: &Server| Standing {
-            is_drained: self.overrides.of(service, server) == Some(Override::Drained),
-            ..Standing::GOOD
-        };
+        let standing = standing(&self.overrides, &self.healths);
         let table = Table::compile(&config, Some(&old), &mut self.ids, standing);
         self.kept.push_back(old);
         self.published.store(Arc::new(table));
+        self.healths.published();
     }
 
     /// The loop works with `generation` and holds nothing older: that is dropped here.
@@ -187,6 +229,17 @@ impl Publisher {
 
     pub(super) fn server_gone(&mut self, id: ServerId) {
         self.ids.free_server(id);
+    }
+}
+
+/// What is known of servers besides the file.
+fn standing<'k>(
+    overrides: &'k Overrides,
+    healths: &'k Healths,
+) -> impl Fn(&Service, &Server) -> Standing + 'k {
+    |service, server| Standing {
+        is_up: healths.is_up(service, server),
+        is_drained: overrides.of(service, server) == Some(Override::Drained),
     }
 }
 
@@ -241,6 +294,8 @@ mod tests {
     use super::*;
     use crate::control::tests::config;
 
+    const NOW: Instant = Instant::ZERO;
+
     fn publisher() -> Publisher {
         Publisher::new(Path::new("lvs1.toml"), config())
     }
@@ -253,7 +308,7 @@ mod tests {
         for weight in 2..4 {
             let mut config = config();
             config.services[0].servers[0].weight = weight;
-            assert!(matches!(publisher.replace(config), Reloaded::Published(_)));
+            assert!(matches!(publisher.replace(config, NOW), Reloaded::Published(_)));
             weaks.push(Arc::downgrade(&publisher.published.load_full()));
         }
         let alive = |weaks: &[std::sync::Weak<Table>]| {
@@ -294,7 +349,7 @@ mod tests {
             "service web: server web2: stays drained until `tapvs undrain`",
         ];
         let lines = lines.map(str::to_owned).to_vec();
-        assert_eq!(publisher.replace(file), Reloaded::Published(lines));
+        assert_eq!(publisher.replace(file, NOW), Reloaded::Published(lines));
         assert_eq!(weights(&publisher), [1, 0], "it holds across a reload");
 
         let undrained = publisher.wish("web", "web2", None).unwrap();
@@ -325,31 +380,77 @@ mod tests {
         let before = ids(&publisher);
         let mut shorter = config();
         let gone = shorter.services[0].servers.remove(0);
-        publisher.replace(shorter.clone());
+        publisher.replace(shorter.clone(), NOW);
         assert_eq!(ids(&publisher), before[1..], "the other server keeps its id");
-        publisher.replace(config());
+        publisher.replace(config(), NOW);
         assert!(!before.contains(&ids(&publisher)[0]), "flows of the first id may still live");
-        publisher.replace(shorter.clone());
+        publisher.replace(shorter.clone(), NOW);
         publisher.server_gone(before[0]);
         shorter.services[0].servers.insert(0, gone);
-        publisher.replace(shorter);
+        publisher.replace(shorter, NOW);
         assert_eq!(ids(&publisher)[0], before[0], "free again");
     }
 
     #[test]
     fn the_same_or_a_refused_configuration_publishes_nothing() {
         let mut publisher = publisher();
-        assert_eq!(publisher.replace(config()), Reloaded::Unchanged);
+        assert_eq!(publisher.replace(config(), NOW), Reloaded::Unchanged);
         let mut other = config();
         other.networks[0].mtu = 9000;
         other.services.clear();
         assert_eq!(
-            publisher.replace(other),
+            publisher.replace(other, NOW),
             Reloaded::Refused(vec![
                 "lvs1.toml: needs a restart: network internet: mtu: 9000, was 1500".to_owned()
             ])
         );
         assert_eq!(publisher.config, config(), "not even the part that could change");
         assert_eq!(publisher.published.load().generation(), 1);
+    }
+
+    #[test]
+    fn health_and_operators_wishes_do_not_touch_each_other() {
+        let mut config = config();
+        config.services[0].health = Some(crate::control::tests::health());
+        let mut publisher = Publisher::new(Path::new("lvs1.toml"), config);
+        let table = publisher.published.load_full();
+        let check = |server: usize| {
+            let id = table.services()[0].servers[server].id;
+            Arc::clone(table.checks().of(id).unwrap())
+        };
+        let seen = |publisher: &Publisher| {
+            let table = publisher.published.load_full();
+            let servers = table.services()[0].servers.iter();
+            servers.map(|s| (s.is_up, s.weight, s.is_drained)).collect::<Vec<_>>()
+        };
+        let down = Change { check: check(0), down: Some(crate::health::Failure::Refused) };
+        assert_eq!(publisher.changed(&down, NOW).len(), 1);
+        assert_eq!(seen(&publisher)[0], (true, 1, false), "not yet");
+        assert!(publisher.follow_health(NOW) && !publisher.follow_health(NOW));
+        let (other, late) = (Change { check: check(1), ..down.clone() }, Instant::from_secs(1));
+        publisher.changed(&other, NOW);
+        assert_eq!(publisher.health_due_at(), None, "the loop has yet to take the last table");
+        assert!(!publisher.follow_health(late));
+        publisher.acknowledged(2);
+        assert_eq!(publisher.health_due_at(), Some(Instant::from_millis(10)));
+        assert!(publisher.follow_health(late));
+        publisher.acknowledged(3);
+        publisher.changed(&Change { down: None, ..other }, late);
+        assert!(publisher.follow_health(Instant::from_secs(2)));
+        assert_eq!(seen(&publisher)[0], (false, 0, false));
+        publisher.wish("web", "web1", Some(Override::Drained)).unwrap();
+        assert_eq!(seen(&publisher)[0], (false, 0, true));
+        let up = Change { down: None, ..down };
+        publisher.changed(&up, NOW);
+        publisher.wish("web", "web2", Some(Override::Weight(7))).unwrap();
+        assert_eq!(seen(&publisher), [(true, 0, true), (true, 7, false)], "with the next table");
+        publisher.acknowledged(publisher.generation());
+        assert!(!publisher.follow_health(Instant::from_secs(3)), "which had it");
+        publisher.wish("web", "web1", None).unwrap();
+        assert_eq!(seen(&publisher)[0], (true, 1, false));
+        assert!(
+            Arc::ptr_eq(table.checks(), publisher.published.load().checks()),
+            "asked as before"
+        );
     }
 }

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddrV4};
 
-use super::protocol::{Drops, Figures, Neighbour, Now};
+use super::protocol::{Drops, Figures, LastCheck, Neighbour, Now};
 use crate::addr::{Cidr, ServerId, ServiceId};
 use crate::time::Duration;
 
@@ -112,6 +112,15 @@ pub struct Reply {
     pub found: Found,
 }
 
+/// A service or server as the loop sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// What it carries.
+    pub figures: Figures,
+    /// Of a server that is checked.
+    pub check: Option<LastCheck>,
+}
+
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
@@ -120,7 +129,7 @@ pub enum Found {
     /// To [`Question::Drops`].
     Drops(Drops),
     /// To [`Question::Figures`], in the same order.
-    Figures(Vec<Figures>),
+    Figures(Vec<Seen>),
     /// To [`Question::Flows`].
     Flows(Vec<FlowSeen>, Option<usize>),
     /// To [`Question::Neighbours`].

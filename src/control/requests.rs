@@ -8,12 +8,13 @@ use mio::Interest;
 use super::desk::{Asker, Everything, Finding, Job, Services, Work};
 use super::overrides::Override;
 use super::protocol::{
-    Answer, Changed, Figures, Now, Reason, Refusal, Reloaded, Request, Server, Service, Status,
+    Answer, Changed, Figures, Health, Now, Reason, Refusal, Reloaded, Request, Server, Service,
+    Status,
 };
 use super::publisher::{self, unknown};
 use super::question::{FlowQuery, Id, Reply, ServerFilter};
 use super::thread::{self, Thread};
-use super::{Notice, Order};
+use super::{Notice, Order, healths};
 use crate::addr::Cidr;
 use crate::links::watch::Watch;
 use crate::time::Instant;
@@ -57,7 +58,7 @@ impl<N: Notice> Thread<N> {
 
     /// Does what is asked, or begins to.
     pub(super) fn do_request(&mut self, asker: Asker, request: Request, now: Instant) {
-        match self.handle_request(asker, request).unwrap_or_else(Outcome::from) {
+        match self.handle_request(asker, request, now).unwrap_or_else(Outcome::from) {
             Outcome::Now(answer) => self.tell(asker, &answer, now),
             Outcome::Applied(answer) => {
                 self.desk.wait_for(self.publisher.generation(), asker, answer);
@@ -90,6 +91,7 @@ impl<N: Notice> Thread<N> {
     /// The loop works with `generation`: whoever waited for that can be answered.
     pub(super) fn handle_applied(&mut self, generation: u32, now: Instant) {
         self.publisher.acknowledged(generation);
+        self.tell_news(generation, now);
         self.traces.follow(&self.publisher.published().load());
         for (asker, answer) in self.desk.applied(generation) {
             self.tell(asker, &answer, now);
@@ -108,7 +110,7 @@ impl<N: Notice> Thread<N> {
             }
         }
         let Some(askers) = self.reloads.take_due(now) else { return };
-        let answer = self.reload();
+        let answer = self.reload(now);
         for asker in askers {
             match &answer {
                 Answer::Reloaded(Reloaded { changed: true, generation, .. }) => {
@@ -140,13 +142,18 @@ impl<N: Notice> Thread<N> {
         }
     }
 
-    fn handle_request(&mut self, asker: Asker, request: Request) -> Result<Outcome, Refusal> {
+    fn handle_request(
+        &mut self,
+        asker: Asker,
+        request: Request,
+        now: Instant,
+    ) -> Result<Outcome, Refusal> {
         let place = |from: u64| usize::try_from(from).unwrap_or(usize::MAX);
         Ok(match request {
             Request::Status {} => Outcome::Work(Work::Status(Box::new(self.status()))),
             Request::Drops {} => Outcome::Work(Work::Drops),
             Request::Services { from } => {
-                Outcome::Work(Work::Services(self.services(place(from), ROWS)))
+                Outcome::Work(Work::Services(self.services(place(from), ROWS, now)))
             }
             Request::Neighbours { from } => Outcome::Work(Work::Neighbours(place(from))),
             Request::Flows { from, client, server, service, state } => {
@@ -214,8 +221,8 @@ impl<N: Notice> Thread<N> {
         Ok(Outcome::Applied(Answer::Changed(changed)))
     }
 
-    fn reload(&mut self) -> Answer {
-        let reloaded = self.publisher.reload();
+    fn reload(&mut self, now: Instant) -> Answer {
+        let reloaded = self.publisher.reload(now);
         let file = self.publisher.file().display().to_string();
         let generation = self.publisher.generation();
         match reloaded {
@@ -250,17 +257,18 @@ impl<N: Notice> Thread<N> {
             services: config.services.len(),
             servers: config.services.iter().map(|service| service.all_servers().count()).sum(),
             overridden: self.publisher.overrides().len(),
+            down: self.publisher.healths().count_down(),
             now: Now::default(),
         }
     }
 
     /// All that the status page shows.
-    pub(super) fn everything(&self) -> Everything {
-        Everything::new(Box::new(self.status()), self.services(0, usize::MAX))
+    pub(super) fn everything(&self, now: Instant) -> Everything {
+        Everything::new(Box::new(self.status()), self.services(0, usize::MAX, now))
     }
 
     /// The services from this position on, whole ones until there are as many rows.
-    fn services(&self, from: usize, most: usize) -> Services {
+    fn services(&self, from: usize, most: usize, now: Instant) -> Services {
         let table = self.publisher.published().load();
         let (config, overrides) = (self.publisher.config(), self.publisher.overrides());
         let (mut rows, mut ids, mut next) = (Vec::new(), Vec::new(), None);
@@ -281,6 +289,7 @@ impl<N: Notice> Thread<N> {
                 configured_weight: server.weight,
                 drained: overrides.of(service, server) == Some(Override::Drained),
                 fallback: is_fallback(server),
+                health: self.publisher.healths().of(service, server).and_then(|h| health(h, now)),
                 figures: Figures::default(),
             });
             rows.push(Service {
@@ -333,6 +342,17 @@ impl<N: Notice> Thread<N> {
         });
         Ok(FlowQuery { service: id, server: filter.transpose()?, ..query })
     }
+}
+
+/// What there is to tell of a server's health: of one that nobody asks, only that it is down.
+fn health(known: &healths::Health, now: Instant) -> Option<Health> {
+    (known.is_checked || !known.is_up).then(|| Health {
+        up: known.is_up,
+        checking: known.is_checked && !known.is_decided,
+        since_ms: (now - known.since).total_millis(),
+        reason: known.reason.clone(),
+        last: None,
+    })
 }
 
 /// A prefix, or an address alone.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{
-    Bridge, Config, Forward, Lifecycle, Link, Masquerade, Method, Network, Route, Router,
-    Scheduler, Server, Service, Timeouts, Unserved, VirtualIp,
+    Bridge, Config, Forward, Health, Inquiry, Lifecycle, Link, Masquerade, Method, Network, Route,
+    Router, Scheduler, Server, Service, Timeouts, Unserved, VirtualIp,
 };
 
 /// Something for the log.
@@ -168,9 +168,23 @@ pub(super) fn config() -> Config {
             port: 80,
             method: Method::Nat,
             scheduler: Scheduler::WeightedLeastConnection,
+            health: None,
             servers: vec![server("web1", "10.0.0.11:8080"), server("web2", "10.0.0.12:8080")],
             fallback: None,
             lifecycle: Lifecycle::default(),
         }],
     }
+}
+
+/// A TCP check with every other key at its default.
+pub(super) fn health() -> Arc<Health> {
+    Arc::new(Health {
+        inquiry: Inquiry::Tcp,
+        interval: crate::time::Duration::from_secs(2),
+        timeout: crate::time::Duration::from_secs(1),
+        fall: 3,
+        rise: 2,
+        initially_up: true,
+        port: None,
+    })
 }

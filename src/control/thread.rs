@@ -1,6 +1,7 @@
 //! The control thread: waits for signals, clients, the file and the loop's messages, and never makes
 //! the loop wait.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
@@ -9,6 +10,7 @@ use log::{error, info, log, warn};
 use mio::{Events, Poll, Registry, Token, Waker};
 
 use super::desk::Desk;
+use super::healths::{Cause, Line};
 use super::limit::{Limits, Losses};
 use super::pages::Pages;
 use super::publisher::Publisher;
@@ -38,6 +40,9 @@ pub(super) struct Thread<N: Notice> {
     /// A stop is the sender hanging up: it cannot get lost in a full queue.
     pub(super) orders: Option<SyncSender<Order>>,
     pub(super) limits: Limits<N::Cause>,
+    pub(super) health_limits: Limits<Cause>,
+    /// What is to be said of servers, once the table of this generation is in use.
+    pub(super) news: VecDeque<(u32, Line)>,
     pub(super) losses: Losses,
     pub(super) stopping_since: Option<Instant>,
     pub(super) registry: Registry,
@@ -79,6 +84,7 @@ impl<N: Notice> Thread<N> {
                 self.losses.due_at(),
                 self.reloads.due_at(),
                 self.socket.due_at(),
+                self.publisher.health_due_at(),
                 self.traces.due_at(),
             ];
             let timeout = due.into_iter().flatten().min().map(|due| {
@@ -105,7 +111,7 @@ impl<N: Notice> Thread<N> {
                     std::process::exit(1);
                 }
                 (_, Next::Finished) => return Ok(()),
-                _ => {}
+                _ => self.follow_health(now),
             }
         }
     }
@@ -153,6 +159,19 @@ impl<N: Notice> Thread<N> {
         match message {
             Message::Applied(generation) => self.handle_applied(generation, now),
             Message::Reply(reply) => self.handle_reply(reply, now),
+            Message::Health(change) => {
+                let lines = self.publisher.changed(&change, now);
+                self.keep_news(lines);
+            }
+            Message::Silent { server, is_asked } => {
+                let lines = self.publisher.silent(server, is_asked, now);
+                self.keep_news(lines);
+            }
+            Message::ChecksBehind => {
+                let text = "health checks are late: at most 64 run at once, and too many wait for \
+                            servers that do not answer; raise their interval or lower their timeout";
+                self.log_health(&Line { cause: Cause::Behind, text: text.to_owned() }, now);
+            }
             Message::Page(id, request) => self.handle_page(id, request, now),
             Message::TraceOver(tracer) => drop(tracer),
             Message::ServiceGone(id) => self.publisher.service_gone(id),
@@ -162,15 +181,41 @@ impl<N: Notice> Thread<N> {
         }
     }
 
+    /// Publishes what has become of servers, if it is time to.
+    fn follow_health(&mut self, now: Instant) {
+        let lines = self.publisher.retry_silent(now);
+        self.keep_news(lines);
+        if self.publisher.follow_health(now) {
+            self.frame_loop.wake();
+        }
+    }
+
+    /// Said when it is so: the loop is to work with the next table first.
+    fn keep_news(&mut self, lines: Vec<Line>) {
+        let next = self.publisher.generation().wrapping_add(1);
+        self.news.extend(lines.into_iter().map(|line| (next, line)));
+    }
+
+    /// The loop works with `generation`.
+    pub(super) fn tell_news(&mut self, generation: u32, now: Instant) {
+        // Generations wrap.
+        let is_true = |next: u32| generation.wrapping_sub(next) < 1 << 31;
+        while let Some((_, line)) = self.news.pop_front_if(|(next, _)| is_true(*next)) {
+            self.log_health(&line, now);
+        }
+    }
+
+    fn log_health(&mut self, Line { cause, text }: &Line, now: Instant) {
+        if may_log(&mut self.health_limits, *cause, now) {
+            log!(cause.level(), "{text}");
+        }
+    }
+
     fn log(&mut self, notice: &N, now: Instant) {
-        if let Some(cause) = notice.cause() {
-            let (allowed, left_out) = self.limits.allow(cause, now);
-            if left_out > 0 {
-                warn!("{left_out} more like the next one were not logged");
-            }
-            if !allowed {
-                return;
-            }
+        if let Some(cause) = notice.cause()
+            && !may_log(&mut self.limits, cause, now)
+        {
+            return;
         }
         for line in notice.to_string().lines() {
             log!(notice.level(), "{line}");
@@ -184,6 +229,15 @@ impl<N: Notice> Thread<N> {
         self.frame_loop.wake();
         sent
     }
+}
+
+/// Whether one more line of `cause` may be logged; says how many before it were not.
+fn may_log<C: PartialEq>(limits: &mut Limits<C>, cause: C, now: Instant) -> bool {
+    let (allowed, left_out) = limits.allow(cause, now);
+    if left_out > 0 {
+        warn!("{left_out} more like the next one were not logged");
+    }
+    allowed
 }
 
 /// Wakes the loop when dropped: it must notice that its control thread is gone.
@@ -233,6 +287,8 @@ pub(super) mod tests {
             messages,
             orders: Some(orders),
             limits: Limits::default(),
+            health_limits: Limits::default(),
+            news: VecDeque::new(),
             losses: Losses::default(),
             stopping_since: None,
             registry: registry(),

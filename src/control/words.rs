@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::desk::Names;
 use super::protocol::{Out, Traced, TracedFlow};
 use crate::addr::{LinkId, ServiceId};
 use crate::table::Table;
@@ -11,17 +10,17 @@ use crate::trace::{Described, Exit, FlowSeen, Kind, Record, words};
 /// What records are put into words with.
 #[derive(Debug)]
 pub struct Words {
-    names: Names,
+    table: Arc<Table>,
 }
 
 impl Words {
     /// For the records of a router that works with `table`, or with one before it.
     pub fn new(table: &Arc<Table>) -> Self {
-        Self { names: Names::new(table) }
+        Self { table: Arc::clone(table) }
     }
 
     pub(super) const fn table(&self) -> &Arc<Table> {
-        self.names.table()
+        &self.table
     }
 
     /// `record`, with its bytes as it came and as it left; with `frames` they are in it too. `zero`:
@@ -37,7 +36,7 @@ impl Words {
         let (packet, length) = if length > 0 { (came, length) } else { (left, length_left) };
         let Described { protocol, source, destination, text } = words(packet);
         let (reason, owner) = (record.outcome.reason(), record.flow.and_then(|flow| flow.owner));
-        let names = owner.and_then(|(_, server)| self.names.find(server));
+        let names = owner.and_then(|(_, server)| self.table.server(server));
         let service = || record.service.and_then(|id| self.service(id));
         let unless_empty = |bytes: &[u8]| if frames { bytes.to_vec() } else { Vec::new() };
         let links = self.links_out(record);
@@ -67,8 +66,8 @@ impl Words {
             verdict: record.outcome.kind().name().into(),
             reason: reason.map(|reason| reason.name().into()),
             meaning: reason.map(|reason| reason.help().into()),
-            service: names.map(|(service, _)| service.to_owned()).or_else(service),
-            server: names.map(|(_, server)| server.to_owned()),
+            service: names.map(|(service, _)| service.name.clone()).or_else(service),
+            server: names.map(|(_, server)| server.name.clone()),
             flow: record.flow.map(|flow| traced_flow(&flow)),
             out,
             generation: record.generation,

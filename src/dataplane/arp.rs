@@ -83,7 +83,7 @@ impl Dataplane {
         let question = Arp {
             operation: Operation::Request,
             sender_mac: network.mac,
-            sender: asking_address(network, target),
+            sender: network.address_beside(target).unwrap_or(Ipv4Addr::UNSPECIFIED),
             target_mac: to.unwrap_or(MacAddr::ZERO),
             target,
         };
@@ -185,15 +185,4 @@ pub(super) fn answer(network: &Network, question: &Arp, mac: MacAddr, frame: &mu
     };
     reply.build(question.sender_mac, frame);
     set_macs(frame.bytes_mut(), question.sender_mac, network.mac);
-}
-
-/// The router's own address in the target's prefix, else its first here.
-pub(super) fn asking_address(network: &Network, target: Ipv4Addr) -> Ipv4Addr {
-    let beside = network.addresses.iter().find(|own| own.contains(target.into()));
-    match beside.map(|own| own.address()) {
-        Some(std::net::IpAddr::V4(own)) => own,
-        Some(std::net::IpAddr::V6(_)) | None => {
-            network.own_address().unwrap_or(Ipv4Addr::UNSPECIFIED)
-        }
-    }
 }

@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 
 use super::announce::Audience;
 use super::arp::{answer, is_ours};
+use super::limit::TokenBucket;
 use super::watch::Claim;
 use super::{Arrival, Consumed, Dataplane, DropReason, Event, Verdict, is_station};
 use crate::addr::{MacAddr, NetworkId};
@@ -20,6 +21,8 @@ use crate::time::{Duration, Instant};
 const PROBES: usize = 16;
 /// Questions of servers that wait for an answer.
 const QUESTIONS: usize = 64;
+/// Questions that are looked into: a second, and at once.
+const QUESTION_RATE: (u64, u64) = (1_000, 256);
 /// A host asks again after a second; by then another question is waiting.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -35,31 +38,41 @@ struct Question {
 
 /// The questions that wait, oldest first.
 #[derive(Debug)]
-pub(super) struct Questions(VecDeque<Question>);
+pub(super) struct Questions {
+    waiting: VecDeque<Question>,
+    rate: TokenBucket,
+}
 
 impl Questions {
-    pub(super) fn new() -> Self {
-        Self(VecDeque::with_capacity(QUESTIONS))
+    pub(super) fn new(now: Instant) -> Self {
+        let rate = TokenBucket::new(QUESTION_RATE.0, QUESTION_RATE.1, now);
+        Self { waiting: VecDeque::with_capacity(QUESTIONS), rate }
     }
 
+    /// Who asks too often is not heard, and asks again.
     fn add(&mut self, question: Question) {
+        if !self.rate.take(question.at) {
+            return;
+        }
         let same = |other: &Question| {
             (other.network, other.target, other.asker, other.host)
                 == (question.network, question.target, question.asker, question.host)
         };
-        self.0.retain(|other| !same(other));
-        if self.0.len() == QUESTIONS {
-            self.0.pop_front();
+        if let Some(before) = self.waiting.iter().position(same) {
+            self.waiting.remove(before);
         }
-        self.0.push_back(question);
+        if self.waiting.len() == QUESTIONS {
+            self.waiting.pop_front();
+        }
+        self.waiting.push_back(question);
     }
 
     /// A question for `target` that is not too old to be answered.
     fn take(&mut self, network: NetworkId, target: Ipv4Addr, now: Instant) -> Option<Question> {
-        while self.0.pop_front_if(|question| now >= question.at + PATIENCE).is_some() {}
+        while self.waiting.pop_front_if(|question| now >= question.at + PATIENCE).is_some() {}
         let wanted = |question: &Question| (question.network, question.target) == (network, target);
-        let at = self.0.iter().position(wanted)?;
-        self.0.remove(at)
+        let at = self.waiting.iter().position(wanted)?;
+        self.waiting.remove(at)
     }
 }
 
@@ -74,8 +87,7 @@ impl Dataplane {
         let Arrival { table, network, now, .. } = *arrival;
         let suppressed = self.note_claim(arrival, arp);
         let asks = arp.operation == Operation::Request && !arp.is_announcement();
-        let shared = table.virtual_ip(arp.sender).is_some_and(|vip| vip.is_shared);
-        if asks && shared {
+        if asks && table.virtual_ip(arp.sender).is_some_and(|vip| vip.is_shared) {
             if is_ours(table, network, arp.target) {
                 answer(network, arp, network.mac, frame);
                 return Ok(Verdict::Reply);
@@ -120,7 +132,7 @@ impl Dataplane {
         let defended = table.virtual_ip(arp.target).is_some_and(VirtualIp::tells_hosts);
         if defended && !arp.sender.is_unspecified() {
             let host = Audience { mac: arp.sender_mac, link: ingress };
-            self.watch.asked(network.id, arp.target, host, now);
+            self.defence.asked(network.id, arp.target, host, now);
         }
     }
 
@@ -129,7 +141,7 @@ impl Dataplane {
         let Arrival { table, network, ingress, ethernet, now } = *arrival;
         if table.virtual_ip(address).is_some() {
             let host = Audience { mac: ethernet.source, link: ingress };
-            self.watch.tell(network.id, address, host, now);
+            self.defence.tell(network.id, address, host, now);
         }
     }
 
@@ -183,8 +195,9 @@ impl Dataplane {
     fn note_claim(&mut self, arrival: &Arrival<'_>, arp: &Arp) -> bool {
         let Arrival { table, network, ingress, now, .. } = *arrival;
         let (address, mac) = (arp.sender, arp.sender_mac);
-        let vip = table.virtual_ip(address).filter(|vip| vip.is_shared);
-        let server = vip.and_then(|_| self.direct_server(arrival, mac));
+        let vip = table.virtual_ip(address);
+        let shared = vip.is_some_and(|vip| vip.is_shared);
+        let server = shared.then(|| self.direct_server(arrival, mac)).flatten();
         let gateway = self.gateway(network);
         let beside_gateway = gateway.is_some_and(|gateway| gateway.link == ingress);
         let suppressed = network.is_bridged() && server.is_some() && !beside_gateway;
@@ -197,21 +210,21 @@ impl Dataplane {
         if suppressed {
             return true;
         }
-        let vip = table.virtual_ip(address);
         if vip.is_none_or(|vip| vip.defend == Defend::Broadcast) {
             self.announcer.defend(network.id, address, now);
         }
         if !vip.is_some_and(VirtualIp::tells_hosts) {
             return false;
         }
-        if let Some(gateway) = gateway.filter(|gateway| gateway.mac != mac) {
-            self.watch.tell(network.id, address, gateway, now);
+        if let Some(gateway) = gateway {
+            self.defence.tell(network.id, address, gateway, now);
         }
-        self.watch.tell_askers(network.id, address, mac, now);
-        // A switch that did not know the host sent the claim everywhere.
+        self.defence.claimed(network.id, address, mac, now);
+        // A switch that did not know the host sent the claim everywhere. Servers have the address.
         let host = arrival.ethernet.destination;
-        if host.is_unicast() && host != network.mac {
-            self.watch.tell(network.id, address, Audience { mac: host, link: ingress }, now);
+        let between = host.is_unicast() && host != network.mac;
+        if between && self.direct_server(arrival, host).is_none() {
+            self.defence.tell(network.id, address, Audience { mac: host, link: ingress }, now);
         }
         false
     }

@@ -163,8 +163,7 @@ impl Event {
 
 /// Who answers nobody, by name.
 fn describe_silence(service: ServiceId, server: ServerId, table: &Table) -> String {
-    let known = table.servers().find(|(_, known)| known.id == server);
-    match known {
+    match table.server(server) {
         Some((service, server)) => format!(
             "server {} of service {} leaves connections unanswered; it gets no new ones for now",
             server.name, service.name

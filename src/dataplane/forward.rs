@@ -9,9 +9,9 @@ use super::ip::Packet;
 use super::masquerade::Socket;
 use super::outbox::Waiting;
 use super::{Dataplane, DropReason, Verdict};
-use crate::addr::Proto;
+use crate::addr::{OWN_PORTS, Proto};
 use crate::frame::{Frame, Icmp, IcmpError, Transport, decrement_ttl, record_route};
-use crate::table::{Forward, NextHop};
+use crate::table::{Forward, Local, NextHop};
 
 impl Dataplane {
     /// A packet to an address that is not the router's, of no known flow.
@@ -76,7 +76,9 @@ impl Dataplane {
                 ..original.reversed()
             },
             // Its answers may look like those of a service's flow already.
-            None => self.free_reply(original.reversed()).ok_or(DropReason::PortsExhausted)?,
+            None => {
+                self.free_reply(original.reversed(), false).ok_or(DropReason::PortsExhausted)?
+            }
         };
         if let Err(reason) = self.make_room(now) {
             if let Some(address) = seen_as {
@@ -111,7 +113,10 @@ impl Dataplane {
             Transport::Udp(_) => table.service(Proto::Udp, address, port).is_some(),
             Transport::Icmp(_) | Transport::Other => false,
         };
-        let port = self.masquerade.map(client, address, is_service);
+        // Nor are those of the router's own connections.
+        let own = matches!(table.local(address), Some(Local::Own(_)));
+        let is_reserved = |port| own && OWN_PORTS.contains(&port) || is_service(port);
+        let port = self.masquerade.map(client, address, is_reserved);
         let port = port.ok_or(DropReason::PortsExhausted)?;
         let answer = Tuple { destination: address, destination_port: port, ..original.reversed() };
         if self.flows.is_taken(answer) {

@@ -9,6 +9,7 @@ mod arp;
 mod bridge;
 mod claim;
 mod counters;
+mod defence;
 mod deliver;
 mod draw;
 mod ending;
@@ -61,6 +62,7 @@ use announce::Announcer;
 use bridge::Limits;
 use claim::Questions;
 use counters::Figures;
+use defence::Defence;
 use draw::{Draw, Use};
 use ending::Endings;
 use event::Events;
@@ -117,6 +119,7 @@ pub struct Dataplane {
     masquerade: Masquerade,
     announcer: Announcer,
     watch: Watch,
+    defence: Defence,
     questions: Questions,
     probes: Probes,
     stations: Stations,
@@ -153,8 +156,9 @@ impl Dataplane {
             fragments: Fragments::new(&seed),
             masquerade: Masquerade::new(max_flows.min(MAPPINGS), &seed),
             announcer: Announcer::new(),
-            watch: Watch::new(now),
-            questions: Questions::new(),
+            watch: Watch::new(&seed, now),
+            defence: Defence::new(&seed, now),
+            questions: Questions::new(now),
             probes: Probes::new(&seed),
             stations: Stations::new(&seed, table.networks().iter().any(Network::is_bridged)),
             guard: LoopGuard::new(&seed),
@@ -245,6 +249,7 @@ impl Dataplane {
             self.neighbours.next_deadline(),
             self.announcer.next_deadline(),
             self.watch.next_deadline(),
+            self.defence.next_deadline(),
             self.probes.next_deadline(),
             self.guard.next_deadline(),
             self.fragments.next_deadline(),
@@ -375,7 +380,7 @@ impl Dataplane {
         let gateway = |network: &Network| self.gateway(network);
         let link = announcer.next(table, out, now, is_open, gateway);
         self.announcer = announcer;
-        link.or_else(|| self.watch.next(table, out, now))
+        link.or_else(|| self.defence.next(table, out, now))
     }
 
     fn count_drop(&mut self, reason: DropReason) {

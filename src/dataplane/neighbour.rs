@@ -511,3 +511,6 @@ impl Neighbours {
         hasher.finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

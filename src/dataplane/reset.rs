@@ -95,6 +95,7 @@ impl Dataplane {
         }
         // Whoever resets the connection needs no reset, and the other end learns of this one.
         if segment.rst {
+            flow.ending = false;
             return Ok(());
         }
         if segment.ack && headers.is_transport_intact(frame.bytes()) {
@@ -131,8 +132,9 @@ impl Dataplane {
         if direction == Direction::Original
             && let Ok(neighbour) = self.flow_hop(table, id, Direction::Reply, now)
         {
-            let seen = self.flows.get(id).original.reversed();
-            let reset = along(seen, segment.acknowledgement, SegmentKind::Reset);
+            let flow = self.flows.get_mut(id);
+            flow.server_syn = segment.acknowledgement;
+            let reset = along(flow.original.reversed(), flow.server_syn, SegmentKind::Reset);
             self.send_segment(table, neighbour, reset, now);
             self.close(table, id, now);
         }
@@ -173,35 +175,37 @@ impl Dataplane {
         }
     }
 
-    /// Marks the flow, whose client's next segment is answered with a reset, and asks for one.
+    /// Marks the flow, whose client's next segment is answered with a reset, and asks for one. A
+    /// client that has answered is reset once more, since a reset may get lost.
     fn end_tcp(&mut self, table: &Table, id: u32, server: ServerId, now: Instant) -> bool {
         let flow = self.flows.get(id);
-        let opening = matches!(flow.state, State::None | State::SynSent | State::SynRecv);
-        // What is closing already is left to.
-        if !opening && flow.state != State::Established {
-            return true;
-        }
-        let asks = !opening;
-        if asks && (self.outbox.room() <= KEPT_FREE || !self.challenges.take(now)) {
+        let says = match flow.state {
+            // The client waits for an answer, and repeats its SYN.
+            State::None | State::SynSent | State::SynRecv => None,
+            State::Established => Some(SegmentKind::SynAck),
+            State::Close if flow.ending => Some(SegmentKind::Reset),
+            // What is closing already is left to.
+            _ => return true,
+        };
+        if says.is_some() && (self.outbox.room() <= KEPT_FREE || !self.challenges.take(now)) {
             return false;
         }
         let flow = self.flows.get_mut(id);
         if !std::mem::replace(&mut flow.ending, true) {
             self.endings.count(server);
         }
-        if asks {
-            self.challenge(table, id, now);
+        if let Some(kind) = says {
+            self.tell_client(table, id, kind, now);
         }
         true
     }
 
-    fn challenge(&mut self, table: &Table, id: u32, now: Instant) {
+    fn tell_client(&mut self, table: &Table, id: u32, kind: SegmentKind, now: Instant) {
         self.revalidate(table, id);
         let Ok(neighbour) = self.flow_hop(table, id, Direction::Reply, now) else { return };
         let flow = self.flows.get(id);
-        let seen = flow.original.reversed();
-        let again = along(seen, flow.server_syn, SegmentKind::SynAck);
-        self.send_segment(table, neighbour, again, now);
+        let segment = along(flow.original.reversed(), flow.server_syn, kind);
+        self.send_segment(table, neighbour, segment, now);
     }
 
     fn has_flows(&self, server: ServerId) -> bool {

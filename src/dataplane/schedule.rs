@@ -192,11 +192,11 @@ const fn top_level(service: &Service) -> u32 {
 }
 
 /// The least of `overhead / weight`, compared by cross-multiplication.
-fn least<'t>(
-    service: &'t Service,
+fn least(
+    service: &Service,
     mut candidate: impl FnMut(&Server) -> Candidate,
     weight: impl Fn(&Server) -> u32,
-) -> Option<&'t Server> {
+) -> Option<&Server> {
     let mut best: Option<(&Server, bool, u64, u64)> = None;
     for server in service.servers.iter().filter(|server| server.weight > 0) {
         let Candidate { load, share, is_deaf, is_out } = candidate(server);
@@ -247,6 +247,7 @@ mod tests {
             address: Ipv4Addr::LOCALHOST,
             port: 80,
             scheduler,
+            health: None,
             servers: (0..).zip(weights).map(server).collect(),
             fallback: None,
             lifecycle: Lifecycle::default(),

@@ -1,13 +1,13 @@
 //! New flows: which service, which server, which reply tuple, and whether there is room.
 
-use super::flow::{Direction, Flow, State, Tuple};
+use super::flow::{Direction, Flow, FlowTable, State, Tuple};
 use super::ip::Packet;
 use super::masquerade::Socket;
 use super::schedule::Candidate;
 use super::{Dataplane, DropReason, Event, Verdict};
-use crate::addr::{NetworkId, Proto};
+use crate::addr::{NetworkId, OWN_PORTS, Proto};
 use crate::frame::{Frame, IcmpError, TCP, Transport};
-use crate::table::{Method, Server, Service};
+use crate::table::{Local, Method, Server, Service};
 use crate::time::{Duration, Instant};
 
 /// Ports tried for a flow whose own would mix its answers with another flow's.
@@ -110,7 +110,8 @@ impl Dataplane {
             protocol: original.protocol,
         };
         // Answers that go another way are mistaken for nobody's.
-        let reply = if direct { Some(answer) } else { self.free_reply(answer) };
+        let own = hairpin && matches!(table.local(caller), Some(Local::Own(_)));
+        let reply = if direct { Some(answer) } else { self.free_reply(answer, own) };
         let reply = reply.ok_or(DropReason::PortsExhausted)?;
         self.make_room(packet.now)?;
         let networks: [NetworkId; 2] = [packet.network.id, server_network];
@@ -155,15 +156,19 @@ impl Dataplane {
     }
 
     /// `answer`, with another port on the client's side where a flow's packets look like that
-    /// already: two virtual services may share a server, and a client port.
-    pub(super) fn free_reply(&mut self, answer: Tuple) -> Option<Tuple> {
-        if !self.flows.is_taken(answer) {
+    /// already: two virtual services may share a server, and a client port. `own`: it goes to an
+    /// address of the router's own, which has connections of its own.
+    pub(super) fn free_reply(&mut self, answer: Tuple, own: bool) -> Option<Tuple> {
+        let is_taken = |flows: &FlowTable, tuple: Tuple| {
+            own && OWN_PORTS.contains(&tuple.destination_port) || flows.is_taken(tuple)
+        };
+        if !is_taken(&self.flows, answer) {
             return Some(answer);
         }
         (0..PORT_TRIES).find_map(|_| {
             let port = FIRST_PORT + self.client_ports.below(u16::MAX - FIRST_PORT + 1);
             let candidate = Tuple { destination_port: port, ..answer };
-            (!self.flows.is_taken(candidate)).then_some(candidate)
+            (!is_taken(&self.flows, candidate)).then_some(candidate)
         })
     }
 

@@ -14,13 +14,15 @@ use crate::time::{Duration, Instant};
 const CAPACITY: usize = 16_384;
 /// How many places a newcomer to a full table looks at; it takes that of the one silent longest. Who
 /// sends often survives a flood of made-up stations that send once.
-const SWEEP: usize = 16;
+const SWEEP: usize = 8;
 
 #[derive(Clone, Copy, Debug)]
 struct Station {
     network: NetworkId,
     mac: MacAddr,
     link: LinkId,
+    /// What it is filed under: a flood of strangers has no time to work that out twice.
+    hash: u32,
     seen: Instant,
 }
 
@@ -31,39 +33,44 @@ pub(super) struct Stations {
     index: Index,
     hasher: SipHasher13,
     sweep: usize,
+    capacity: usize,
 }
 
 impl Stations {
     /// `is_needed`: whether any network is bridged; otherwise there is room for none.
     pub(super) fn new(seed: &[u8; 16], is_needed: bool) -> Self {
-        let capacity = if is_needed { CAPACITY } else { 0 };
+        Self::sized(seed, if is_needed { CAPACITY } else { 0 })
+    }
+
+    fn sized(seed: &[u8; 16], capacity: usize) -> Self {
         Self {
             stations: Vec::with_capacity(capacity),
             index: Index::new(capacity),
             hasher: SipHasher13::new_with_key(seed),
             sweep: 0,
+            capacity,
         }
     }
 
     /// A frame from `mac` came in by `link`.
     pub(super) fn learn(&mut self, network: NetworkId, mac: MacAddr, link: LinkId, now: Instant) {
-        if let Some(id) = self.position(network, mac) {
+        let hash = self.hash(network, mac);
+        if let Some(id) = self.position(hash, network, mac) {
             let station = &mut self.stations[id];
             (station.link, station.seen) = (link, now);
             return;
         }
-        let station = Station { network, mac, link, seen: now };
-        let id = if self.stations.len() < CAPACITY {
+        let station = Station { network, mac, link, hash, seen: now };
+        let id = if self.stations.len() < self.capacity {
             self.stations.push(station);
             self.stations.len() - 1
         } else {
             let id = self.longest_silent();
-            let old = self.stations[id];
-            self.index.remove(self.hash(old.network, old.mac), entry(id));
-            self.stations[id] = station;
+            let old = std::mem::replace(&mut self.stations[id], station);
+            self.index.remove(u64::from(old.hash), entry(id));
             id
         };
-        self.index.insert(self.hash(network, mac), entry(id));
+        self.index.insert(u64::from(hash), entry(id));
     }
 
     /// The link that `mac` is behind, if it was heard of within `ageing`.
@@ -74,13 +81,13 @@ impl Stations {
         ageing: Duration,
         now: Instant,
     ) -> Option<LinkId> {
-        let station = self.stations[self.position(network, mac)?];
+        let station = self.stations[self.find_position(network, mac)?];
         (now < station.seen + ageing).then_some(station.link)
     }
 
     /// The link that `mac` was last heard of on, however long ago.
     pub(super) fn last_known(&self, network: NetworkId, mac: MacAddr) -> Option<LinkId> {
-        Some(self.stations[self.position(network, mac)?].link)
+        Some(self.stations[self.find_position(network, mac)?].link)
     }
 
     /// The station at the first place from `place` on that is in `network` and behind none of
@@ -108,25 +115,32 @@ impl Stations {
 
     fn longest_silent(&mut self) -> usize {
         let start = self.sweep;
-        self.sweep = (self.sweep + SWEEP) % CAPACITY;
-        let places = (start..start + SWEEP).map(|at| at % CAPACITY);
+        self.sweep = (self.sweep + SWEEP) % self.capacity;
+        let places = (start..start + SWEEP).map(|at| at % self.capacity);
         places.min_by_key(|id| self.stations[*id].seen).unwrap_or(start)
     }
 
-    fn position(&self, network: NetworkId, mac: MacAddr) -> Option<usize> {
+    fn find_position(&self, network: NetworkId, mac: MacAddr) -> Option<usize> {
+        self.position(self.hash(network, mac), network, mac)
+    }
+
+    fn position(&self, hash: u32, network: NetworkId, mac: MacAddr) -> Option<usize> {
         let is_it = |entry: u32| {
             let station = &self.stations[entry as usize];
             station.mac == mac && station.network == network
         };
-        self.index.find(self.hash(network, mac), is_it).map(|entry| entry as usize)
+        self.index.find(u64::from(hash), is_it).map(|entry| entry as usize)
     }
 
-    fn hash(&self, network: NetworkId, mac: MacAddr) -> u64 {
+    /// As much of the hash as the index uses.
+    fn hash(&self, network: NetworkId, mac: MacAddr) -> u32 {
         let mut hasher = self.hasher;
         let [a, b, c, d, e, f] = mac.0;
         let [high, low] = network.0.to_be_bytes();
         hasher.write_u64(u64::from_be_bytes([high, low, a, b, c, d, e, f]));
-        hasher.finish()
+        #[expect(clippy::cast_possible_truncation, reason = "the low half is the index's tag")]
+        let hash = hasher.finish() as u32;
+        hash
     }
 }
 
@@ -136,6 +150,10 @@ fn entry(id: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     const ON: NetworkId = NetworkId(0);
@@ -179,5 +197,57 @@ mod tests {
         let end = Instant::from_millis(i64::from(flood));
         let left = (0..known).filter(|k| stations.find(ON, mac(*k), AGEING, end).is_some()).count();
         assert_eq!(left, known as usize);
+    }
+
+    proptest! {
+        /// A map that forgets somebody when it is full: whom, the table says, but it must be one who
+        /// has been silent for longer than most.
+        #[test]
+        fn agrees_with_a_map(
+            capacity in prop_oneof![1_usize..=SWEEP, SWEEP..40],
+            steps in prop::collection::vec((0_u16..2, 0_u32..48, 0_u16..4, 1_i64..2_000), 1..300),
+        ) {
+            let mut stations = Stations::sized(&[7; 16], capacity);
+            let mut model: BTreeMap<(NetworkId, MacAddr), (LinkId, Instant)> = BTreeMap::new();
+            let ageing = Duration::from_secs(20);
+            let mut now = at(0);
+            for (network, n, link, millis) in steps {
+                now += Duration::from_millis(millis.unsigned_abs());
+                let (network, link) = (NetworkId(network), LinkId(link));
+                stations.learn(network, mac(n), link, now);
+                let known = model.insert((network, mac(n)), (link, now)).is_some();
+                if !known && model.len() > capacity {
+                    let is_gone = |(network, mac): (NetworkId, MacAddr)| {
+                        stations.last_known(network, mac).is_none()
+                    };
+                    let gone: Vec<_> = model.keys().copied().filter(|key| is_gone(*key)).collect();
+                    prop_assert_eq!(gone.len(), 1, "one makes room");
+                    let (_, silent_since) = model.remove(&gone[0]).unwrap();
+                    let later = model.values().filter(|(_, seen)| *seen > silent_since).count();
+                    prop_assert!(later >= capacity.min(SWEEP), "{} heard of later", later);
+                }
+                prop_assert_eq!(stations.len(), model.len());
+                for (network, n) in (0..2).flat_map(|network| (0..48).map(move |n| (network, n))) {
+                    let (network, mac) = (NetworkId(network), mac(n));
+                    let expected = model.get(&(network, mac));
+                    let young = expected.filter(|(_, seen)| now < *seen + ageing);
+                    let link = |known: &(LinkId, Instant)| known.0;
+                    prop_assert_eq!(stations.last_known(network, mac), expected.map(link));
+                    prop_assert_eq!(stations.find(network, mac, ageing, now), young.map(link));
+                }
+            }
+            // Those elsewhere, found in small strides.
+            let links = [LinkId(0), LinkId(3)];
+            let (mut place, mut found) = (0, Vec::new());
+            while place < stations.len() {
+                let (station, next) = stations.next_elsewhere(place, 3, ON, links);
+                prop_assert!(next > place && next <= place + 3);
+                found.extend(station);
+                place = next;
+            }
+            found.sort();
+            let elsewhere = model.iter().filter(|((on, _), (link, _))| *on == ON && !links.contains(link));
+            prop_assert_eq!(found, elsewhere.map(|((_, mac), _)| *mac).collect::<Vec<_>>());
+        }
     }
 }

@@ -106,6 +106,7 @@ impl Dataplane {
         self.guard.install(new, now);
         self.limits = Limits::for_links(new, now);
         self.watch.install(new, now);
+        self.defence.install(new);
         self.announcer.forget(&difference.removed_addresses);
         self.announcer.announce(&difference.addresses, now);
         self.neighbours.reserve(new.kept_hops());

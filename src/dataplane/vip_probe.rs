@@ -82,15 +82,13 @@ impl Dataplane {
         timeout: Duration,
         now: Instant,
     ) -> Result<(), ProbeError> {
-        let found = table.servers().find(|(_, candidate)| candidate.id == server);
-        let direct = found.filter(|(s, _)| s.method == Method::Direct && s.proto == Proto::Tcp);
+        let direct = table
+            .server(server)
+            .filter(|(s, _)| s.method == Method::Direct && s.proto == Proto::Tcp);
         let (service, target) = direct.ok_or(ProbeError::NotProbed)?;
         let hop = table.next_hop(target.address).ok_or(ProbeError::NotProbed)?;
         let network = table.network(hop.network);
-        let own = super::arp::asking_address(network, target.address);
-        if own.is_unspecified() {
-            return Err(ProbeError::NotProbed);
-        }
+        let own = network.address_beside(target.address).ok_or(ProbeError::NotProbed)?;
         let from = SocketAddrV4::new(own, source_port);
         let to = SocketAddrV4::new(service.address, service.port);
         if self.probes.under_way.len() == MOST {

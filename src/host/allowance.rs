@@ -18,6 +18,12 @@ impl Allowance {
         Self { interval, burst, spent_until: now - burst }
     }
 
+    /// When the next token is there.
+    pub(super) fn next_at(&self) -> Instant {
+        // Of a full bucket it has been for long.
+        self.spent_until + self.interval
+    }
+
     /// Takes a token if there is one.
     pub(super) fn take(&mut self, now: Instant) -> bool {
         let after = self.spent_until.max(now - self.burst) + self.interval;

@@ -44,7 +44,7 @@ impl phy::Device for Device {
         }
         let received = Received(self.incoming.pop()?);
         let outgoing = &mut self.outgoing;
-        let (allowance, limited) = (&mut self.allowance, &mut self.limited);
+        let (allowance, limited) = (Some(&mut self.allowance), &mut self.limited);
         Some((received, Sending { outgoing, allowance, limited, now }))
     }
 
@@ -52,9 +52,9 @@ impl phy::Device for Device {
         if self.outgoing.is_full() {
             return None;
         }
-        let outgoing = &mut self.outgoing;
-        let (allowance, limited) = (&mut self.allowance, &mut self.limited);
-        Some(Sending { outgoing, allowance, limited, now })
+        let (outgoing, limited) = (&mut self.outgoing, &mut self.limited);
+        // What a socket sends of its own accord is nobody's answer, not even a reset.
+        Some(Sending { outgoing, allowance: None, limited, now })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -79,7 +79,8 @@ impl phy::RxToken for Received<'_> {
 #[derive(Debug)]
 pub(super) struct Sending<'a> {
     outgoing: &'a mut Queue,
-    allowance: &'a mut Allowance,
+    /// What limits answers, if it may be one.
+    allowance: Option<&'a mut Allowance>,
     limited: &'a mut u64,
     now: Instant,
 }
@@ -88,7 +89,8 @@ impl phy::TxToken for Sending<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
         let Self { outgoing, allowance, limited, now } = self;
         outgoing.push_with(len, f, |packet| {
-            let send = !answers_a_stranger(packet) || allowance.take(now);
+            let limits = allowance.filter(|_| answers_a_stranger(packet));
+            let send = limits.is_none_or(|allowance| allowance.take(now));
             *limited += u64::from(!send);
             send
         })

@@ -1,25 +1,31 @@
-//! The router as an IP host, for its own addresses only: answers ping, serves the status
-//! page, refuses closed ports.
+//! The router as an IP host, for its own addresses only: answers ping, serves the status page, refuses
+//! closed ports, and asks the servers whether they are well.
 //!
 //! A smoltcp interface on bare IP between two queues. It owns no file descriptor and reads no clock;
 //! it knows neither ARP nor routes, because the dataplane resolves and routes what comes out. The
 //! virtual IPs are none of its business: the dataplane answers for those itself.
 
 mod allowance;
+mod checks;
 mod device;
 mod pages;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use smoltcp::iface::{Config, Interface, PollIngressSingleResult, SocketSet};
 use smoltcp::wire::{HardwareAddress, IpCidr, Ipv4Packet, Ipv6Packet};
 
+use self::checks::Checks;
 use self::device::Device;
 use self::pages::Pages;
-use crate::addr::{Cidr, Endpoint};
+use crate::addr::{Cidr, Endpoint, ServerId};
+use crate::health::Plan;
 use crate::http::{ConnectionId, Request, Response};
 use crate::time::Instant;
+
+pub use self::checks::{Event, Last, MOST as MOST_CHECKS, Probe, Probed};
 
 /// Packets handled per call of [`Host::handle_timeout`]; what is left makes the next deadline "now".
 const BUDGET: usize = 32;
@@ -31,6 +37,9 @@ pub struct Host {
     device: Device,
     sockets: SocketSet<'static>,
     pages: Pages,
+    checks: Checks,
+    /// When there is something to do, besides packets that wait.
+    due: Option<Instant>,
     counters: Counters,
 }
 
@@ -94,6 +103,8 @@ impl Host {
             device,
             sockets: SocketSet::new(Vec::new()),
             pages: Pages::default(),
+            checks: Checks::new(seed),
+            due: None,
             counters: Counters::default(),
         }
     }
@@ -105,15 +116,38 @@ impl Host {
             self.counters.ignored += 1;
             return true;
         }
+        if self.checks.handle_packet(packet) {
+            self.counters.received += 1;
+            self.due = Some(Instant::ZERO);
+            return true;
+        }
         let taken = self.device.incoming.push(packet);
         self.counters.received += u64::from(taken);
         self.counters.refused += u64::from(!taken);
         taken
     }
 
+    /// From now on, servers are asked as `plan` says.
+    pub fn handle_plan(&mut self, plan: &Arc<Plan>, now: Instant) {
+        self.checks.install(plan, now);
+        self.due = Some(Instant::ZERO);
+    }
+
+    /// What came of the probe from `source_port`, which [`Host::poll_probe`] had asked for.
+    pub fn handle_probed(&mut self, source_port: u16, probed: Probed) {
+        self.checks.handle_probed(source_port, probed);
+        self.due = Some(Instant::ZERO);
+    }
+
+    /// A server has let its clients down: it is down until its checks say that it has risen. `false`
+    /// when nobody checks it.
+    pub fn suspect(&mut self, server: ServerId) -> bool {
+        self.checks.suspect(server)
+    }
+
     /// Handles waiting packets and due timers; a bounded amount of work.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let Self { interface, device, sockets, pages, .. } = self;
+        let Self { interface, device, sockets, pages, checks, .. } = self;
         for _ in 0..BUDGET {
             match interface.poll_ingress_single(now, device, sockets) {
                 PollIngressSingleResult::None => break,
@@ -122,22 +156,41 @@ impl Host {
             }
         }
         pages.step(sockets, now);
+        checks.handle_timeout(interface, sockets, &mut device.outgoing, now);
         interface.poll_egress(now, device, sockets);
         interface.poll_maintenance(now);
+        let sockets = interface.poll_at(now, sockets);
+        let due = [sockets, self.pages.next_deadline(), self.checks.poll_timeout(&self.sockets)];
+        self.due = due.into_iter().flatten().min();
     }
 
     /// When [`Host::handle_timeout`] wants to be called next: now while packets wait.
-    pub fn poll_timeout(&mut self, now: Instant) -> Option<Instant> {
+    pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         if !self.device.incoming.is_empty() && !self.device.outgoing.is_full() {
             return Some(now);
         }
-        let deadlines = [self.interface.poll_at(now, &self.sockets), self.pages.next_deadline()];
-        deadlines.into_iter().flatten().min()
+        self.due
+    }
+
+    /// The next probe through a virtual IP that somebody else is to carry out.
+    pub fn poll_probe(&mut self) -> Option<Probe> {
+        self.checks.poll_probe()
+    }
+
+    /// The next thing that the checks have found.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.checks.poll_event()
+    }
+
+    /// The last check of a server.
+    pub fn last_check(&self, server: ServerId) -> Option<Last> {
+        self.checks.last(server)
     }
 
     /// Serves the status page there from now on, one of the host's own addresses; or nowhere.
     pub fn listen(&mut self, endpoint: Option<Endpoint>, now: Instant) {
         self.pages.listen(endpoint, &mut self.sockets, now);
+        self.due = Some(Instant::ZERO);
     }
 
     /// The next request to be answered by [`Host::respond`].
@@ -148,6 +201,7 @@ impl Host {
     /// Answers a request; nothing happens when its connection has ended meanwhile.
     pub fn respond(&mut self, id: ConnectionId, response: Response, now: Instant) {
         self.pages.respond(id, response, &mut self.sockets, now);
+        self.due = Some(Instant::ZERO);
     }
 
     /// The next IP packet to send, to be routed and resolved like any other.

@@ -203,23 +203,23 @@ impl Crew {
         Ok(None)
     }
 
-    /// Waits until a child has printed a line with `word` in it.
-    pub(super) fn wait_for_word(
+    /// Waits until a child has printed a line with all these words.
+    pub(super) fn wait_for_words(
         &mut self,
         who: Who,
-        word: &str,
+        words: &[&str],
         patience: Duration,
         screen: &Screen,
     ) -> Result<(), Stop> {
         let deadline = Deadline::after(patience);
         while let Some(line) = self.next(deadline, screen)? {
-            if line.who == who && has_word(&line.text, word) {
+            if line.who == who && words.iter().all(|word| has_word(&line.text, word)) {
                 return Ok(());
             }
         }
         let seconds = patience.as_secs();
-        let last = self.last_lines(who);
-        Err(Stop::Failed(format!("the {who} did not say `{word}` within {seconds} s{last}")))
+        let (last, words) = (self.last_lines(who), words.join(" … "));
+        Err(Stop::Failed(format!("the {who} did not say `{words}` within {seconds} s{last}")))
     }
 
     /// Takes in what has happened so far, without waiting.

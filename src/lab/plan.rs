@@ -124,6 +124,20 @@ impl Plan {
         requests * usize::from(server.weight) / self.round()
     }
 
+    /// As [`Plan::due`], while `down` gets nothing.
+    pub(super) fn due_without(
+        &self,
+        down: &RealServer,
+        server: &RealServer,
+        requests: usize,
+    ) -> usize {
+        if server.name == down.name {
+            return 0;
+        }
+        let round = self.round() - usize::from(down.weight);
+        requests * usize::from(server.weight) / round.max(1)
+    }
+
     /// The file that the lab's router runs with.
     pub(super) fn toml(&self, control_socket: Socket<'_>) -> String {
         let Endpoint { address, port } = self.service;
@@ -131,6 +145,11 @@ impl Plan {
         let networks = match method {
             Method::Nat { router_inside, gateway } => self.two_networks(router_inside, gateway),
             Method::Direct => self.one_network(),
+        };
+        // What a client of a directly routed server sees is what it answers from the virtual IP.
+        let check = match method {
+            Method::Nat { .. } => "http",
+            Method::Direct => "virtual_ip",
         };
         let socket = match control_socket {
             Socket::Default => String::new(),
@@ -150,6 +169,7 @@ address = "{address}"
 port = {port}
 method = "{method}"
 scheduler = "wrr"
+health = {{ kind = "{check}", interval = "200ms", timeout = "200ms", fall = 2, rise = 2, initial = "down" }}
 "#
         );
         for RealServer { name, address, port, weight } in &self.servers {

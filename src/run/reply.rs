@@ -4,11 +4,13 @@ use std::borrow::Cow;
 use std::net::SocketAddrV4;
 
 use super::turns::Turns;
-use crate::addr::{LinkId, MacAddr};
-use crate::control::protocol::{Claim, Drop, Drops, Figures, Frames, Host, Link, Neighbour, Now};
-use crate::control::question::{FlowSeen, Found, Id, PLACES, Question, Reply};
+use crate::addr::{LinkId, MacAddr, ServerId};
+use crate::control::protocol::{
+    self, Claim, Drop, Drops, Figures, Frames, LastCheck, Link, Neighbour, Now,
+};
+use crate::control::question::{FlowSeen, Found, Id, PLACES, Question, Reply, Seen};
 use crate::dataplane::{self, Dataplane, DropReason, FlowInfo, Load, NeighbourInfo, Traffic};
-use crate::host;
+use crate::host::Host;
 use crate::links::Links;
 use crate::table::Table;
 use crate::time::{Duration, Instant};
@@ -18,7 +20,7 @@ pub(super) struct View<'r> {
     pub(super) table: &'r Table,
     pub(super) dataplane: &'r Dataplane,
     pub(super) links: &'r Links,
-    pub(super) host: host::Counters,
+    pub(super) host: &'r Host,
     pub(super) turns: Turns,
     pub(super) now: Instant,
 }
@@ -29,7 +31,7 @@ impl View<'_> {
             Question::Status => Found::Status(Box::new(self.status())),
             Question::Drops => Found::Drops(self.drops()),
             Question::Figures(ids) => {
-                Found::Figures(ids.iter().take(PLACES).map(|id| self.figures(*id)).collect())
+                Found::Figures(ids.iter().take(PLACES).map(|id| self.seen(*id)).collect())
             }
             Question::Flows(query) => {
                 let (places, next) = part(query.from, self.dataplane.flow_places());
@@ -47,6 +49,7 @@ impl View<'_> {
     }
 
     fn status(&self) -> Now {
+        let host = self.host.counters();
         let ids = (0..=u16::MAX).map(LinkId).take(self.links.len());
         Now {
             uptime_us: self.uptime_us(),
@@ -56,7 +59,7 @@ impl View<'_> {
             turns: self.turns.told(),
             frames: self.frames(),
             links: ids.map(|id| self.link(id)).collect(),
-            host: Host { received: self.host.received, sent: self.host.sent },
+            host: protocol::Host { received: host.received, sent: host.sent },
             claims: self.dataplane.claims().map(|claim| self.claim(claim)).collect(),
         }
     }
@@ -108,14 +111,26 @@ impl View<'_> {
         }
     }
 
-    fn figures(&self, id: Id) -> Figures {
-        let (Load { active, inactive }, traffic) = match id {
-            Id::Service(id) => self.dataplane.service_figures(id),
-            Id::Server(id) => self.dataplane.server_figures(id),
-        };
-        let Traffic { flows, packets_in, bytes_in, packets_out, bytes_out } = traffic;
-        let connections = flows;
-        Figures { active, inactive, connections, packets_in, packets_out, bytes_in, bytes_out }
+    fn seen(&self, id: Id) -> Seen {
+        match id {
+            Id::Service(id) => {
+                Seen { figures: figures(self.dataplane.service_figures(id)), check: None }
+            }
+            Id::Server(id) => Seen {
+                figures: figures(self.dataplane.server_figures(id)),
+                check: self.last_check(id),
+            },
+        }
+    }
+
+    fn last_check(&self, id: ServerId) -> Option<LastCheck> {
+        let last = self.host.last_check(id)?;
+        let health = &self.table.checks().of(id)?.health;
+        Some(LastCheck {
+            ago_ms: (self.now - last.at).total_millis(),
+            took_us: last.took.total_micros(),
+            failure: last.failure.map(|failure| failure.describe(health)),
+        })
     }
 
     fn neighbour(&self, known: &NeighbourInfo) -> Neighbour {
@@ -144,6 +159,12 @@ impl View<'_> {
     fn uptime_us(&self) -> u64 {
         u64::try_from(self.now.total_micros()).unwrap_or(0)
     }
+}
+
+fn figures((Load { active, inactive }, traffic): (Load, Traffic)) -> Figures {
+    let Traffic { flows, packets_in, bytes_in, packets_out, bytes_out } = traffic;
+    let connections = flows;
+    Figures { active, inactive, connections, packets_in, packets_out, bytes_in, bytes_out }
 }
 
 /// The next places of so many, and where to go on.

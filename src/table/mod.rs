@@ -3,6 +3,7 @@
 //! Compiled as a whole and never changed; what has happened (flows, cursors, counters) lives in
 //! the dataplane. A service that did not change is shared with the table before.
 
+mod checks;
 mod difference;
 mod ids;
 mod route;
@@ -18,6 +19,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::addr::{Cidr, Endpoint, LinkId, MacAddr, NetworkId, Proto, ServerId};
 use crate::config::{self, Config};
+use crate::health::Plan;
 
 pub use crate::config::{
     Bridge, Defend, Forward, Lifecycle, Method, OnDown, OnRemove, PassiveHealth, Scheduler,
@@ -50,6 +52,9 @@ pub struct Table {
     forward: Forward,
     unserved: Unserved,
     timeouts: Timeouts,
+    checks: Arc<Plan>,
+    /// Positions of service and server, by server id; the fallback's is one beyond the others'.
+    places: Vec<Option<(u32, u32)>>,
     ids: (usize, usize),
     status_page: Option<Endpoint>,
     difference: Difference,
@@ -83,6 +88,14 @@ impl Network {
     /// The router's first own IPv4 address here: the source of what it sends itself.
     pub fn own_address(&self) -> Option<Ipv4Addr> {
         self.addresses.iter().find_map(|own| ipv4(own.address()))
+    }
+
+    /// The router's own address that a neighbour at `address` is asked from: in its prefix, the
+    /// longest one, else the first here.
+    pub fn address_beside(&self, address: Ipv4Addr) -> Option<Ipv4Addr> {
+        let beside = self.addresses.iter().filter(|own| own.contains(address.into()));
+        let nearest = beside.max_by_key(|own| own.prefix());
+        nearest.and_then(|own| ipv4(own.address())).or_else(|| self.own_address())
     }
 
     /// Whether `address` lies inside one of the prefixes here.
@@ -166,8 +179,11 @@ impl Table {
             .collect();
         let virtual_ips = VirtualIps::compile(config);
         let with_method = |method| services.iter().filter(move |s| s.method == method);
+        let generation = previous.map_or(1, |p| p.generation.wrapping_add(1));
+        let asked = previous.map(|p| &p.checks);
+        let checks = checks::compile(config, &services, &networks, &routes, asked, generation);
         let mut table = Self {
-            generation: previous.map_or(1, |p| p.generation.wrapping_add(1)),
+            generation,
             links: link_names(config),
             local: compile_local(&networks, &virtual_ips),
             networks,
@@ -181,11 +197,13 @@ impl Table {
             direct_servers: with_method(Method::Direct)
                 .flat_map(|service| service.all_servers().map(|server| server.address))
                 .collect(),
+            places: places(&services, ids),
             services,
             by_key,
             forward: config.router.forward,
             unserved: config.router.unserved,
             timeouts: config.router.timeouts,
+            checks,
             ids: ids.limits(),
             status_page: config.status_page.as_ref().map(|page| page.listen),
             difference: Difference::default(),
@@ -333,6 +351,12 @@ impl Table {
         &self.timeouts
     }
 
+    /// How servers are asked whether they are well. The same as in the table before where nothing
+    /// of it has changed.
+    pub const fn checks(&self) -> &Arc<Plan> {
+        &self.checks
+    }
+
     /// One above the highest service id and server id handed out so far.
     pub const fn id_limits(&self) -> (usize, usize) {
         self.ids
@@ -351,10 +375,23 @@ impl Table {
             .map_or_else(|| address.to_string(), |server| format!("{} ({address})", server.name))
     }
 
-    /// Whether `id` is a configured server.
-    pub fn server(&self, id: ServerId) -> Option<&Server> {
-        self.servers().map(|(_, server)| server).find(|server| server.id == id)
+    /// The server `id` with its service; `None` when it is not configured.
+    pub fn server(&self, id: ServerId) -> Option<(&Service, &Server)> {
+        let (service, server) = (*self.places.get(id.index())?)?;
+        let service = self.services.get(service as usize)?;
+        let server = service.servers.get(server as usize).or(service.fallback.as_ref())?;
+        Some((service, server))
     }
+}
+
+fn places(services: &[Arc<Service>], ids: &Ids) -> Vec<Option<(u32, u32)>> {
+    let mut places = vec![None; ids.limits().1];
+    for (at, service) in (0..).zip(services) {
+        for (position, server) in (0..).zip(service.all_servers()) {
+            places[server.id.index()] = Some((at, position));
+        }
+    }
+    places
 }
 
 fn compile_networks(config: &Config) -> Vec<Network> {

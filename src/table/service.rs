@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Ids, ipv4};
 use crate::addr::{Proto, ServerId, ServiceId};
-use crate::config::{self, Config, Lifecycle, Method, Scheduler};
+use crate::config::{self, Config, Health, Lifecycle, Method, Scheduler};
 
 /// A virtual service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Service {
     pub method: Method,
     /// How a server is chosen.
     pub scheduler: Scheduler,
+    /// How its servers are asked whether they are well.
+    pub health: Option<Arc<Health>>,
     /// In file order.
     pub servers: Vec<Server>,
     /// Takes new flows when none of `servers` may.
@@ -134,6 +136,7 @@ impl Service {
             port: service.port,
             method: service.method,
             scheduler: service.scheduler,
+            health: service.health.clone(),
             weight_gcd: servers.iter().map(|s| s.weight).fold(0, gcd).max(1),
             weight_max: servers.iter().map(|s| s.weight).max().unwrap_or(0),
             servers,

@@ -192,6 +192,63 @@ fn a_server_that_leaks_is_named_and_the_misled_are_told() {
     assert_eq!(claim.server.as_deref(), Some("server11 (10.0.0.11)"));
 }
 
+/// A server that asks for a client says to all who know the virtual IP that it is its own.
+#[test]
+fn a_host_that_asked_long_ago_is_misled_like_any_other_and_told() {
+    let mut router = one_link();
+    router.feed(IN, &who_has(VIP, NEAR_IP, NEAR).frame());
+    assert_eq!(announced_to(&router.advance(Duration::from_secs(3_600))), [""; 0]);
+    router.feed(IN, &server_says(1, server_ip(77)).frame());
+    assert_eq!(announced_to(&router.advance(Duration::from_millis(99))), [""; 0]);
+    assert_eq!(announced_to(&router.advance(Duration::from_millis(1))), ["near"]);
+}
+
+/// Misled again when it may not be told: it would stay so, for the server confirms what it said.
+#[test]
+fn who_was_told_a_moment_ago_is_told_again_when_it_may_be() {
+    let mut router = one_link();
+    router.feed(IN, &who_has(VIP, NEAR_IP, NEAR).frame());
+    router.feed(IN, &server_says(1, VIP).frame());
+    assert_eq!(announced_to(&router.advance(Duration::from_millis(100))), ["near"]);
+    for _ in 0..3 {
+        router.advance(Duration::from_secs(3));
+        router.feed(IN, &server_says(1, VIP).frame());
+    }
+    assert_eq!(announced_to(&router.advance(Duration::from_millis(999))), [""; 0]);
+    assert_eq!(announced_to(&router.advance(Duration::from_millis(1))), ["near"]);
+    assert_eq!(announced_to(&router.advance(Duration::from_secs(60))), [""; 0], "once");
+}
+
+/// A server that watches for conflicts would give its address up.
+#[test]
+fn servers_are_not_told_whose_their_address_is() {
+    let mut router = one_link();
+    router.feed(IN, &who_has(VIP, NEAR_IP, NEAR).frame());
+    let asks = server_says(1, server_ip(12));
+    router.feed(IN, &asks.with(|arp| arp.to = server_mac(12)).frame());
+    assert_eq!(announced_to(&router.advance(Duration::from_secs(60))), ["near"]);
+}
+
+/// A reload in between changes nothing, but for an address that is gone.
+#[test]
+fn a_reload_keeps_who_is_to_be_told() {
+    let mut router = one_link();
+    router.feed(IN, &who_has(VIP, NEAR_IP, NEAR).frame());
+    router.feed(IN, &server_says(1, VIP).frame());
+    router.change(|config| {
+        let new = tapvs::config::VirtualIp::new("203.0.113.5".parse().unwrap(), 1);
+        config.virtual_ips.insert(0, new);
+    });
+    let told = announced_to(&router.advance(Duration::from_secs(1)));
+    assert_eq!(told.iter().filter(|to| *to == "near").count(), 1, "{told:?}");
+    router.feed(IN, &server_says(1, VIP).frame());
+    router.change(|config| {
+        config.services.clear();
+        config.virtual_ips.retain(|vip| vip.address != VIP);
+    });
+    assert_eq!(announced_to(&router.advance(Duration::from_secs(60))), [""; 0]);
+}
+
 /// Whoever asks while others answer too is told once more, when they all have answered.
 #[test]
 fn who_asks_a_contested_address_is_told_once_more() {
@@ -270,4 +327,25 @@ fn s4_a_storm_of_claims_is_bounded() {
     assert!(router.report().claims.len() <= 64);
     assert!(router.events.len() <= 32, "{} events", router.events.len());
     assert!(router.dataplane.neighbours().all(|neighbour| neighbour.mac.0[1] != 1));
+}
+
+/// What a forger makes up drives out neither a server that leaks nor the hosts that it misleads.
+#[test]
+fn s4_a_storm_hides_no_leak() {
+    let mut router = one_link();
+    router.feed(IN, &who_has(VIP, NEAR_IP, NEAR).frame());
+    router.feed(IN, &server_says(1, VIP).frame());
+    router.advance(Duration::from_secs(1));
+    for n in 0..20_000_u32 {
+        let [_, a, b, c] = n.to_be_bytes();
+        let mac = MacAddr([2, 1, 0, a, b, c]);
+        router.feed(IN, &who_has(VIP, VIP, mac).frame());
+        router.feed(IN, &who_has(VIP, Ipv4Addr::new(203, 0, 113, 200), mac).frame());
+        router.now += Duration::from_micros(20);
+    }
+    let claims = router.report().claims;
+    assert!(claims.iter().any(|claim| claim.server.is_some()), "{claims:?}");
+    let told = announced_to(&router.advance(Duration::from_secs(11)));
+    assert!(told.contains(&"near".to_owned()), "{told:?}");
+    assert!(told.len() <= 512, "{} are told", told.len());
 }

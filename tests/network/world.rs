@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use tapvs::addr::{LinkId, MacAddr};
+use tapvs::config::Config;
 use tapvs::time::{Duration, Instant};
 
 use crate::host::Host;
@@ -14,10 +15,10 @@ use crate::support::{IN, OUT, ROUTER_IN, ROUTER_OUT, Router, config, server};
 /// What the wires do to frames, in percent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Faults {
-    loss: usize,
-    twice: usize,
-    late: usize,
-    damaged: usize,
+    pub(crate) loss: usize,
+    pub(crate) twice: usize,
+    pub(crate) late: usize,
+    pub(crate) damaged: usize,
 }
 
 impl Faults {
@@ -49,6 +50,8 @@ pub(crate) struct World {
     /// Another configuration is taken into use this often.
     pub(crate) reloads_every: Option<Duration>,
     hosts: Vec<Host>,
+    /// Where each host is connected, and its MAC.
+    plugs: Vec<(LinkId, MacAddr)>,
     wires: BTreeMap<(Instant, u64), (Place, Vec<u8>)>,
     frames: u64,
     faults: Faults,
@@ -63,15 +66,21 @@ impl World {
         let mut random = Random::new(seed);
         let mut router = Router::cold(config(), 1_000);
         router.answers_arp = false;
-        let mut hosts: Vec<_> = (11..=13).map(|n| Host::server(n, &mut random)).collect();
+        let (mut hosts, mut plugs) = (Vec::new(), Vec::new());
+        let mut plug = |link, (mac, host)| {
+            hosts.push(host);
+            plugs.push((link, mac));
+        };
+        (11..=13).for_each(|n| plug(IN, Host::server(n, &mut random)));
         for n in 50..52 {
             let (transfers, queries) = (1 + random.below(5), random.below(6));
-            hosts.push(Host::client(n, transfers, queries, &mut random));
+            plug(OUT, Host::client(n, transfers, queries, &mut random));
         }
         let mut world = Self {
             router,
             reloads_every: None,
             hosts,
+            plugs,
             wires: BTreeMap::new(),
             frames: 0,
             faults,
@@ -154,25 +163,9 @@ impl World {
         self.hosts.iter().map(Host::left).sum()
     }
 
-    /// Weights change, a fourth server comes and goes; what carries flows stays.
     fn reload(&mut self) {
-        let weights: Vec<_> =
-            (0..3).map(|_| u16::try_from(self.random.below(3)).unwrap()).collect();
-        let extra = self.random.percent(50);
-        self.router.change(|config| {
-            for service in &mut config.services {
-                let port = service.servers[0].endpoint.port;
-                service.servers = (11..)
-                    .zip(&weights)
-                    // Server 12 is taken out altogether at times.
-                    .filter(|(n, weight)| *n != 12 || **weight > 0)
-                    .map(|(n, weight)| server(n, port, if n == 11 { 1 } else { *weight }))
-                    .collect();
-                if extra {
-                    service.servers.push(server(14, port, 0));
-                }
-            }
-        });
+        let random = &mut self.random;
+        self.router.change(|config| reweigh(config, random));
         self.router_sends();
     }
 
@@ -196,7 +189,7 @@ impl World {
     fn poll_host(&mut self, host: usize) {
         let now = self.router.now;
         self.hosts[host].poll(now);
-        let link = self.hosts[host].link;
+        let (link, _) = self.plugs[host];
         for frame in std::mem::take(&mut self.hosts[host].nic.sent) {
             self.send(link, Some(host), frame);
         }
@@ -226,8 +219,8 @@ impl World {
         if sender.is_some() && (to == router || to.is_multicast()) {
             places.push(Place::Router(link));
         }
-        for (n, host) in self.hosts.iter().enumerate() {
-            if host.link == link && Some(n) != sender && (to == host.mac || to.is_multicast()) {
+        for (n, (at, mac)) in self.plugs.iter().enumerate() {
+            if *at == link && Some(n) != sender && (to == *mac || to.is_multicast()) {
                 places.push(Place::Host(n));
             }
         }
@@ -261,6 +254,24 @@ impl World {
             self.frames += 1;
             let at = self.router.now + Duration::from_micros(delay as u64);
             self.wires.insert((at, self.frames), (place, frame));
+        }
+    }
+}
+
+/// Weights change, a fourth server comes and goes; what carries flows stays.
+pub(crate) fn reweigh(config: &mut Config, random: &mut Random) {
+    let weights: Vec<_> = (0..3).map(|_| u16::try_from(random.below(3)).unwrap()).collect();
+    let extra = random.percent(50);
+    for service in &mut config.services {
+        let port = service.servers[0].endpoint.port;
+        service.servers = (11..)
+            .zip(&weights)
+            // Server 12 is taken out altogether at times.
+            .filter(|(n, weight)| *n != 12 || **weight > 0)
+            .map(|(n, weight)| server(n, port, if n == 11 { 1 } else { *weight }))
+            .collect();
+        if extra {
+            service.servers.push(server(14, port, 0));
         }
     }
 }

@@ -91,6 +91,30 @@ pub fn seeds() -> Vec<(LinkId, Vec<u8>)> {
     seeds
 }
 
+/// The same for networks of direct routing, where the router has but one MAC: with servers that hold
+/// the virtual IP and say so.
+pub fn direct_seeds() -> Vec<(LinkId, Vec<u8>)> {
+    let mut seeds = seeds();
+    for (operation, target) in [(1, VIP), (1, GATEWAY_IP), (1, NEAR_IP), (2, VIP), (2, NEAR_IP)] {
+        let arp = who_has(target, VIP, server_mac(11)).with(|arp| arp.operation = operation);
+        seeds.push((IN, arp.frame()));
+        seeds.push((IN, arp.with(|arp| arp.to = NEAR).frame()));
+    }
+    for flags in [SYN | ACK, ACK, FIN | ACK, RST] {
+        for (client, mac) in [(CLIENT, GATEWAY), ("203.0.113.50:9", NEAR)] {
+            let answer = tcp(WEB, client, flags, 501, 1002, b"");
+            let from_server = |ip: &mut Ip| (ip.from, ip.to) = (server_mac(11), mac);
+            seeds.push((IN, answer.with(from_server).frame()));
+        }
+    }
+    for (_, frame) in &mut seeds {
+        if frame[..6] == ROUTER_IN.0 {
+            frame[..6].copy_from_slice(&ROUTER_OUT.0);
+        }
+    }
+    seeds
+}
+
 /// Bends `frame` in one to six places.
 pub fn mutate(frame: &mut Vec<u8>, others: &[(LinkId, Vec<u8>)], random: &mut Random) {
     for _ in 0..=random.below(6) {

@@ -154,6 +154,7 @@ pub fn service(protocol: Proto, port: u16, servers: Vec<Server>) -> Service {
         port,
         method: Method::Nat,
         scheduler: Scheduler::RoundRobin,
+        health: None,
         servers,
         fallback: None,
         lifecycle: Lifecycle::default(),

@@ -71,7 +71,7 @@ pub(crate) fn ask(rig: &Rig, arguments: &[&str]) -> Outcome<String> {
 }
 
 /// The same, line by line as JSON.
-fn ask_json(rig: &Rig, arguments: &[&str]) -> Outcome<Vec<Value>> {
+pub(crate) fn ask_json(rig: &Rig, arguments: &[&str]) -> Outcome<Vec<Value>> {
     let text = ask(rig, &[arguments, &["--json"]].concat())?;
     text.lines().map(|line| serde_json::from_str(line).context(line)).collect()
 }

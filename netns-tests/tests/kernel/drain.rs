@@ -48,7 +48,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         rig_trial(
             "udp_clients_of_a_removed_server_go_to_another",
-            || vec![Service::udp(53).three(5353).keys(RESET)],
+            || vec![Service::udp(53).three(5353).with(RESET)],
             datagrams,
         ),
     ]);
@@ -56,7 +56,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 fn web(keys: &'static str) -> Vec<Service> {
-    vec![Service::tcp(80).three(8080).keys(keys)]
+    vec![Service::tcp(80).three(8080).with(keys)]
 }
 
 /// How the servers are reached.
@@ -68,7 +68,7 @@ enum Way {
 
 impl Way {
     fn service(self, keys: &'static str) -> Service {
-        Service::tcp(80).keys(keys)
+        Service::tcp(80).with(keys)
     }
 
     const fn port(self) -> u16 {
@@ -267,7 +267,7 @@ fn falls_silent(rig: &mut Rig) -> Outcome {
         waited += u32::from(connect(&rig.client, (VIP, 80), limit).is_err());
     }
     ensure!(waited == 1, "{waited} of 3 connections met the dead server");
-    rig.router.wait_for(before, &["leaves connections unanswered"])?;
+    rig.router.wait_for(before, &["is down", "a client got no answer"])?;
     for _ in 0..9 {
         let stream = connect(&rig.client, (VIP, 80), Duration::from_millis(500))?;
         let client = Client::greeted(stream)?;
@@ -290,10 +290,10 @@ fn datagrams(rig: &mut Rig) -> Outcome {
     ensure!(parts(&first)?.0 == "0", "{first}");
     let second = ask(&socket, b"who?")?;
     ensure!(parts(&second)?.0 == "0", "a flow stays: {second}");
-    rig.reload(&[Service::udp(53).server(1, 5353, 1).server(2, 5353, 1).keys(RESET)])?;
+    rig.reload(&[Service::udp(53).server(1, 5353, 1).server(2, 5353, 1).with(RESET)])?;
     let third = ask(&socket, b"who?")?;
     ensure!(["1", "2"].contains(&parts(&third)?.0), "{third}");
-    rig.reload(&[Service::udp(53).keys(RESET)])?;
+    rig.reload(&[Service::udp(53).with(RESET)])?;
     let refused = eventually(SOON, || {
         drop(socket.send(b"who?"));
         let answer = socket.recv(&mut [0; 64]);

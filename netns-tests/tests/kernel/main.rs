@@ -4,6 +4,7 @@ mod addresses;
 mod control;
 mod drain;
 mod faults;
+mod health;
 mod lab;
 mod nat;
 mod process;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         nat::trials(),
         addresses::trials(),
         faults::trials(),
+        health::trials(),
         reload::trials(),
         process::trials(),
         control::trials(),

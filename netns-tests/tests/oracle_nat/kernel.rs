@@ -73,7 +73,7 @@ impl Kernel {
         ] {
             namespace.write_sysctl(&format!("net/ipv4/{sysctl}"), value)?;
         }
-        load(&namespace)?;
+        load(&namespace, RULES)?;
         Ok(Self { taps, _namespace: namespace })
     }
 
@@ -134,12 +134,13 @@ impl Kernel {
     }
 }
 
-fn load(namespace: &Namespace) -> Outcome {
+/// Gives nft these rules in `namespace`.
+pub(crate) fn load(namespace: &Namespace, rules: &str) -> Outcome {
     let mut nft = Command::new("nft");
     nft.args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped());
     let mut child = namespace.spawn(&mut nft).context("cannot start nft")?;
     let mut input = child.stdin.take().ok_or_else(|| Failure::new("nft has no input"))?;
-    input.write_all(RULES.as_bytes())?;
+    input.write_all(rules.as_bytes())?;
     drop(input);
     let output = child.wait_with_output()?;
     let words = String::from_utf8_lossy(&output.stderr);

@@ -9,9 +9,12 @@
 //!   rely on it (RFC 5508 REQ-3 c).
 //! - [`Differs::Reassembled`]: the kernel puts fragments together and cuts them again, so that they
 //!   come out in order; tapvs passes them on as they come. What they add up to must be equal.
+//!
+//! Beside that, [`firewall`]: what tapvs says of its own accord gets past the kernel's connection tracking.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cases;
+mod firewall;
 mod kernel;
 #[path = "../../../tests/support/mod.rs"]
 #[expect(dead_code, reason = "each test file uses its part")]
@@ -26,6 +29,7 @@ use tapvs::addr::LinkId;
 use tapvs::config::Masquerade;
 
 use self::cases::{Case, Differs};
+use self::firewall::Way;
 use self::kernel::Kernel;
 use self::support::{IN, OUT, Router, VIP, config, line, server, service};
 
@@ -39,13 +43,15 @@ fn main() -> ExitCode {
             }
         }
     }
-    let trials: [Trial; 4] = [
+    let trials: [Trial; 6] = [
         trial("tcp_is_translated_as_by_the_kernel", || compare(&cases::tcp())),
         trial("udp_is_translated_as_by_the_kernel", || compare(&cases::udp())),
         trial("icmp_errors_are_translated_as_by_the_kernel", || compare(&cases::errors())),
         trial("the_servers_own_traffic_is_translated_as_by_the_kernel", || {
             compare(&cases::outgoing())
         }),
+        firewall::trial("an_idle_client_behind_a_firewall_is_reset_by_nat", Way::Nat),
+        firewall::trial("an_idle_client_behind_a_firewall_is_reset_direct", Way::Direct),
     ];
     harness::main(trials.into())
 }

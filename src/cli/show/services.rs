@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::cli::ask::{AskError, Next, Router};
 use crate::cli::operate::{Failed, Output};
 use crate::cli::paint::Tone;
-use crate::cli::units::{bytes, count, per_second};
-use crate::control::protocol::{Answer, Figures, Request, Server, Service};
+use crate::cli::units::{bytes, count, duration, per_second};
+use crate::control::protocol::{Answer, Figures, Health, Request, Server, Service};
 use crate::lab::grid::{Grid, Side};
 
 pub(in crate::cli) fn show(
@@ -200,6 +200,7 @@ impl Line<'_> {
 
     fn tone(&self) -> Tone {
         match self.of {
+            Of::Server(Server { health: Some(health), .. }) if !health.up => Tone::Alarm,
             Of::Server(Server { drained, weight, configured_weight, .. })
                 if *drained || weight != configured_weight =>
             {
@@ -210,7 +211,7 @@ impl Line<'_> {
     }
 }
 
-fn who(lines: &[Line<'_>]) -> Grid<8> {
+fn who(lines: &[Line<'_>]) -> Grid<9> {
     let (left, right) = (|name| (name, Side::Left), |name| (name, Side::Right));
     let mut grid = Grid::new([
         left("SERVICE"),
@@ -218,6 +219,7 @@ fn who(lines: &[Line<'_>]) -> Grid<8> {
         left("METHOD"),
         left("SCHEDULER"),
         right("WEIGHT"),
+        left("HEALTH"),
         right("ACTIVE"),
         right("INACTIVE"),
         left(""),
@@ -226,21 +228,58 @@ fn who(lines: &[Line<'_>]) -> Grid<8> {
         let Figures { active, inactive, .. } = *line.figures();
         let [active, inactive] = [active, inactive].map(|flows| count(flows.into()));
         let blank = String::new;
-        let (address, method, scheduler, weight, note) = match line.of {
-            Of::Service(Service { protocol, address, method, scheduler, .. }) => {
+        let (address, method, scheduler, weight, health, note) = match line.of {
+            Of::Service(service @ Service { protocol, address, method, scheduler, .. }) => {
                 let address = format!("{protocol} {address}");
-                (address, method.clone(), scheduler.clone(), blank(), blank())
+                (address, method.clone(), scheduler.clone(), blank(), how_many(service), blank())
             }
-            Of::Server(server @ Server { address, weight, .. }) => {
-                (address.clone(), blank(), blank(), weight.to_string(), note(server))
+            Of::Server(server @ Server { address, weight, health, .. }) => {
+                let health = health.as_ref().map_or_else(|| "-".to_owned(), standing);
+                (address.clone(), blank(), blank(), weight.to_string(), health, note(server))
             }
         };
-        grid.row([line.name(), address, method, scheduler, weight, active, inactive, note]);
+        let name = line.name();
+        grid.row([name, address, method, scheduler, weight, health, active, inactive, note]);
     }
     grid
 }
 
+/// `2 of 3 up`, where anything is known of that.
+fn how_many(service: &Service) -> String {
+    let counted = || service.servers.iter().filter(|server| !server.fallback);
+    if counted().all(|server| server.health.is_none()) {
+        return "-".to_owned();
+    }
+    let up = counted().filter(|server| server.health.as_ref().is_none_or(|health| health.up));
+    format!("{} of {} up", up.count(), counted().count())
+}
+
+/// `up 1 h 2 m`, `down 3.4 s` or `checking`.
+fn standing(health: &Health) -> String {
+    if health.checking {
+        return "checking".to_owned();
+    }
+    let since = duration(health.since_ms.saturating_mul(1_000));
+    format!("{} {since}", if health.up { "up" } else { "down" })
+}
+
 fn note(server: &Server) -> String {
+    let notes = [health_note(server), hand_note(server)];
+    notes.into_iter().filter(|note| !note.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+/// Why a server is down, or may soon be.
+fn health_note(server: &Server) -> String {
+    let Some(Health { up, reason, last, .. }) = &server.health else { return String::new() };
+    let failure = last.as_ref().and_then(|last| last.failure.as_ref());
+    match (up, reason, failure) {
+        (false, Some(reason), _) => reason.clone(),
+        (true, _, Some(failure)) => format!("last check: {failure}"),
+        (false, None, _) | (true, _, None) => String::new(),
+    }
+}
+
+fn hand_note(server: &Server) -> String {
     let Server { weight, configured_weight, drained, .. } = server;
     if server.fallback {
         return "fallback".to_owned();
@@ -295,10 +334,12 @@ fn rates(lines: &[Line<'_>]) -> Grid<6> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::protocol::LastCheck;
 
     fn service(connections: u64, bytes_in: u64, weight: u16) -> Service {
         let figures = Figures { active: 1, connections, bytes_in, ..Figures::default() };
         let server = |name: &str, address: &str, weight, drained| Server {
+            health: None,
             name: name.to_owned(),
             address: address.to_owned(),
             weight,
@@ -333,10 +374,10 @@ mod tests {
         let tones: Vec<_> = lines.iter().map(Line::tone).collect();
         assert_eq!(tones, [Tone::Plain, Tone::Plain, Tone::Notice]);
         let expected = "\
-SERVICE  ADDRESS              METHOD  SCHEDULER  WEIGHT  ACTIVE  INACTIVE
-web      tcp 203.0.113.10:80  nat     wrr                     1         0
-  web1   10.0.0.11:8080                               2       1         0
-  web2   10.0.0.12:8080                               0       1         0  drained; the file says 2";
+SERVICE  ADDRESS              METHOD  SCHEDULER  WEIGHT  HEALTH  ACTIVE  INACTIVE
+web      tcp 203.0.113.10:80  nat     wrr                -            1         0
+  web1   10.0.0.11:8080                               2  -            1         0
+  web2   10.0.0.12:8080                               0  -            1         0  drained; the file says 2";
         assert_eq!(who(&lines).lines().join("\n"), expected);
         let expected = "\
 IN TOTAL  CONNECTIONS  PACKETS IN  PACKETS OUT  BYTES IN  BYTES OUT
@@ -350,6 +391,48 @@ web            10/s         0/s          0/s  25.0 kB/s      0 B/s
   web1         10/s         0/s          0/s  25.0 kB/s      0 B/s
   web2         10/s         0/s          0/s  25.0 kB/s      0 B/s";
         assert_eq!(rates(&lines).lines().join("\n"), expected);
+    }
+
+    #[test]
+    fn health_says_since_when_and_why() {
+        let health = |up: bool, reason: Option<&str>, failure: Option<&str>| {
+            let failure = failure.map(str::to_owned);
+            let last = Some(LastCheck { ago_ms: 500, took_us: 300, failure });
+            let reason = reason.map(str::to_owned);
+            Some(Health { up, checking: false, since_ms: 65_000, reason, last })
+        };
+        let mut service = service(1, 1, 0);
+        service.servers[0].health = health(true, None, None);
+        service.servers[1].health = health(false, Some("connect: refused"), Some("no matter"));
+        let mut third = service.servers[0].clone();
+        (third.name, third.health) = ("web3".into(), health(true, None, Some("connect: refused")));
+        let mut fourth = service.servers[0].clone();
+        fourth.name = "web4".into();
+        fourth.health = Some(Health { checking: true, last: None, ..fourth.health.unwrap() });
+        let mut fallback = service.servers[0].clone();
+        (fallback.name, fallback.fallback, fallback.health) = ("sorry".into(), true, None);
+        service.servers.extend([third, fourth, fallback]);
+        let rows = Sample(vec![(5, service)]).since(&Sample::default());
+        let lines: Vec<_> = rows.iter().flat_map(Row::lines).collect();
+        let told: Vec<_> = who(&lines).lines().iter().map(|line| line[49..].to_owned()).collect();
+        let expected = [
+            "WEIGHT  HEALTH        ACTIVE  INACTIVE",
+            "        3 of 4 up          1         0",
+            "     2  up 1 m 5 s         1         0",
+            "     0  down 1 m 5 s       1         0  connect: refused; drained; the file says 2",
+            "     2  up 1 m 5 s         1         0  last check: connect: refused",
+            "     2  checking           1         0",
+            "     2  -                  1         0  fallback",
+        ];
+        assert_eq!(told, expected);
+        assert_eq!(lines[2].tone(), Tone::Alarm);
+    }
+
+    #[test]
+    fn a_fallback_is_called_one() {
+        let mut service = service(1, 1, 2);
+        service.servers[1].fallback = true;
+        assert_eq!(service.servers.iter().map(note).collect::<Vec<_>>(), ["", "fallback"]);
     }
 
     #[test]

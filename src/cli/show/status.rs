@@ -31,7 +31,8 @@ pub(in crate::cli) fn show(router: &mut Router, output: &mut Output<'_>) -> Resu
 }
 
 fn summary(status: &Status) -> String {
-    let Status { name, version, file, virtual_ips, services, servers, overridden, now } = status;
+    let Status { name, version, file, virtual_ips, services, servers, overridden, down, now } =
+        status;
     let Now { uptime_us, generation, flows, max_flows, turns, frames, host, .. } = now;
     let number = |number: usize| count(number as u64);
     let mut text = String::new();
@@ -42,6 +43,9 @@ fn summary(status: &Status) -> String {
         text,
         "configured  {virtual_ips} virtual IPs, {services} services, {servers} servers"
     );
+    if *down > 0 {
+        let _ = write!(text, ", {down} of them down");
+    }
     if *overridden > 0 {
         let _ = write!(text, "; {overridden} of the servers drained or reweighted by hand");
     }
@@ -112,6 +116,7 @@ mod tests {
             services: 1,
             servers: 3,
             overridden: 1,
+            down: 2,
             now: Now {
                 uptime_us: 65_000_000,
                 generation: 4,
@@ -126,7 +131,7 @@ mod tests {
             "\
 router      lvs1, tapvs 9.9.9, up 1 m 5 s
 file        nat.toml, generation 4
-configured  2 virtual IPs, 1 services, 3 servers; 1 of the servers drained or reweighted by hand
+configured  2 virtual IPs, 1 services, 3 servers, 2 of them down; 1 of the servers drained or reweighted by hand
 flows       7 of 1.00 M
 loop        12.3 k turns, the longest 312 µs, 0 above 1 ms
 host        0 packets to own addresses, 0 from them

@@ -61,6 +61,9 @@ fn header(picture: &Picture, width: usize) -> Vec<Line<'static>> {
     if status.overridden > 0 {
         first.push(Span::styled(format!(", {} overridden", status.overridden), NOTICE));
     }
+    if status.down > 0 {
+        first.push(Span::styled(format!(", {} down", status.down), ALARM));
+    }
     let second = match (&picture.lost, &picture.frames) {
         (Some(reason), _) => {
             let text = cut(&format!("connection lost, retrying: {reason}"), width);
@@ -130,14 +133,15 @@ fn service_lines(row: &Row, name: usize) -> Vec<Line<'static>> {
 
 /// What is known of a server's health, in a word.
 fn health(server: &Server) -> (&'static str, Style) {
-    if server.drained {
-        ("drained", NOTICE)
-    } else if server.fallback {
-        ("fallback", Style::new())
-    } else if server.weight != server.configured_weight {
-        ("changed", NOTICE)
-    } else {
-        ("-", Style::new())
+    match &server.health {
+        // What an operator did is known to them; that it is down may not be.
+        Some(health) if !health.up => ("down", ALARM),
+        _ if server.drained => ("drained", NOTICE),
+        Some(health) if health.checking => ("checking", NOTICE),
+        _ if server.fallback => ("fallback", Style::new()),
+        _ if server.weight != server.configured_weight => ("changed", NOTICE),
+        Some(_) => ("up", Style::new()),
+        None => ("-", Style::new()),
     }
 }
 

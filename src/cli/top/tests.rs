@@ -10,7 +10,7 @@ use super::picture::Picture;
 use super::sort::Column;
 use crate::cli::show::services::Sample;
 use crate::control::protocol::{
-    Drop, Drops, Figures, Frames, Link, Now, Server, Service, Status, Turns,
+    Drop, Drops, Figures, Frames, Health, Link, Now, Server, Service, Status, Turns,
 };
 
 /// Seconds since the router's start, and what has happened until then.
@@ -30,6 +30,7 @@ fn moment(second: u64) -> Moment {
         configured_weight: 2,
         drained,
         fallback: false,
+        health: None,
         figures: figures(number),
     };
     let service = |name: &str, address: &str, servers: Vec<Server>| Service {
@@ -86,6 +87,7 @@ fn moment(second: u64) -> Moment {
             services: 2,
             servers: 4,
             overridden: 2,
+            down: 0,
             now: Now {
                 uptime_us,
                 generation: 4,
@@ -169,6 +171,24 @@ fn a_larger_terminal_shows_more() {
         "no_flow                      3       195  A packet that belongs to no flow and opens none: late, or out of the blue."
     );
     assert!(lines[39].starts_with("q quit  sort: n name w weight"), "{}", lines[39]);
+}
+
+#[test]
+fn a_server_that_is_down_is_down_whatever_else_it_is() {
+    let mut picture = picture(&[63]);
+    let mut sick = moment(65);
+    let health =
+        |up, checking| Some(Health { up, checking, since_ms: 5, reason: None, last: None });
+    let servers = &mut sick.services.0[0].1.servers;
+    servers[0].health = health(true, false);
+    servers[1].health = health(false, false);
+    servers[2].health = health(true, true);
+    sick.status.down = 1;
+    picture.hear(Heard::Moment(Box::new(sick)));
+    let lines = screen(&mut picture, 80, 24);
+    let healths = lines[4..7].iter().map(|line| line.split_whitespace().nth(1).unwrap());
+    assert_eq!(healths.collect::<Vec<_>>(), ["up", "down", "checking"]);
+    assert!(lines[0].ends_with(", 1 down"), "{}", lines[0]);
 }
 
 #[test]

@@ -216,13 +216,8 @@ fn services() {
         ),
         (
             port,
-            "port = 80\nhealth = { kind = \"tcp\" }\n",
-            "service[0].health: health checks are not supported yet; leave it out",
-        ),
-        (
-            port,
             "port = 80\nwait = 1\n",
-            "service[0].wait: unknown key; known here: name, protocol, address, port, method, scheduler, scheduler_flags, on_remove, drain_timeout, on_down, slow_start, passive_health, server, fallback",
+            "service[0].wait: unknown key; known here: name, protocol, address, port, method, scheduler, scheduler_flags, health, on_remove, drain_timeout, on_down, slow_start, passive_health, server, fallback",
         ),
         (
             port,

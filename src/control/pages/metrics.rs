@@ -42,6 +42,7 @@ impl Families {
         self.one("tapvs_flows_max", "Flows that fit.", now.max_flows as f64);
         let help = "Servers whose weight was changed by an operator's command.";
         self.one("tapvs_servers_overridden", help, status.overridden as f64);
+        self.one("tapvs_servers_down", "Servers that are down.", status.down as f64);
         let help = "Others that speak for one of the router's addresses.";
         self.one("tapvs_address_claims", help, now.claims.len() as f64);
         let help = "Times that others spoke for one of the router's addresses.";
@@ -129,9 +130,21 @@ impl Families {
         let help = "The weight in use; 0 takes no new flows.";
         let weights = all().map(|(labels, server)| (labels, f64::from(server.weight)));
         self.gauge("tapvs_server_weight", help, weights);
+        let help = "How long its last health check took.";
+        let took = all().filter_map(|(labels, server)| {
+            let last = server.health.as_ref()?.last.as_ref()?;
+            Some((labels, last.took_us as f64 / 1e6))
+        });
+        self.gauge("tapvs_server_check_duration_seconds", help, took);
         let help = "1 while an operator has drained it.";
         let drained = all().map(|(labels, server)| (labels, f64::from(u8::from(server.drained))));
         self.gauge("tapvs_server_drained", help, drained);
+        let help = "1 unless its health checks, or its clients' connections, say that it is down.";
+        let up = all().map(|(labels, server)| {
+            let up = server.health.as_ref().is_none_or(|health| health.up);
+            (labels, f64::from(u8::from(up)))
+        });
+        self.gauge("tapvs_server_up", help, up);
     }
 
     /// What services and servers have in common.

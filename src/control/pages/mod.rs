@@ -111,7 +111,7 @@ impl<N: Notice> Thread<N> {
             (Some(Page::Index), Method::Get) => Some(Response::text(http::Status::Ok, INDEX)),
             (Some(Page::Health), Method::Get) => Some(Response::text(http::Status::Ok, "ok\n")),
             (Some(Page::View(view)), Method::Get) => {
-                let work = Work::Everything(Box::new(self.everything()));
+                let work = Work::Everything(Box::new(self.everything(now)));
                 self.desk.add(Job { asker: Asker::Page(id, view), work });
                 self.ask_loop();
                 None

@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use mio::Poll;
 
 use super::*;
-use crate::control::protocol::{Claim, Drop, Figures, Link, Now, Server, Turns};
-use crate::control::question::{Found, Question, Reply};
+use crate::control::protocol::{Claim, Drop, Figures, Health, LastCheck, Link, Now, Server, Turns};
+use crate::control::question::{Found, Question, Reply, Seen};
 use crate::control::tests::Word;
 use crate::control::thread::tests::thread;
 use crate::control::{Message, Order};
@@ -79,7 +79,7 @@ fn found(question: &Question) -> Found {
     match question {
         Question::Status => Found::Status(Box::new(Now { generation: 4, ..Now::default() })),
         Question::Drops => Found::Drops(Drops::default()),
-        Question::Figures(ids) => Found::Figures(vec![Figures::default(); ids.len()]),
+        Question::Figures(ids) => Found::Figures(vec![Seen::default(); ids.len()]),
         other => panic!("{other:?}"),
     }
 }
@@ -175,6 +175,13 @@ fn sample() -> Snapshot {
         configured_weight: 2,
         drained: false,
         fallback: false,
+        health: Some(Health {
+            up: false,
+            checking: false,
+            since_ms: 9,
+            reason: None,
+            last: Some(LastCheck { ago_ms: 3, took_us: 250, failure: None }),
+        }),
         figures,
     };
     let service = Service {
@@ -234,6 +241,8 @@ fn the_metrics_are_named_by_the_conventions_and_complete() {
         r#"tapvs_service_active_flows{service="web",protocol="tcp",address="203.0.113.10:80"} 3"#,
         r#"tapvs_server_flows_opened_total{service="web",server="we\"b\n1",address="10.0.0.11:8080"} 70"#,
         r#"tapvs_server_receive_bytes_total{service="web",server="we\"b\n1",address="10.0.0.11:8080"} 9000"#,
+        r#"tapvs_server_up{service="web",server="we\"b\n1",address="10.0.0.11:8080"} 0"#,
+        r#"tapvs_server_check_duration_seconds{service="web",server="we\"b\n1",address="10.0.0.11:8080"} 0.00025"#,
         r#"tapvs_server_weight{service="web",server="we\"b\n1",address="10.0.0.11:8080"} 2"#,
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");

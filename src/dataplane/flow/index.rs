@@ -86,6 +86,12 @@ impl Index {
         cells.take_while(|cell| cell.entry != EMPTY).count()
     }
 
+    /// How many entries there are.
+    #[cfg(test)]
+    pub(in crate::dataplane) fn len(&self) -> usize {
+        self.cells.iter().filter(|cell| cell.entry != EMPTY).count()
+    }
+
     const fn home(&self, tag: u32) -> usize {
         tag as usize & self.mask
     }
@@ -125,8 +131,7 @@ mod tests {
                 }
                 prop_assert_eq!(index.find(999, |_| true), None);
             }
-            let used = index.cells.iter().filter(|cell| cell.entry != EMPTY).count();
-            prop_assert_eq!(used, model.len());
+            prop_assert_eq!(index.len(), model.len());
         }
     }
 }

@@ -96,7 +96,7 @@ pub(super) struct Flow {
     /// Milliseconds since the table was made; wraps, compared by difference.
     expires: u32,
     epoch: u32,
-    /// The sequence number of the server's SYN, until the client has acknowledged it.
+    /// The sequence number of the server's SYN; once the client was reset, that of the reset.
     pub(super) server_syn: u32,
     pub(super) packets: [u32; 2],
     pub(super) bytes: [u64; 2],
