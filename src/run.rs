@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use log::info;
+use log::{info, warn};
 use mio::{Events, Poll, Token, Waker};
 
 use self::ready::Ready;
@@ -110,11 +110,15 @@ impl Router {
         host.handle_plan(table.checks(), now);
         host.listen(table.status_page(), now);
         let ready_line = ready_line(config, &table);
+        let config_name = config.router.name.clone();
         let waker = Waker::new(poll.registry(), WAKE).map(Arc::new);
         let control = waker
             .and_then(|waker| Control::start(publisher, signals, listener, clock, waker))
             .map_err(RunError::system("cannot start the control thread"))?;
-        info!("{ready_line}");
+        info!(router = config_name.as_str(), generation = 1; "{ready_line}");
+        if let Err(error) = links::notify::ready() {
+            warn!("the service manager cannot be told that it is ready: {error}");
+        }
         Ok(Self {
             poll,
             clock,
@@ -356,7 +360,8 @@ impl Router {
                 }
                 event => {
                     let text = event.describe(&self.table);
-                    Message::Notice(Note::Event(event, text))
+                    let fields = event.fields(&self.table);
+                    Message::Notice(Note::Event(event, text, fields))
                 }
             });
         }

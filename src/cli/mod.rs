@@ -3,6 +3,7 @@
 mod ask;
 mod capture;
 mod check;
+mod logfmt;
 mod operate;
 mod paint;
 mod realserver;
@@ -220,7 +221,7 @@ fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
     code.into()
 }
 
-/// One line per event on standard error: time, level, text. Colours for terminals only.
+/// One line per event on standard error: time, level, text, fields. Colours for terminals only.
 fn start_log(verbose: u8, quiet: bool) {
     let level = match (quiet, verbose) {
         (true, _) => "warn",
@@ -233,6 +234,7 @@ fn start_log(verbose: u8, quiet: bool) {
     let environment = env_logger::Env::default().default_filter_or(default);
     let mut builder = env_logger::Builder::from_env(environment);
     builder.format_target(false).format_timestamp_millis();
+    builder.format_key_values(|to, fields| logfmt::write(to, fields));
     if !io::stderr().is_terminal() {
         builder.write_style(env_logger::WriteStyle::Never);
     }

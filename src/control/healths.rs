@@ -46,6 +46,8 @@ pub(super) enum Cause {
 pub(super) struct Line {
     pub(super) cause: Cause,
     pub(super) text: String,
+    /// What it is about, field by field.
+    pub(super) fields: Vec<(&'static str, String)>,
 }
 
 /// All servers.
@@ -206,13 +208,15 @@ impl Healths {
         (health.is_up, health.since, health.reason) = (is_up, since, reason);
         self.changed = true;
         let label = format!("service {}: server {}", service.name, server.name);
+        let mut fields = vec![("service", service.name.clone()), ("server", server.name.clone())];
         let Some(reason) = said else {
             let tried = if health.is_checked { "" } else { ", to be tried again" };
             let text = format!("{label} is up{tried}; it was down for {took}");
-            return vec![Line { cause: Cause::Up, text }];
+            return vec![Line { cause: Cause::Up, text, fields }];
         };
         let text = format!("{label} is down: {reason}; it was up for {took}");
-        let mut lines = vec![Line { cause: Cause::Down, text }];
+        fields.push(("reason", reason));
+        let mut lines = vec![Line { cause: Cause::Down, text, fields }];
         if !service.servers.iter().any(|server| self.is_up(service, server)) {
             lines.push(none_left(service));
         }
@@ -250,7 +254,7 @@ fn none_left(service: &Service) -> Line {
         Some(fallback) => format!("new connections go to the fallback {}", fallback.name),
     };
     let text = format!("service {}: all {count} servers are down: {to}", service.name);
-    Line { cause: Cause::NoneLeft, text }
+    Line { cause: Cause::NoneLeft, text, fields: vec![("service", service.name.clone())] }
 }
 
 fn servers(config: &Config) -> impl Iterator<Item = (&Service, &Server)> {

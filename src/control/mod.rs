@@ -72,6 +72,11 @@ pub trait Notice: fmt::Display + Send + 'static {
 
     /// How loud it is.
     fn level(&self) -> log::Level;
+
+    /// What it is about, field by field.
+    fn fields(&self) -> &[(&'static str, String)] {
+        &[]
+    }
 }
 
 /// What the loop tells the control thread.

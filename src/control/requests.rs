@@ -215,6 +215,7 @@ impl<N: Notice> Thread<N> {
         }
         let drained = if *drained { ", drained" } else { "" };
         info!(
+            service = service.as_str(), server = server.as_str(), weight, generation;
             "service {service}: server {server}: weight {weight}{drained}, generation {generation}"
         );
         self.frame_loop.wake();
@@ -227,21 +228,21 @@ impl<N: Notice> Thread<N> {
         let generation = self.publisher.generation();
         match reloaded {
             publisher::Reloaded::Unchanged => {
-                info!("reload: {file} says what is running, generation {generation} stays");
+                info!(file = file.as_str(), generation; "reload: {file} says what is running, generation {generation} stays");
                 let (changed, changes) = (false, Vec::new());
                 Answer::Reloaded(Reloaded { file, generation, changed, changes })
             }
             publisher::Reloaded::Published(changes) => {
                 let count = changes.len();
-                info!("reload: {file} is now generation {generation}, {count} entries changed");
-                changes.iter().for_each(|change| info!("reload: {change}"));
+                info!(file = file.as_str(), generation, changes = count; "reload: {file} is now generation {generation}, {count} entries changed");
+                changes.iter().for_each(|change| info!(generation; "reload: {change}"));
                 self.frame_loop.wake();
                 self.follow_watch();
                 Answer::Reloaded(Reloaded { file, generation, changed: true, changes })
             }
             publisher::Reloaded::Refused(messages) => {
                 messages.iter().for_each(|reason| error!("{reason}"));
-                error!("reload: {file} is refused, generation {generation} stays");
+                error!(file = file.as_str(), generation, mistakes = messages.len(); "reload: {file} is refused, generation {generation} stays");
                 Answer::Error(Refusal { reason: Reason::Configuration, messages })
             }
         }

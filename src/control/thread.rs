@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 
-use log::{error, info, log, warn};
+use log::{error, info, warn};
 use mio::{Events, Poll, Registry, Token, Waker};
 
 use super::desk::Desk;
@@ -170,7 +170,8 @@ impl<N: Notice> Thread<N> {
             Message::ChecksBehind => {
                 let text = "health checks are late: at most 64 run at once, and too many wait for \
                             servers that do not answer; raise their interval or lower their timeout";
-                self.log_health(&Line { cause: Cause::Behind, text: text.to_owned() }, now);
+                let (cause, text) = (Cause::Behind, text.to_owned());
+                self.log_health(&Line { cause, text, fields: Vec::new() }, now);
             }
             Message::Page(id, request) => self.handle_page(id, request, now),
             Message::TraceOver(tracer) => drop(tracer),
@@ -205,9 +206,9 @@ impl<N: Notice> Thread<N> {
         }
     }
 
-    fn log_health(&mut self, Line { cause, text }: &Line, now: Instant) {
+    fn log_health(&mut self, Line { cause, text, fields }: &Line, now: Instant) {
         if may_log(&mut self.health_limits, *cause, now) {
-            log!(cause.level(), "{text}");
+            write_log(cause.level(), text, fields);
         }
     }
 
@@ -218,7 +219,7 @@ impl<N: Notice> Thread<N> {
             return;
         }
         for line in notice.to_string().lines() {
-            log!(notice.level(), "{line}");
+            write_log(notice.level(), line, notice.fields());
         }
     }
 
@@ -229,6 +230,13 @@ impl<N: Notice> Thread<N> {
         self.frame_loop.wake();
         sent
     }
+}
+
+/// A line with fields that are known only now.
+fn write_log(level: log::Level, line: &str, fields: &[(&'static str, String)]) {
+    let mut record = log::Record::builder();
+    record.level(level).target(module_path!()).key_values(&fields);
+    log::logger().log(&record.args(format_args!("{line}")).build());
 }
 
 /// Whether one more line of `cause` may be logged; says how many before it were not.

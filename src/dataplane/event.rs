@@ -161,6 +161,57 @@ impl Event {
     }
 }
 
+impl Event {
+    /// What the event is about, field by field.
+    pub fn fields(&self, table: &Table) -> Vec<(&'static str, String)> {
+        let network = |id: &NetworkId| ("network", table.network(*id).name.clone());
+        let link = |key, id: &LinkId| (key, table.link_name(*id).to_owned());
+        match self {
+            Self::AddressConflict(claim) => {
+                let server = claim.server.map(|server| ("server", server.to_string()));
+                let fields = [
+                    network(&claim.network),
+                    ("address", claim.address.to_string()),
+                    ("mac", claim.mac.to_string()),
+                    ("count", claim.count.to_string()),
+                    ("suppressed", claim.suppressed.to_string()),
+                ];
+                fields.into_iter().chain(server).collect()
+            }
+            Self::LoopFound { sent, came, shut } => {
+                vec![link("sent", sent), link("came", came), link("link", shut)]
+            }
+            Self::LoopOver { link: open } => vec![link("link", open)],
+            Self::NeighbourMoved { network: at, address, mac } => {
+                vec![network(at), ("address", address.to_string()), ("mac", mac.to_string())]
+            }
+            Self::NeighbourFailed { network: at, address }
+            | Self::NeighbourBack { network: at, address } => {
+                vec![network(at), ("address", address.to_string())]
+            }
+            Self::OwnMac { network: at } => {
+                vec![network(at), ("mac", table.network(*at).mac.to_string())]
+            }
+            Self::Probed { server, source_port, .. } => {
+                vec![("server_id", server.to_string()), ("port", source_port.to_string())]
+            }
+            Self::ServerSilent { server, .. } => match table.server(*server) {
+                Some((service, server)) => {
+                    vec![("service", service.name.clone()), ("server", server.name.clone())]
+                }
+                None => vec![("server_id", server.to_string())],
+            },
+            Self::FlowsEnded { server, ended } => {
+                vec![("server", server.to_string()), ("flows", ended.to_string())]
+            }
+            Self::Lost(count) => vec![("events", count.to_string())],
+            Self::TableFull => Vec::new(),
+            Self::ServerRetired(id) => vec![("server_id", id.to_string())],
+            Self::ServiceRetired(id) => vec![("service_id", id.to_string())],
+        }
+    }
+}
+
 /// Who answers nobody, by name.
 fn describe_silence(service: ServiceId, server: ServerId, table: &Table) -> String {
     match table.server(server) {

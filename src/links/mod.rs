@@ -14,6 +14,7 @@ pub mod listener;
 pub mod memory;
 pub mod namespace;
 pub mod netlink;
+pub mod notify;
 mod privilege;
 #[cfg(test)]
 pub(crate) mod scratch;
@@ -271,7 +272,7 @@ impl Link {
         let device = std::mem::replace(&mut self.device, Device::Waiting(Instant::ZERO));
         self.device = match device {
             Device::Present(tap) | Device::Gone(tap) => {
-                log::warn!("{}: the TAP was removed", tap.name());
+                log::warn!(link = tap.name(); "{}: the TAP was removed", tap.name());
                 self.counters.lost += 1;
                 Device::Gone(tap)
             }
@@ -289,7 +290,7 @@ impl Link {
     fn make_anew(&mut self, index: usize, now: Instant, registry: &Registry) {
         match self.try_make_anew(index, registry) {
             Ok(tap) => {
-                log::info!("{}: the TAP is back", tap.name());
+                log::info!(link = tap.name(); "{}: the TAP is back", tap.name());
                 self.device = Device::Present(tap);
                 self.made_at = Some(now);
                 self.failed_reads = 0;
@@ -298,7 +299,7 @@ impl Link {
             Err(error) => {
                 let error = error.to_string();
                 if error != self.last_error {
-                    log::warn!("{error}; trying again");
+                    log::warn!(link = self.spec.tap.as_str(); "{error}; trying again");
                     self.last_error = error;
                 }
                 self.delay = (self.delay * 2).min(LAST_RETRY);

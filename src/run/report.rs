@@ -13,7 +13,7 @@ use crate::{host, links};
 #[derive(Debug)]
 pub(super) enum Note {
     /// The dataplane noticed something; in words, because only the loop has the table at hand.
-    Event(Event, String),
+    Event(Event, String, Vec<(&'static str, String)>),
     /// All counters, asked for by SIGUSR1 or at the end.
     Report(Box<Report>),
 }
@@ -24,15 +24,22 @@ impl Notice for Note {
 
     fn cause(&self) -> Option<Self::Cause> {
         match self {
-            Self::Event(event, _) => Some(discriminant(event)),
+            Self::Event(event, ..) => Some(discriminant(event)),
             Self::Report(_) => None,
         }
     }
 
     fn level(&self) -> log::Level {
         match self {
-            Self::Event(event, _) => event.level(),
+            Self::Event(event, ..) => event.level(),
             Self::Report(_) => log::Level::Info,
+        }
+    }
+
+    fn fields(&self) -> &[(&'static str, String)] {
+        match self {
+            Self::Event(_, _, fields) => fields,
+            Self::Report(_) => &[],
         }
     }
 }
@@ -40,7 +47,7 @@ impl Notice for Note {
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Event(_, text) => f.write_str(text),
+            Self::Event(_, text, _) => f.write_str(text),
             Self::Report(report) => report.fmt(f),
         }
     }

@@ -133,21 +133,15 @@ fn service_lines(row: &Row, name: usize) -> Vec<Line<'static>> {
 
 /// What is known of a server's health, in a word.
 fn health(server: &Server) -> (&'static str, Style) {
-    let health = server.health.as_ref();
-    if health.is_some_and(|health| !health.up && !health.checking) {
-        ("down", ALARM)
-    } else if server.drained {
-        ("drained", NOTICE)
-    } else if health.is_some_and(|health| health.checking) {
-        ("checking", NOTICE)
-    } else if server.fallback {
-        ("fallback", Style::new())
-    } else if server.weight != server.configured_weight {
-        ("changed", NOTICE)
-    } else if health.is_some() {
-        ("up", Style::new())
-    } else {
-        ("-", Style::new())
+    match &server.health {
+        // What an operator did is known to them; that it is down may not be.
+        Some(health) if !health.up => ("down", ALARM),
+        _ if server.drained => ("drained", NOTICE),
+        Some(health) if health.checking => ("checking", NOTICE),
+        _ if server.fallback => ("fallback", Style::new()),
+        _ if server.weight != server.configured_weight => ("changed", NOTICE),
+        Some(_) => ("up", Style::new()),
+        None => ("-", Style::new()),
     }
 }
 

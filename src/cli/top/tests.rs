@@ -180,6 +180,24 @@ fn a_larger_terminal_shows_more() {
 }
 
 #[test]
+fn a_server_that_is_down_is_down_whatever_else_it_is() {
+    let mut picture = picture(&[63]);
+    let mut sick = moment(65);
+    let health =
+        |up, checking| Some(Health { up, checking, since_ms: 5, reason: None, last: None });
+    let servers = &mut sick.services.0[0].1.servers;
+    servers[0].health = health(true, false);
+    servers[1].health = health(false, false);
+    servers[2].health = health(true, true);
+    sick.status.down = 1;
+    picture.hear(Heard::Moment(Box::new(sick)));
+    let lines = screen(&mut picture, 80, 24);
+    let healths = lines[4..7].iter().map(|line| line.split_whitespace().nth(1).unwrap());
+    assert_eq!(healths.collect::<Vec<_>>(), ["up", "down", "checking"]);
+    assert!(lines[0].ends_with(", 1 down"), "{}", lines[0]);
+}
+
+#[test]
 fn it_is_sorted_by_every_column_and_back() {
     let order = |picture: &mut Picture| -> Vec<String> {
         let lines = screen(picture, 80, 24);
