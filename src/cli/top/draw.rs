@@ -58,11 +58,11 @@ fn header(picture: &Picture, width: usize) -> Vec<Line<'static>> {
         Span::raw(format!("  up {up}, generation {generation}")),
     ];
     first.push(Span::raw(format!(", {flows} of {most} flows")));
-    if status.down > 0 {
-        first.push(Span::styled(format!(", {} down", status.down), ALARM));
-    }
     if status.overridden > 0 {
         first.push(Span::styled(format!(", {} overridden", status.overridden), NOTICE));
+    }
+    if status.down > 0 {
+        first.push(Span::styled(format!(", {} down", status.down), ALARM));
     }
     let second = match (&picture.lost, &picture.frames) {
         (Some(reason), _) => {
