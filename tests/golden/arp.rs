@@ -182,6 +182,10 @@ fn a4_one_defence_in_ten_seconds_one_event_each() {
     assert_eq!(told.len(), 2, "a reminder after a minute");
     let text = told[1].describe(&router.table);
     assert!(text.contains("26 times in 65 s"), "{text}");
+    let fields = told[1].fields(&router.table);
+    for (key, value) in [("network", "internet"), ("address", "203.0.113.10"), ("count", "26")] {
+        assert!(fields.contains(&(key, value.to_owned())), "no {key}={value} in {fields:?}");
+    }
     // The forger stays unknown: nothing goes to it.
     assert!(router.dataplane.neighbours().all(|n| n.mac != STRANGER));
 }

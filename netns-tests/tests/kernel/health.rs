@@ -192,7 +192,9 @@ fn nothing_is_left(rig: &mut Rig) -> Outcome {
     let address = (server_address(0), 8080);
     let listener = server.run(|| std::net::TcpListener::bind(address))?;
     listener.set_nonblocking(true)?;
-    rig.router.wait_for(0, &[&name(1, 8080), "is down"])?;
+    let line = rig.router.wait_for(0, &[&name(1, 8080), "is down"])?;
+    let fields = format!(" server={}:8080 reason=", server_address(1));
+    ensure!(line.contains(" service=") && line.contains(&fields), "no fields: {line}");
     thread::sleep(Duration::from_millis(1_000));
     let accepted = listener.accept().map(|(_, peer)| peer);
     ensure!(

@@ -109,7 +109,8 @@ fn wrong_file(rig: &mut Rig) -> Outcome {
         ensure!(servers.len() == 3, "three connections went to {servers:?} only");
     }
     std::fs::remove_file(rig.router.file())?;
-    rig.router.signal_and_wait(Signal::HUP, &["reload: ", "refused"])?;
+    let file = format!(" file={} generation=", rig.router.file().display());
+    rig.router.signal_and_wait(Signal::HUP, &["reload: ", "refused", &file, " mistakes=1"])?;
     rig.reload(&[Service::tcp(80).server(0, 8080, 1)])?;
     for _ in 0..3 {
         let server = Client::connect(&rig.client, (VIP, 80))?.server;
