@@ -49,6 +49,7 @@ impl Difference {
         let (added, removed) = split(old.map(kept_hops).unwrap_or_default(), kept_hops(new));
         difference.hops = added.into_iter().collect();
         difference.removed_hops = removed.into_iter().collect();
+        #[expect(clippy::disallowed_methods, reason = "the set has an order of its own")]
         let local = |table: &Table| -> BTreeSet<_> {
             table.local.iter().map(|(address, local)| (*address, local.network())).collect()
         };

@@ -58,11 +58,11 @@ fn header(picture: &Picture, width: usize) -> Vec<Line<'static>> {
         Span::raw(format!("  up {up}, generation {generation}")),
     ];
     first.push(Span::raw(format!(", {flows} of {most} flows")));
-    if status.overridden > 0 {
-        first.push(Span::styled(format!(", {} overridden", status.overridden), NOTICE));
-    }
     if status.down > 0 {
         first.push(Span::styled(format!(", {} down", status.down), ALARM));
+    }
+    if status.overridden > 0 {
+        first.push(Span::styled(format!(", {} overridden", status.overridden), NOTICE));
     }
     let second = match (&picture.lost, &picture.frames) {
         (Some(reason), _) => {
@@ -133,15 +133,21 @@ fn service_lines(row: &Row, name: usize) -> Vec<Line<'static>> {
 
 /// What is known of a server's health, in a word.
 fn health(server: &Server) -> (&'static str, Style) {
-    match &server.health {
-        // What an operator did is known to them; that it is down may not be.
-        Some(health) if !health.up => ("down", ALARM),
-        _ if server.drained => ("drained", NOTICE),
-        Some(health) if health.checking => ("checking", NOTICE),
-        _ if server.fallback => ("fallback", Style::new()),
-        _ if server.weight != server.configured_weight => ("changed", NOTICE),
-        Some(_) => ("up", Style::new()),
-        None => ("-", Style::new()),
+    let health = server.health.as_ref();
+    if health.is_some_and(|health| !health.up && !health.checking) {
+        ("down", ALARM)
+    } else if server.drained {
+        ("drained", NOTICE)
+    } else if health.is_some_and(|health| health.checking) {
+        ("checking", NOTICE)
+    } else if server.fallback {
+        ("fallback", Style::new())
+    } else if server.weight != server.configured_weight {
+        ("changed", NOTICE)
+    } else if health.is_some() {
+        ("up", Style::new())
+    } else {
+        ("-", Style::new())
     }
 }
 
