@@ -234,6 +234,8 @@ impl<N: Notice> Thread<N> {
 
 /// A line with fields that are known only now.
 fn write_log(level: log::Level, line: &str, fields: &[(&'static str, String)]) {
+    let fields: Vec<_> = fields.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    let fields = &fields[..];
     let mut record = log::Record::builder();
     record.level(level).target(module_path!()).key_values(&fields);
     log::logger().log(&record.args(format_args!("{line}")).build());
