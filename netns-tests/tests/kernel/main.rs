@@ -6,6 +6,7 @@ mod drain;
 mod faults;
 mod health;
 mod lab;
+mod large_table;
 mod nat;
 mod process;
 mod reload;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         trace::trials(),
         top::trials(),
         lab::trials(),
+        large_table::trials(),
     ];
     harness::main(rooms.into_iter().flatten().collect())
 }
