@@ -14,7 +14,8 @@ use netns_tests::direct::{
 use netns_tests::harness::{self, built_trial, file_trial, rig_trial, say};
 use netns_tests::tcp::{connect, noise};
 use netns_tests::{
-    Context as _, Failure, Outcome, Rig, Service, VIP, ensure, eventually, server_address,
+    Context as _, Failure, Outcome, ROUTER_OUTSIDE, Rig, Service, VIP, config, ensure, eventually,
+    server_address,
 };
 use tapvs::links::Namespace;
 
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
             |rig| many_connections(rig, NAT),
         ),
     ];
+    trials.push(built_trial("curl_scrapes_the_status_page", watched, scrape));
     // The promise is made for the examples as they stand.
     for (name, topology, servers, text) in [
         (
@@ -76,6 +78,43 @@ fn main() -> ExitCode {
         trials.push(built_trial(name, rig, |rig| many_connections(rig, DIRECT)));
     }
     harness::main(trials)
+}
+
+/// A router with a status page.
+fn watched() -> Outcome<Rig> {
+    Rig::configured(|folder| {
+        let page = format!("\n[status]\nlisten = \"{ROUTER_OUTSIDE}:9180\"\n");
+        config(folder, &[Service::tcp(80).three(8080)]) + &page
+    })
+}
+
+/// As Prometheus would, and a load balancer in front, and an operator without the program.
+fn scrape(rig: &mut Rig) -> Outcome {
+    let _servers = Nginx::three(rig, NAT)?;
+    for _ in 0..3 {
+        at_client(rig, curl().arg(url("who")))?;
+    }
+    let page = |path: &str| format!("http://{ROUTER_OUTSIDE}:9180{path}");
+    let metrics = at_client(rig, curl().arg("--include").arg(page("/metrics")))?;
+    ensure!(metrics.contains("Content-Type: text/plain; version=0.0.4"), "{metrics}");
+    let opened = "tapvs_service_flows_opened_total{";
+    let opened = metrics.lines().find(|line| line.starts_with(opened));
+    ensure!(opened.is_some_and(|line| line.ends_with(" 3")), "{opened:?}");
+    let json = at_client(rig, curl().arg(page("/api/status")))?;
+    let json: serde_json::Value = serde_json::from_str(&json)?;
+    ensure!(json["services"][0]["connections"] == 3, "{json}");
+    ensure!(at_client(rig, curl().arg(page("/healthz")))? == "ok\n", "not well");
+    let head = at_client(rig, curl().arg("--head").arg(page("/metrics")))?;
+    ensure!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
+    for (path, method, status) in
+        [("/", "GET", "200"), ("/x", "GET", "404"), ("/api/reload", "POST", "403")]
+    {
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "-o", "/dev/null", "-w", "%{http_code}", "-X", method]);
+        let found = at_client(rig, curl.arg(page(path)))?;
+        ensure!(found == status, "{method} {path}: {found}, not {status}");
+    }
+    Ok(())
 }
 
 /// Where a server listens, by its number.
