@@ -241,6 +241,13 @@ fn reloads(rig: &mut Rig) -> Outcome {
 
 fn pages(rig: &mut Rig) -> Outcome {
     const FLOWS: usize = 3_000;
+    // More than three frames would not wait for a server's MAC.
+    let known = eventually(PATIENCE, || {
+        let neighbours = ask_json(rig, &["neighbours"]).unwrap_or_default();
+        let servers = neighbours.iter().filter(|neighbour| neighbour["configured"] == true);
+        servers.filter(|server| server["state"] == "reachable").count() == 3
+    });
+    ensure!(known, "the router does not find its servers");
     let sockets = (0..FLOWS)
         .map(|_| {
             let socket = udp::client(&rig.client, CLIENT, (VIP, 53))?;
