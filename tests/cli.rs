@@ -72,6 +72,20 @@ web               tcp 203.0.113.10:80  nat     wlc
 }
 
 #[test]
+fn check_says_where_the_status_page_is() {
+    for (token, changes) in [
+        ("", "no changes"),
+        ("token_file = \"/etc/tapvs/token\"\n", "changes with the token in /etc/tapvs/token"),
+    ] {
+        let good = format!("{GOOD}\n[status]\nlisten = \"10.0.0.2:9180\"\n{token}");
+        let output = tapvs(&["check", path(&file("page.toml", &good))]);
+        let line = format!("status page 10.0.0.2:9180: {changes}");
+        let checked = text(&output.stdout);
+        assert_eq!(checked.lines().nth(2), Some(line.as_str()), "{checked}");
+    }
+}
+
+#[test]
 fn check_sums_up_the_health_checks() {
     let health = "scheduler = \"wlc\"\nhealth = { kind = \"http\", interval = \"500ms\" }";
     let good = GOOD.replace("scheduler = \"wlc\"", health);

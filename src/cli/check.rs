@@ -26,6 +26,13 @@ fn summary(config: &Config) -> String {
         "router {}: {flows}; forward {}, unserved {}",
         router.name, router.forward, router.unserved
     );
+    if let Some(page) = &config.status_page {
+        let changes = match &page.token_file {
+            Some(file) => format!("changes with the token in {}", file.display()),
+            None => "no changes".to_owned(),
+        };
+        let _ = writeln!(text, "status page {}: {changes}", page.listen);
+    }
     let parts =
         [networks(config), virtual_ips(config), routes(config), services(config), checks(config)];
     for part in parts.into_iter().flatten() {
