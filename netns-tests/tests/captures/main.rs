@@ -50,7 +50,7 @@ fn tshark(arguments: &[&str]) -> Outcome<String> {
 fn packets(file: &Path) -> Outcome<Vec<Value>> {
     let file = file.to_str().unwrap_or_default();
     let text = tshark(&["-n", "-r", file, "-T", "json", "--no-duplicate-keys"])?;
-    Ok(serde_json::from_str(&text).context(text)?)
+    serde_json::from_str(&text).context(text)
 }
 
 /// A field, wherever it is: `frame.comment` is not always in the same place.

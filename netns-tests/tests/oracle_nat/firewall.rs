@@ -35,10 +35,10 @@ pub(crate) enum Way {
 /// Takes away the server of a client that says nothing.
 pub(crate) fn trial(name: &'static str, way: Way) -> Trial {
     let build = move || match way {
-        Way::Nat => Rig::new(&[Service::tcp(80).keys(RESET).server(0, 8080, 1)]),
+        Way::Nat => Rig::new(&[Service::tcp(80).with(RESET).server(0, 8080, 1)]),
         Way::Direct => {
             let two = Direct { topology: Topology::TwoNetworks, servers: Servers::Silent };
-            two.build(&[Service::tcp(80).keys(RESET).server(0, 80, 1)])
+            two.build(&[Service::tcp(80).with(RESET).server(0, 80, 1)])
         }
     };
     built_trial(name, build, move |rig| idle(rig, way))
@@ -52,7 +52,7 @@ fn idle(rig: &mut Rig, way: Way) -> Outcome {
     client.echo(b"and then nothing")?;
     // Not even a late acknowledgement.
     thread::sleep(Duration::from_millis(300));
-    let (folder, empty) = (rig.scratch.path(), [Service::tcp(80).keys(RESET)]);
+    let (folder, empty) = (rig.scratch.path(), [Service::tcp(80).with(RESET)]);
     rig.write_config(&match way {
         Way::Nat => config(folder, &empty),
         Way::Direct => Topology::TwoNetworks.config(folder, &empty),
