@@ -172,7 +172,8 @@ impl Router {
         }
     }
 
-    /// Takes in new tracers, then does what is ordered, but answers one question at the most; whether it is to stop.
+    /// Hands out answers of the status page, takes in new tracers, then does what is ordered, but answers
+    /// one question at the most; whether it is to stop.
     fn obey(&mut self, now: Instant) -> bool {
         self.asked = false;
         while let Some((connection, response)) = self.control.response() {

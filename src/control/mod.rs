@@ -1,8 +1,9 @@
 //! The control thread: the one writer of the table.
 //!
 //! It reads the configuration, compiles and publishes tables, obeys signals, serves the control socket,
-//! says what is on the status page and writes what the loop has to tell to the log. It never touches a packet: what the loop tells is,
-//! to this room, something with a text, a level and a cause, or the reply to a [`Question`].
+//! says what is on the status page and writes what the loop has to tell to the log. It never touches
+//! a packet: what the loop tells is, to this room, something with a text, a level and a cause, or the
+//! reply to a [`Question`].
 
 mod changes;
 mod client;
@@ -57,7 +58,7 @@ use self::traces::Traces;
 const MESSAGES: usize = 256;
 /// Orders that wait for the loop; what is ordered twice is done once.
 const ORDERS: usize = 4;
-/// Answers to connections of the status page that wait for the loop: more than there are connections.
+/// Answers of the status page that wait for the loop: more than there are connections.
 const RESPONSES: usize = 64;
 /// Tracers that wait to be started or told of another table.
 const TRACINGS: usize = 2 * trace::MOST;
@@ -145,7 +146,8 @@ pub struct Control<N: Notice> {
 }
 
 impl<N: Notice> Control<N> {
-    /// Starts the thread. Without a listener there is no control socket. It wakes the loop through `frame_loop` when there is a new table or order.
+    /// Starts the thread. Without a listener there is no control socket. It wakes the loop through
+    /// `frame_loop` when there is a new table or order.
     ///
     /// # Errors
     /// When the operating system refuses a thread or a poll.
