@@ -54,6 +54,26 @@ impl fmt::Debug for MacAddr {
     }
 }
 
+/// Whether this router speaks for the virtual IPs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// It does: without `[failover]` always.
+    #[default]
+    Active,
+    /// Another one does, or nobody.
+    Backup,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Active => "active",
+            Self::Backup => "backup",
+        })
+    }
+}
+
 /// Why a text is not an address word; the message says what would be right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddrError(String);

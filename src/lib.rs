@@ -10,6 +10,7 @@ pub mod config;
 pub mod control;
 pub mod dataplane;
 pub mod frame;
+pub mod ha;
 pub mod health;
 pub mod host;
 pub mod http;

@@ -65,7 +65,7 @@ const ROOMS: &[Room] = &[
     Room { name: "table", uses: &["addr", "time", "config", "health"], never: PURE },
     Room { name: "dataplane", uses: &["addr", "time", "frame", "table"], never: PURE },
     Room { name: "host", uses: &["addr", "time", "http", "config", "health"], never: PURE },
-    Room { name: "ha", uses: &["addr", "time", "frame"], never: PURE },
+    Room { name: "ha", uses: &["addr", "time", "frame", "config"], never: PURE },
     Room {
         name: "links",
         uses: &["addr", "time", "frame", "config"],

@@ -2,11 +2,12 @@
 //! `configs/nat.toml` shows each of them.
 //!
 //! `section` walks the TOML tree and refuses keys that nobody asked for; `router`, `network`,
-//! `virtual_ip`, `route`, `service` and `status_page` each read their part and hold its rules; `addressing` is what
+//! `virtual_ip`, `route`, `service`, `status_page` and `failover` each read their part and hold its rules; `addressing` is what
 //! the parts must know of one another. Nobody stops at the first mistake.
 
 mod addressing;
 mod duration;
+mod failover;
 mod health;
 mod lifecycle;
 mod masquerade;
@@ -23,6 +24,9 @@ mod syntax;
 mod virtual_ip;
 mod words;
 
+pub use failover::{
+    AdvertChecksum, Failover, FailoverNetwork, FlowSync, SyncKey, VrrpVersion, virtual_mac,
+};
 pub(crate) use mistake::quote;
 pub use mistake::{Mistake, Mistakes};
 pub use model::{
@@ -67,9 +71,9 @@ fn read(mut root: Section<'_>) -> Config {
     let masquerades = masquerade::read(&mut root, &known);
     let services = service::read(&mut root, &known);
     let status_page = status_page::read(&mut root, &known);
-    root.later("failover", "failover is");
+    let failover = failover::read(&mut root, &networks, &virtual_ips, &known);
     root.finish();
-    Config { router, networks, routes, virtual_ips, masquerades, services, status_page }
+    Config { router, networks, routes, virtual_ips, masquerades, services, status_page, failover }
 }
 
 /// A label: what people call something in commands and logs.

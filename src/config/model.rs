@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::failover::Failover;
 use crate::addr::{Cidr, Endpoint, MacAddr, Proto};
 use crate::time::Duration;
 
@@ -25,6 +26,8 @@ pub struct Config {
     pub services: Vec<Service>,
     /// `[status]`.
     pub status_page: Option<StatusPage>,
+    /// `[failover]`; `None`: always active.
+    pub failover: Option<Failover>,
 }
 
 /// `[router]`.

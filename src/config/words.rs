@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::duration;
+use super::failover::{AdvertChecksum, VrrpVersion};
 use super::mistake::quote;
 use super::model::{
     Defend, Forward, Health, HttpCheck, Inquiry, Method, OnDown, OnRemove, PassiveHealth,
@@ -43,6 +44,24 @@ impl fmt::Display for Defend {
         f.pad(match self {
             Self::Unicast => "unicast",
             Self::Broadcast => "broadcast",
+        })
+    }
+}
+
+impl fmt::Display for VrrpVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::V2 => "2",
+            Self::V3 => "3",
+        })
+    }
+}
+
+impl fmt::Display for AdvertChecksum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::PseudoHeader => "pseudo-header",
+            Self::Message => "message",
         })
     }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crate::addr::Cidr;
 use crate::config::{
-    Bridge, Config, Health, Lifecycle, Link, Network, Router, Server, Service, StatusPage,
-    Timeouts, VirtualIp,
+    Bridge, Config, Failover, FailoverNetwork, FlowSync, Health, Lifecycle, Link, Network, Router,
+    Server, Service, StatusPage, Timeouts, VirtualIp,
 };
 use crate::time::Duration;
 
@@ -25,8 +25,16 @@ impl Changes {
     // What is compared is taken apart by name, here and below: a new key cannot be forgotten.
     pub(super) fn between(old: &Config, new: &Config) -> Self {
         let mut changes = Self::default();
-        let Config { router, networks, routes, virtual_ips, masquerades, services, status_page } =
-            old;
+        let Config {
+            router,
+            networks,
+            routes,
+            virtual_ips,
+            masquerades,
+            services,
+            status_page,
+            failover,
+        } = old;
         changes.router(router, &new.router);
         changes.networks(networks, &new.networks);
         changes.virtual_ips(virtual_ips, &new.virtual_ips, networks);
@@ -37,6 +45,7 @@ impl Changes {
         });
         changes.services(services, &new.services);
         changes.status_page(status_page.as_ref(), new.status_page.as_ref());
+        changes.failover(failover.as_ref(), new.failover.as_ref(), networks);
         changes
     }
 
@@ -73,6 +82,61 @@ impl Changes {
         };
         self.field("[status] listen", listen(old), listen(new));
         self.field("[status] token_file", file(old), file(new));
+    }
+
+    /// Who the other router is does not change while they talk.
+    fn failover(&mut self, old: Option<&Failover>, new: Option<&Failover>, networks: &[Network]) {
+        let (Some(old), Some(new)) = (old, new) else {
+            let is =
+                |failover: Option<&Failover>| if failover.is_some() { "given" } else { "none" };
+            self.restart("[failover]", is(old), is(new));
+            return;
+        };
+        let Failover {
+            version,
+            priority,
+            advert_interval,
+            preempt,
+            preempt_delay,
+            checksum,
+            networks: members,
+            sync,
+        } = old;
+        self.restart("[failover] version", *version, new.version);
+        self.field("[failover] priority", *priority, new.priority);
+        self.field("[failover] advert_interval", *advert_interval, new.advert_interval);
+        self.field("[failover] preempt", *preempt, new.preempt);
+        self.field("[failover] preempt_delay", *preempt_delay, new.preempt_delay);
+        self.field("[failover] checksum", *checksum, new.checksum);
+        let member = |member: &FailoverNetwork| {
+            let network = networks.get(member.network).map_or("", |network| &network.name);
+            format!("{network} {}", member.virtual_router_id)
+        };
+        self.restart("[[failover.network]]", list(members, member), list(&new.networks, member));
+        for (old, new) in members.iter().zip(&new.networks) {
+            let network = networks.get(old.network).map_or("", |network| &network.name);
+            let key = format!("[[failover.network]] {network} track_gateway");
+            self.field(&key, old.track_gateway, new.track_gateway);
+        }
+        self.flow_sync(sync.as_ref(), new.sync.as_ref());
+    }
+
+    fn flow_sync(&mut self, old: Option<&FlowSync>, new: Option<&FlowSync>) {
+        let (Some(old), Some(new)) = (old, new) else {
+            let is = |sync: Option<&FlowSync>| if sync.is_some() { "given" } else { "none" };
+            self.restart("[failover.sync]", is(old), is(new));
+            return;
+        };
+        let FlowSync { network, peer, port, key, sync_timeout, authenticate_adverts } = old;
+        self.restart("[failover.sync] network", *network, new.network);
+        self.restart("[failover.sync] peer", *peer, new.peer);
+        self.restart("[failover.sync] port", *port, new.port);
+        if *key != new.key {
+            self.needs_restart.push("[failover.sync] key: another one".to_owned());
+        }
+        self.field("[failover.sync] sync_timeout", *sync_timeout, new.sync_timeout);
+        let key = "[failover.sync] authenticate_adverts";
+        self.restart(key, *authenticate_adverts, new.authenticate_adverts);
     }
 
     /// A network is its position: links and neighbours hang on it.

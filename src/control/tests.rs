@@ -161,6 +161,7 @@ pub(super) fn config() -> Config {
         virtual_ips: vec![VirtualIp::new(vip, 0)],
         masquerades: vec![Masquerade { from: "10.0.0.0/24".parse().unwrap(), to: vip }],
         status_page: None,
+        failover: None,
         services: vec![Service {
             name: "web".to_owned(),
             protocol: crate::addr::Proto::Tcp,

@@ -22,8 +22,8 @@ use crate::config::{self, Config};
 use crate::health::Plan;
 
 pub use crate::config::{
-    Bridge, Defend, Forward, Lifecycle, Method, OnDown, OnRemove, PassiveHealth, Scheduler,
-    Timeouts, Unserved,
+    Bridge, Defend, Failover, Forward, Lifecycle, Method, OnDown, OnRemove, PassiveHealth,
+    Scheduler, Timeouts, Unserved,
 };
 pub use difference::{Difference, ServiceChange};
 pub use ids::Ids;
@@ -57,6 +57,7 @@ pub struct Table {
     places: Vec<Option<(u32, u32)>>,
     ids: (usize, usize),
     status_page: Option<Endpoint>,
+    failover: Option<Failover>,
     difference: Difference,
     kept_hops: usize,
 }
@@ -76,8 +77,10 @@ pub struct Network {
     pub mtu: u16,
     /// Largest TCP segment to be announced through it, in bytes.
     pub mss_clamp: Option<u16>,
-    /// The router's MAC.
+    /// The router's own MAC.
     pub mac: MacAddr,
+    /// The MAC of its virtual IPs where it is shared with another router, by virtual router id.
+    pub virtual_mac: Option<MacAddr>,
     /// The next hop of the default route, when it lies here.
     pub gateway: Option<Ipv4Addr>,
     /// How several links are bridged.
@@ -85,6 +88,11 @@ pub struct Network {
 }
 
 impl Network {
+    /// The MAC that its virtual IPs are answered for with.
+    pub fn service_mac(&self) -> MacAddr {
+        self.virtual_mac.unwrap_or(self.mac)
+    }
+
     /// The router's first own IPv4 address here: the source of what it sends itself.
     pub fn own_address(&self) -> Option<Ipv4Addr> {
         self.addresses.iter().find_map(|own| ipv4(own.address()))
@@ -206,6 +214,7 @@ impl Table {
             checks,
             ids: ids.limits(),
             status_page: config.status_page.as_ref().map(|page| page.listen),
+            failover: config.failover.clone(),
             difference: Difference::default(),
             kept_hops: 0,
         };
@@ -252,6 +261,19 @@ impl Table {
     /// Where the host serves the status page.
     pub const fn status_page(&self) -> Option<Endpoint> {
         self.status_page
+    }
+
+    /// With whom the virtual IPs are shared, and how; `None`: always active.
+    pub const fn failover(&self) -> Option<&Failover> {
+        self.failover.as_ref()
+    }
+
+    /// The two ends that flows are copied between: this router's, and its peer's.
+    pub fn sync_ends(&self) -> Option<(Endpoint, Endpoint)> {
+        let sync = self.failover.as_ref()?.sync.as_ref()?;
+        let own = self.networks.get(sync.network)?.address_beside(sync.peer)?;
+        let end = |address: Ipv4Addr| Endpoint { address: address.into(), port: sync.port };
+        Some((end(own), end(sync.peer)))
     }
 
     /// The TAP's name; empty for a link this table does not know.
@@ -407,10 +429,17 @@ fn compile_networks(config: &Config) -> Vec<Network> {
             mtu: network.mtu,
             mss_clamp: network.mss_clamp,
             mac: network.mac.unwrap_or_else(|| derived_mac(&config.router.name, &network.name)),
+            virtual_mac: virtual_mac(config, id.index()),
             gateway: network.gateway.and_then(ipv4),
             bridge: network.bridge,
         })
         .collect()
+}
+
+fn virtual_mac(config: &Config, network: usize) -> Option<MacAddr> {
+    let failover = config.failover.as_ref()?;
+    let member = failover.networks.iter().find(|member| member.network == network)?;
+    Some(config::virtual_mac(member.virtual_router_id))
 }
 
 /// Stable over restarts and machines: equal names give equal addresses. Locally administered.

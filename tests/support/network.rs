@@ -101,6 +101,7 @@ pub fn config() -> Config {
         ],
         routes: Vec::new(),
         status_page: None,
+        failover: None,
         masquerades: Vec::new(),
         virtual_ips: vec![VirtualIp::new(VIP.into(), 0), VirtualIp::new(INNER_VIP.into(), 1)],
         services: vec![
