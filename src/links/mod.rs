@@ -6,6 +6,7 @@
 //! router: batches in and out, and what becomes of a TAP that disappears.
 
 pub mod attach;
+pub mod carrier;
 pub mod child;
 pub mod clock;
 mod counters;
