@@ -44,6 +44,7 @@ impl View<'_> {
                 let neighbours = self.dataplane.neighbours_in(places);
                 Found::Neighbours(neighbours.map(|known| self.neighbour(&known)).collect(), next)
             }
+            Question::Failover(_) => Found::Failover(None),
         };
         Reply { uptime_us: self.uptime_us(), found }
     }
@@ -61,6 +62,7 @@ impl View<'_> {
             links: ids.map(|id| self.link(id)).collect(),
             host: protocol::Host { received: host.received, sent: host.sent },
             claims: self.dataplane.claims().map(|claim| self.claim(claim)).collect(),
+            failover: None,
         }
     }
 

@@ -23,6 +23,9 @@ pub(in crate::cli) fn show(router: &mut Router, output: &mut Output<'_>) -> Resu
     let tones: Vec<_> = links.iter().map(tone).collect();
     output.text("\n")?;
     output.text(&output.paint.table(&link_table(links).lines(), &tones))?;
+    if let Some(failover) = &status.now.failover {
+        super::failover::show(failover, output)?;
+    }
     for claim in &status.now.claims {
         let tone = if claim.suppressed { Tone::Plain } else { Tone::Alarm };
         output.text(&output.paint.line(tone, &claim_line(claim)))?;
