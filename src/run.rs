@@ -246,6 +246,7 @@ impl Router {
                     None
                 }
                 Verdict::Flood
+                | Verdict::ToHa
                 | Verdict::Split
                 | Verdict::Held
                 | Verdict::Consumed(_)

@@ -2,10 +2,13 @@
 
 use std::net::Ipv4Addr;
 
+use super::advert::{is_advert, is_sync};
 use super::flow::{Direction, Event as TcpEvent, State, Tuple};
 use super::outbox::Waiting;
+use super::role::is_router;
 use super::standing::REPEATED;
 use super::{Arrival, Dataplane, DropReason, Verdict, is_host};
+use crate::addr::NetworkId;
 use crate::frame::{
     ETHERNET, Ethernet, Frame, Icmp, Ipv4, Transport, clamp_mss, echo_reply, translate,
 };
@@ -68,12 +71,21 @@ impl Dataplane {
         if headers.total_len > usize::from(network.mtu) && !network.is_bridged() {
             return Err(DropReason::Oversize);
         }
+        if is_advert(arrival, frame.bytes()) {
+            return self.advert_came(arrival, &headers, frame);
+        }
         check_addresses(network, ethernet, &headers)?;
-        if ethernet.destination != network.mac {
+        if !is_router(network, ethernet.destination) {
             self.note_misled(arrival, headers.destination);
         }
         frame.set_len(ETHERNET + headers.total_len);
         let packet = Packet { table, network, headers, now };
+        if is_sync(&packet) {
+            return Self::check_source(&packet).map(|()| Verdict::ToHa);
+        }
+        if !self.is_active() {
+            return self.backup_packet(&packet, frame);
+        }
         if headers.is_fragment() {
             return self.handle_fragment(&packet, frame);
         }
@@ -105,16 +117,24 @@ impl Dataplane {
             return self.probe_answer(packet, frame).ok_or(reason);
         }
         match table.local(headers.destination) {
-            // The host does not put fragments together, and nobody has a reason to send it any.
-            Some(Local::Own(_)) if headers.is_fragment() => Err(DropReason::Fragment),
-            Some(Local::Own(own)) if headers.total_len > usize::from(table.network(own).mtu) => {
-                Err(DropReason::Oversize)
-            }
-            Some(Local::Own(_)) => Ok(Verdict::ToHost),
+            Some(Local::Own(own)) => for_host(packet, own),
             Some(Local::Virtual(_)) => self.virtual_ip_packet(packet, frame),
             None if is_broadcast(table, headers.destination) => Err(DropReason::Broadcast),
             None => self.route_packet(packet, frame),
         }
+    }
+
+    /// A packet that reached a backup: for the router itself, or for the active one.
+    fn backup_packet(&mut self, packet: &Packet<'_>, frame: &Frame) -> Result<Verdict, DropReason> {
+        let (table, destination) = (packet.table, packet.headers.destination);
+        let Some(Local::Own(own)) = table.local(destination) else {
+            let broadcast = is_broadcast(table, destination);
+            return Err(if broadcast { DropReason::Broadcast } else { DropReason::BackupRole });
+        };
+        if let Err(reason) = Self::check_source(packet) {
+            return self.probe_answer(packet, frame).ok_or(reason);
+        }
+        for_host(packet, own)
     }
 
     /// A packet of a known flow: translated, counted, sent on.
@@ -297,7 +317,7 @@ impl Dataplane {
         match headers.transport {
             Transport::Icmp(_) if headers.is_fragment() => Err(DropReason::Fragment),
             Transport::Icmp(icmp) if icmp.kind == Icmp::ECHO_REQUEST => {
-                echo_reply(frame.bytes_mut(), &headers, network.mac);
+                echo_reply(frame.bytes_mut(), &headers, network.service_mac());
                 Ok(Verdict::Reply)
             }
             Transport::Icmp(icmp) if icmp.is_error() => Err(DropReason::IcmpUnknownFlow),
@@ -308,6 +328,18 @@ impl Dataplane {
                 Err(DropReason::ProtocolUnserved)
             }
         }
+    }
+}
+
+/// A packet to an own address, on network `own`. The host does not put fragments together, and nobody
+/// has a reason to send it any.
+fn for_host(packet: &Packet<'_>, own: NetworkId) -> Result<Verdict, DropReason> {
+    if packet.headers.is_fragment() {
+        Err(DropReason::Fragment)
+    } else if packet.headers.total_len > usize::from(packet.table.network(own).mtu) {
+        Err(DropReason::Oversize)
+    } else {
+        Ok(Verdict::ToHost)
     }
 }
 

@@ -152,7 +152,8 @@ impl Report {
         // A refused write was counted as leaving before it turned into a drop.
         let drops = c.all_drops() - c.dropped(DropReason::WriteRefused);
         let out = c.forwarded + c.replied + c.split + c.transmitted;
-        c.received + c.originated + c.copies == out + c.to_host + c.consumed + drops + self.waiting
+        let kept = c.to_host + c.to_ha + c.consumed;
+        c.received + c.originated + c.copies == out + kept + drops + self.waiting
     }
 }
 

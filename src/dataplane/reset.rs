@@ -187,6 +187,8 @@ impl Dataplane {
             // What is closing already is left to.
             _ => return true,
         };
+        // A backup has the flow, but no say in it: the client is reset by whoever hears of it next.
+        let says = says.filter(|_| self.is_active());
         if says.is_some() && (self.outbox.room() <= KEPT_FREE || !self.challenges.take(now)) {
             return false;
         }

@@ -129,7 +129,9 @@ impl Dataplane {
     /// A flow's time is over.
     pub(super) fn expire_flow(&mut self, id: u32, now: Instant) {
         let flow = self.flows.get(id);
-        if let Some(owner) = flow.owner
+        // Those of a backup may have been answered elsewhere.
+        if self.is_active()
+            && let Some(owner) = flow.owner
             && flow.state == State::SynRecv
             && flow.packets[1] == 0
         {

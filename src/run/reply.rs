@@ -78,6 +78,7 @@ impl View<'_> {
             copies: counters.copies,
             sent,
             to_host: counters.to_host,
+            to_ha: counters.to_ha,
             split: counters.split,
             consumed: counters.consumed,
             dropped: counters.all_drops(),

@@ -84,6 +84,7 @@ impl Report {
             copied: counters.copies,
             sent: self.links.iter().map(|(_, link)| link.frames_out).sum(),
             to_host: counters.to_host,
+            to_ha: counters.to_ha,
             split: counters.split,
             consumed: counters.consumed,
             dropped: counters.all_drops(),
@@ -102,6 +103,7 @@ struct Balance {
     copied: u64,
     sent: u64,
     to_host: u64,
+    to_ha: u64,
     /// Cut into fragments, which are originated.
     split: u64,
     consumed: u64,
@@ -111,15 +113,25 @@ struct Balance {
 
 impl fmt::Display for Balance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { received, originated, copied, sent, to_host, split, consumed, dropped, held } =
-            self;
+        let Self {
+            received,
+            originated,
+            copied,
+            sent,
+            to_host,
+            to_ha,
+            split,
+            consumed,
+            dropped,
+            held,
+        } = self;
         write!(
             f,
             "balance: {received} in + {originated} originated + {copied} copied = {sent} out + {to_host} to host + \
-             {split} split + {consumed} consumed + {dropped} dropped + {held} held: "
+             {to_ha} to ha + {split} split + {consumed} consumed + {dropped} dropped + {held} held: "
         )?;
         let known = received + originated + copied;
-        let gone = sent + to_host + split + consumed + dropped + held;
+        let gone = sent + to_host + to_ha + split + consumed + dropped + held;
         match known.abs_diff(gone) {
             0 => f.write_str("every frame is accounted for"),
             frames if known > gone => write!(f, "{frames} frames are missing"),
@@ -140,14 +152,15 @@ mod tests {
             copied: 4,
             sent: 9,
             to_host: 1,
+            to_ha: 1,
             split: 1,
-            consumed: 2,
+            consumed: 1,
             dropped: 2,
             held: 1,
         };
         assert_eq!(
             balance.to_string(),
-            "balance: 10 in + 2 originated + 4 copied = 9 out + 1 to host + 1 split + 2 consumed + \
+            "balance: 10 in + 2 originated + 4 copied = 9 out + 1 to host + 1 to ha + 1 split + 1 consumed + \
              2 dropped + 1 held: every frame is accounted for"
         );
         balance.received = 13;

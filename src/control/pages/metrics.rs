@@ -80,6 +80,7 @@ impl Families {
                 "Frames for the router's own addresses.",
                 frames.to_host,
             ),
+            ("tapvs_frames_to_ha_total", "Adverts and copied flows of the peer.", frames.to_ha),
             ("tapvs_frames_split_total", "Frames that left in pieces.", frames.split),
             ("tapvs_frames_consumed_total", "Frames that end in the router.", frames.consumed),
         ] {
