@@ -110,6 +110,7 @@ impl Dataplane {
         self.announcer.forget(&difference.removed_addresses);
         self.announcer.announce(&difference.addresses, now);
         self.neighbours.reserve(new.kept_hops());
+        self.copies.table_changed();
         self.progress = Progress { is_under_way: true, ..Progress::default() };
         let at_once = if is_next && old.is_some() { PART } else { usize::MAX };
         self.install_part(difference, at_once, now);
