@@ -157,9 +157,9 @@ impl Dataplane {
         let flow = self.flows.get(id);
         let own = network.own_address().unwrap_or(headers.destination);
         // A client is told of errors by the address it talks to, a server by its router.
-        let router = match (direction, flow.owner) {
-            (Direction::Original, Some(_)) => flow.original.destination,
-            (Direction::Original, None) | (Direction::Reply, _) => own,
+        let router = match (direction, flow.is_served()) {
+            (Direction::Original, true) => flow.original.destination,
+            (Direction::Original, false) | (Direction::Reply, _) => own,
         };
         self.check_ttl(packet, router, frame)?;
         let neighbour = self.flow_hop(table, id, direction, now)?;
@@ -222,6 +222,7 @@ impl Dataplane {
                 flow.networks[1 - direction as usize] = hop.network;
             }
         }
+        self.bind(table, id);
     }
 
     /// RFC 1812 section 5.3.7, RFC 3704 section 2.2: the source is not one of the router's own
@@ -265,7 +266,7 @@ impl Dataplane {
         let bytes = headers.total_len as u64;
         flow.packets[direction as usize] = flow.packets[direction as usize].saturating_add(1);
         flow.bytes[direction as usize] += bytes;
-        let before = (flow.state, flow.assured);
+        let before = (flow.state, flow.assured, flow.reset_by);
         if let Transport::Tcp(segment) = headers.transport {
             let data = headers.total_len > headers.header_len + segment.header_len;
             flow.note_reset(direction, &segment, data);
@@ -276,10 +277,11 @@ impl Dataplane {
         }
         // Answers are not seen: a client that goes on sending has had some.
         flow.assured |= flow.direct && flow.packets[0] >= DIRECT_ASSURED;
-        let (state, assured) = (flow.state, flow.assured);
+        let (state, assured, reset_by) = (flow.state, flow.assured, flow.reset_by);
         let owner = flow.owner;
-        if (state, assured) != before {
+        if (state, assured, reset_by) != before {
             self.flows.reclass(id);
+            self.note_change(id);
         }
         self.flows.touch(id, now, state.timeout(table.timeouts()));
         for figure in self.figures.both(owner) {
@@ -298,7 +300,7 @@ impl Dataplane {
         }
         if direction == Direction::Reply {
             self.standings.answered(owner.1);
-        } else if segment.syn && flow.packets[0] > 0 && flow.packets[1] == 0 {
+        } else if segment.syn && flow.packets[0] > 0 && flow.packets[1] == 0 && !flow.copied {
             let (client, timeout) =
                 (flow.original.source, flow.state.timeout(packet.table.timeouts()));
             if self.flows.idle(id, packet.now, timeout) >= REPEATED {

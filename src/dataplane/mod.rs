@@ -9,6 +9,7 @@ mod announce;
 mod arp;
 mod bridge;
 mod claim;
+mod copy;
 mod counters;
 mod defence;
 mod deliver;
@@ -50,6 +51,7 @@ use crate::frame::{ETHER_TYPE_ARP, ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Ethernet, F
 use crate::table::{Network, Table};
 use crate::time::Instant;
 
+pub use copy::{CopyCounters, FLOW_RECORD, FlowChange, ImportError, Imported};
 pub use counters::{Counters, Traffic};
 pub use event::Event;
 pub use flow::{Direction, State, Tuple};
@@ -64,6 +66,7 @@ pub use watch::Claim;
 use announce::Announcer;
 use bridge::Limits;
 use claim::Questions;
+use copy::Copies;
 use counters::Figures;
 use defence::Defence;
 use draw::{Draw, Use};
@@ -86,8 +89,6 @@ use takeover::Takeover;
 use vip_probe::Probes;
 use watch::Watch;
 
-/// Expired flows looked at per turn.
-const EXPIRIES: u32 = 512;
 /// Neighbour timers handled per turn.
 const QUESTIONS: u32 = 64;
 /// Masqueraded internal ports, at most: the ports of one external address and protocol.
@@ -147,6 +148,7 @@ pub struct Dataplane {
     retiring: Retiring,
     progress: Progress,
     endings: Endings,
+    copies: Copies,
     challenges: TokenBucket,
     answers: TokenBucket,
     acquaintances: TokenBucket,
@@ -189,6 +191,7 @@ impl Dataplane {
             retiring: Retiring::default(),
             progress: Progress::default(),
             endings: Endings::default(),
+            copies: Copies::default(),
             challenges: reset::challenge_pace(now),
             answers: TokenBucket::new(ANSWER_RATE.0, ANSWER_RATE.1, now),
             acquaintances: TokenBucket::new(MEETING_RATE.0, MEETING_RATE.1, now),
@@ -244,11 +247,9 @@ impl Dataplane {
     /// [`Dataplane::poll_timeout`] is not in the future.
     pub fn handle_timeout(&mut self, table: &Table, now: Instant) {
         self.go_on_installing(table, now);
-        let mut budget = EXPIRIES;
-        while let Some(id) = self.flows.next_expired(now, &mut budget) {
-            self.expire_flow(id, now);
-        }
+        self.expire_flows(now);
         self.end_flows(table, now);
+        self.tend_copies(table);
         self.drop_stale_pieces(now);
         self.guard_loops(table, now);
         self.probe_virtual_ips(table, now);
@@ -265,6 +266,7 @@ impl Dataplane {
             self.progress.next_deadline(),
             self.flows.next_deadline(),
             self.endings.next_deadline(),
+            self.copies.next_deadline(),
             self.neighbours.next_deadline(),
             self.takeover.next_deadline(),
             self.announcer.next_deadline(),

@@ -144,10 +144,11 @@ impl Dataplane {
     fn close(&mut self, table: &Table, id: u32, now: Instant) {
         let flow = self.flows.get_mut(id);
         let before = std::mem::replace(&mut flow.state, State::Close);
+        let owner = flow.owner;
+        self.note_change(id);
         if before == State::Close {
             return;
         }
-        let owner = flow.owner;
         self.flows.reclass(id);
         self.flows.touch(id, now, State::Close.timeout(table.timeouts()));
         for figure in self.figures.both(owner) {

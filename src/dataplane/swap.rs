@@ -114,6 +114,7 @@ impl Dataplane {
         }
         self.takeover.restart_round();
         self.neighbours.reserve(new.kept_hops());
+        self.copies.table_changed();
         self.progress = Progress { is_under_way: true, ..Progress::default() };
         let at_once = if is_next && old.is_some() { PART } else { usize::MAX };
         self.install_part(difference, at_once, now);

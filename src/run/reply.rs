@@ -178,7 +178,8 @@ fn part(from: usize, places: usize) -> (std::ops::Range<usize>, Option<usize>) {
 }
 
 fn flow_seen(flow: &FlowInfo, left: Duration) -> FlowSeen {
-    let FlowInfo { original, reply, state, assured, direct, owner, packets, bytes } = *flow;
+    let FlowInfo { original, reply, state, assured, direct, copied: _, owner, packets, bytes } =
+        *flow;
     FlowSeen {
         protocol: original.protocol,
         client: SocketAddrV4::new(original.source, original.source_port),
