@@ -7,24 +7,45 @@ use super::turns::Turns;
 use crate::control::Notice;
 use crate::dataplane::{self, Event};
 use crate::time::Duration;
-use crate::{host, links};
+use crate::{ha, host, links};
 
 /// Something for the log.
 #[derive(Debug)]
 pub(super) enum Note {
     /// The dataplane noticed something; in words, because only the loop has the table at hand.
     Event(Event, String, Vec<(&'static str, String)>),
+    /// Something about the role, or the other router.
+    Pair(PairNote),
     /// All counters, asked for by SIGUSR1 or at the end.
     Report(Box<Report>),
 }
 
+/// A line about the pair of routers.
+#[derive(Debug)]
+pub(super) struct PairNote {
+    /// `None`: it is said however often it happens.
+    pub(super) cause: Option<Cause>,
+    pub(super) level: log::Level,
+    pub(super) text: &'static str,
+    pub(super) fields: Vec<(&'static str, String)>,
+}
+
+/// Lines of one kind share a rate limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    Dataplane(Discriminant<Event>),
+    Pair(Discriminant<ha::Event>),
+    Copying(Discriminant<ha::sync::Event>),
+}
+
 impl Notice for Note {
     /// The kind of event; a report was asked for and has no limit.
-    type Cause = Discriminant<Event>;
+    type Cause = Cause;
 
     fn cause(&self) -> Option<Self::Cause> {
         match self {
-            Self::Event(event, ..) => Some(discriminant(event)),
+            Self::Event(event, ..) => Some(Cause::Dataplane(discriminant(event))),
+            Self::Pair(note) => note.cause,
             Self::Report(_) => None,
         }
     }
@@ -32,6 +53,7 @@ impl Notice for Note {
     fn level(&self) -> log::Level {
         match self {
             Self::Event(event, ..) => event.level(),
+            Self::Pair(note) => note.level,
             Self::Report(_) => log::Level::Info,
         }
     }
@@ -39,6 +61,7 @@ impl Notice for Note {
     fn fields(&self) -> &[(&'static str, String)] {
         match self {
             Self::Event(_, _, fields) => fields,
+            Self::Pair(note) => &note.fields,
             Self::Report(_) => &[],
         }
     }
@@ -48,6 +71,7 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Event(_, text, _) => f.write_str(text),
+            Self::Pair(note) => f.write_str(note.text),
             Self::Report(report) => report.fmt(f),
         }
     }
