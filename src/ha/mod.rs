@@ -5,3 +5,4 @@
 //! of its own: time, bytes and the seed are arguments, decisions are return values.
 
 pub mod signature;
+pub mod sync;
