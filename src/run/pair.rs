@@ -128,9 +128,8 @@ impl Pair {
             _ => return,
         };
         let members = table.failover().map_or(&[][..], |failover| &failover.networks);
-        let is_tracked = |member: &FailoverNetwork| {
-            member.network == network.index() && member.track_gateway
-        };
+        let is_tracked =
+            |member: &FailoverNetwork| member.network == network.index() && member.track_gateway;
         if members.iter().any(is_tracked) && table.network(network).gateway == Some(address) {
             self.ha.handle_fault(Fault::Gateway(network), is_faulty, now);
         }

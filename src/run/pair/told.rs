@@ -88,10 +88,9 @@ impl Pair {
 }
 
 fn adverts(counters: &ha::Counters) -> Adverts {
-    let discards = ha::Discard::ALL.iter().map(|reason| Discard {
-        reason: reason.name().into(),
-        count: counters.discarded(*reason),
-    });
+    let discards = ha::Discard::ALL
+        .iter()
+        .map(|reason| Discard { reason: reason.name().into(), count: counters.discarded(*reason) });
     Adverts {
         sent: counters.sent,
         received: counters.accepted(),
