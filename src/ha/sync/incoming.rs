@@ -77,7 +77,7 @@ impl Incoming {
         let slot = &mut self.slots[place(sequence)];
         slot.clear();
         slot.extend_from_slice(records);
-        if ahead == u64::from(self.have.trailing_ones() - 1) { Stored::Next } else { Stored::Ahead }
+        if ahead + 1 == u64::from(self.have.trailing_ones()) { Stored::Next } else { Stored::Ahead }
     }
 
     /// Takes out what comes next.

@@ -203,7 +203,8 @@ impl Outgoing {
         for at in 0..taken {
             let slot = self.slot_mut(at);
             slot.bytes.clear();
-            slot.records = 0;
+            let records = std::mem::take(&mut slot.records);
+            self.queued -= records;
         }
         self.base += taken as u64;
         self.sealed -= taken;
@@ -224,9 +225,7 @@ impl Outgoing {
             let at = which.trailing_zeros() as usize;
             which &= which - 1;
             let slot = self.slot(at);
-            let (records, number, sent) = (slot.records, slot.number, slot.sent);
-            let repeated = slot.repeated;
-            self.queued = self.queued.saturating_sub(records);
+            let (number, sent, repeated) = (slot.number, slot.sent, slot.repeated);
             // Whether the first or the second one was answered cannot be told (Karn).
             if !repeated {
                 self.newest = self.newest.max(number);
@@ -283,16 +282,15 @@ impl Outgoing {
         [next, self.retransmit_at, self.gathered_at()].into_iter().flatten().min()
     }
 
-    /// Records not acknowledged.
+    /// Records that the peer has not taken out.
     pub(super) const fn queued(&self) -> u64 {
         self.queued
     }
 
     /// When the oldest of them came.
     pub(super) fn oldest(&self) -> Option<Instant> {
-        let at = self.have.trailing_ones() as usize;
-        let waits = at < WINDOW && self.slot(at).records > 0;
-        waits.then(|| self.slot(at).opened)
+        let mut slots = (0..WINDOW).map(|at| self.slot(at));
+        slots.find(|slot| slot.records > 0).map(|slot| slot.opened)
     }
 
     pub(super) fn round_trip(&self) -> Option<Duration> {

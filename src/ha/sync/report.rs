@@ -85,9 +85,9 @@ pub struct Report {
     pub complete: bool,
     /// Whether every flow was sent to the peer since it appeared.
     pub transferred: bool,
-    /// How long the oldest record that the peer has not acknowledged has been waiting.
+    /// How long the oldest record that the peer has not taken out has been waiting.
     pub lag: Duration,
-    /// Records that the peer has not acknowledged.
+    /// Records that the peer has not taken out.
     pub queued: u64,
     /// The smoothed round trip.
     pub round_trip: Option<Duration>,
