@@ -220,6 +220,73 @@ fn the_active_router_speaks_with_the_virtual_mac() {
 }
 
 #[test]
+fn whatever_is_forwarded_leaves_from_the_virtual_mac() {
+    judge(
+        || active(paired(direct(config()))),
+        vec![(
+            "DR",
+            OUT,
+            syn().with(|ip| ip.to = OUTER).into(),
+            "forward in
+             in: 00:00:5e:00:01:34 > server11 198.51.100.7 > 203.0.113.10 ttl 63 id 1 tcp 40000 > 80 S seq 1000 ack 0 win 8192 data 0",
+        )],
+    );
+    judge(
+        || active(bridged_pair()),
+        vec![(
+            "DR behind a bridge",
+            OUT,
+            syn().with(|ip| ip.to = OUTER).into(),
+            "forward in
+             in: 00:00:5e:00:01:33 > server11 198.51.100.7 > 203.0.113.10 ttl 63 id 1 tcp 40000 > 80 S seq 1000 ack 0 win 8192 data 0",
+        )],
+    );
+    let routing = || {
+        let mut config = paired(config());
+        config.router.forward = Forward::All;
+        config.networks[0].mtu = 1280;
+        active(config)
+    };
+    let mut cut = routing();
+    let step = cut.feed(IN, &udp("10.0.0.11:9", "198.51.100.7:9", &[0; 1400]).frame());
+    assert_eq!((step.verdict, step.out.len()), (Verdict::Split, 2));
+    assert!(step.out.iter().all(|(_, frame)| frame[6..12] == OUTER.0), "{}", step.text());
+    judge(
+        routing,
+        vec![
+            (
+                "routed",
+                IN,
+                udp("10.0.0.11:9", "198.51.100.7:9", b"x").with(|ip| ip.to = INNER).into(),
+                "forward out
+                 out: 00:00:5e:00:01:33 > gateway 10.0.0.11 > 198.51.100.7 ttl 63 id 1 udp 9 > 9 data 1",
+            ),
+            (
+                "routed once its next hop is known",
+                OUT,
+                udp(CLIENT, "10.0.0.77:9", b"x").into(),
+                "held
+                 in: 00:00:5e:00:01:34 > server77 198.51.100.7 > 10.0.0.77 ttl 63 id 1 udp 40000 > 9 data 1",
+            ),
+            (
+                "a sender is told by the router's own address, from its own MAC",
+                IN,
+                udp("10.0.0.11:9", "198.51.100.7:9", b"x").ttl(1).into(),
+                "drop ttl_exceeded
+                 in: router.in > server11 10.0.0.2 > 10.0.0.11 ttl 64 id - tos c0 icmp 11/0 00000000 about [10.0.0.11 > 198.51.100.7 ttl 1 id 1 udp 9 > 9 data 1]",
+            ),
+        ],
+    );
+    // Masqueraded as the router itself, it comes from itself.
+    let mut config = paired(config());
+    icmp_cases::masquerading(&mut config);
+    config.masquerades[0].to = OWN_OUT.into();
+    let mut router = active(config);
+    let step = router.feed(IN, &udp("10.0.0.11:9", "198.51.100.7:9", b"x").frame());
+    assert!(step.text().contains("out: router.out > gateway 203.0.113.2 > "), "{}", step.text());
+}
+
+#[test]
 fn a5_a_backup_is_silent_about_the_virtual_ips_and_alive_itself() {
     let piece = |offset: u16| udp(CLIENT, DNS, &[0; 24]).with(|ip| ip.fragment = offset);
     let virtually = |ip: Ip| ip.with(|ip| ip.to = OUTER);
