@@ -99,7 +99,7 @@ impl Takeover {
             let address = at.place.checked_sub(networks.len());
             let vip = address.and_then(|place| table.virtual_ips().get(place));
             let Some(network) =
-                networks.get(at.place).or(vip.map(|vip| table.network(vip.network)))
+                networks.get(at.place).or_else(|| vip.map(|vip| table.network(vip.network)))
             else {
                 (at.round, at.place, at.link, at.left) = (at.round + 1, 0, 0, BATCH);
                 match ROUNDS.get(at.round) {

@@ -251,7 +251,7 @@ impl Router {
         let report = self.report();
         assert!(report.balances(), "frames unaccounted for: {report:#?}");
         assert!(report.flows <= report.max_flows);
-        assert!(report.waiting <= 256, "more frames wait than there is room for");
+        assert!(report.waiting <= 288, "more frames wait than there is room for");
         assert_eq!(report.flows, self.dataplane.flow_count());
         if report.flows <= 64 {
             self.check_flows();
