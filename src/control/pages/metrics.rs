@@ -132,7 +132,7 @@ impl Families {
         let help =
             "1 where the other router is heard as it should be, and no link of this one is down.";
         let paths = failover.networks.iter().map(|path| {
-            let is_up = f64::from(u8::from(path.state == "up"));
+            let is_up = f64::from(u8::from(path.state == "ok"));
             (vec![("network", path.network.as_str())], is_up)
         });
         self.gauge("tapvs_failover_path_up", help, paths);
