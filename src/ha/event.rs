@@ -106,7 +106,9 @@ impl fmt::Display for Reason {
             Self::Silence => f.write_str("no advert on any network"),
             Self::PeerResigned(peer) => write!(f, "{peer} gave up the role"),
             Self::Preempted(peer) => write!(f, "{peer} has a lower priority"),
-            Self::Outranked { by, priority } => write!(f, "{by} is active with priority {priority}"),
+            Self::Outranked { by, priority } => {
+                write!(f, "{by} is active with priority {priority}")
+            }
             Self::LinkDown(network) => write!(f, "a link of network {network} is down"),
             Self::Fault(fault) => fault.fmt(f),
             Self::Yielded => f.write_str("an operator asked for it"),

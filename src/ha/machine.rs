@@ -437,9 +437,9 @@ impl Machine {
             return true;
         }
         let is_synced = self.has_synced
-            || rules.waits_for_sync.is_none_or(|most| {
-                now >= self.well_since.max(self.history.latest().at) + most
-            });
+            || rules
+                .waits_for_sync
+                .is_none_or(|most| now >= self.well_since.max(self.history.latest().at) + most);
         rules.preempt && now >= self.well_since + rules.preempt_delay && is_synced
     }
 

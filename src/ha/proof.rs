@@ -86,9 +86,9 @@ impl Guard {
 
     /// The peer has proved freshly that this is its run.
     pub(super) fn confirm(&mut self, run: Run, now: Instant) {
-        let is_older = self.latest.is_some_and(|(latest, _)| {
-            latest.id == run.id && latest.sequence >= run.sequence
-        });
+        let is_older = self
+            .latest
+            .is_some_and(|(latest, _)| latest.id == run.id && latest.sequence >= run.sequence);
         if !is_older {
             self.replace(run, now);
         }
