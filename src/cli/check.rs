@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::config::{Config, Network};
+use crate::config::{Config, Failover, FailoverNetwork, Network};
 use crate::control::{self, LoadError};
 use crate::host;
 use crate::lab::grid::{Grid, Side};
@@ -35,11 +35,32 @@ fn summary(config: &Config) -> String {
     }
     let parts =
         [networks(config), virtual_ips(config), routes(config), services(config), checks(config)];
+    if let Some(failover) = &config.failover {
+        text.push_str(&pair(config, failover));
+    }
     for part in parts.into_iter().flatten() {
         text.push('\n');
         text.push_str(&part);
     }
     text
+}
+
+/// The role that it takes part in, and with whom.
+fn pair(config: &Config, failover: &Failover) -> String {
+    let Failover { version, priority, advert_interval, preempt, networks, sync, .. } = failover;
+    let network = |member: &FailoverNetwork| {
+        format!("{} by id {}", network_name(config, member.network), member.virtual_router_id)
+    };
+    let networks = networks.iter().map(network).collect::<Vec<_>>().join(", ");
+    let preempt = if *preempt { "" } else { ", does not preempt" };
+    let sync = sync.as_ref().map_or_else(
+        || "flows are not copied".to_owned(),
+        |sync| format!("flows are copied to {}:{}", sync.peer, sync.port),
+    );
+    format!(
+        "failover by VRRPv{version} on {networks}: priority {priority}{preempt}, adverts every \
+         {advert_interval}; {sync}\n"
+    )
 }
 
 fn networks(config: &Config) -> Option<String> {

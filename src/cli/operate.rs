@@ -4,11 +4,12 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::ask::{AskError, Router};
 use super::paint::Paint;
 use super::show;
+use crate::control::protocol::failover::Wish;
 use crate::control::protocol::{Answer, Request};
 use crate::dataplane::State;
 use crate::trace::FilterError;
@@ -113,6 +114,34 @@ pub(super) enum Operate {
         #[command(flatten)]
         look: Look,
     },
+    /// Decide by hand which router of a pair is active
+    ///
+    /// `yield` gives the role to the other router and leaves it there, for as long as that one lives.
+    /// `resume` undoes it. Does not survive a restart.
+    Failover {
+        /// What this router is to do
+        action: Action,
+        #[command(flatten)]
+        look: Look,
+    },
+}
+
+/// What becomes of the role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Action {
+    /// Give it to the other router
+    Yield,
+    /// Take part again
+    Resume,
+}
+
+impl From<Action> for Wish {
+    fn from(action: Action) -> Self {
+        match action {
+            Action::Yield => Self::Yield,
+            Action::Resume => Self::Resume,
+        }
+    }
 }
 
 /// Why nothing, or not everything, was shown.
@@ -199,6 +228,7 @@ fn show(command: Operate, router: &mut Router, output: &mut Output<'_>) -> Resul
         Operate::Undrain { target: Target { service, server }, .. } => {
             show::change::server(router, &Request::Undrain { service, server }, output)
         }
+        Operate::Failover { action, .. } => show::failover::decide(router, action.into(), output),
         Operate::Weight { target: Target { service, server }, weight, .. } => {
             show::change::server(router, &Request::Weight { service, server, weight }, output)
         }
@@ -216,7 +246,8 @@ impl Operate {
             | Self::Flows { look, .. }
             | Self::Drain { look, .. }
             | Self::Undrain { look, .. }
-            | Self::Weight { look, .. } => look,
+            | Self::Weight { look, .. }
+            | Self::Failover { look, .. } => look,
         }
     }
 }

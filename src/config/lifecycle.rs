@@ -12,6 +12,7 @@ pub(super) struct Kind {
     pub(super) protocol: Option<Proto>,
     pub(super) method: Method,
     pub(super) scheduler: Scheduler,
+    pub(super) is_checked: bool,
 }
 
 /// Reads them from the section of a service of this `kind`.
@@ -27,16 +28,26 @@ pub(super) fn read(section: &mut Section<'_>, kind: Kind) -> Lifecycle {
         .and_then(|value| span(value, HOUR))
         .and_then(|slow_start| slow_start.check(|_| kind.may_start_slowly()));
     let passive_health = section.get("passive_health").and_then(|value| passive(value, kind));
+    let min_healthy = section.get("min_healthy").and_then(|value| value.integer(1..=65_535));
+    let min_healthy = min_healthy.and_then(|least| least.check(|_| kind.is_watched()));
     Lifecycle {
         on_remove: on_remove.map_or_else(OnRemove::default, |at| at.value),
         drain_timeout: drain_timeout.map(|at| at.value),
         on_down: on_down.map_or_else(OnDown::default, |at| at.value),
         slow_start: slow_start.map(|at| at.value),
         passive_health,
+        min_healthy: min_healthy.map(|at| at.value),
     }
 }
 
 impl Kind {
+    fn is_watched(self) -> Result<(), String> {
+        if self.is_checked {
+            return Ok(());
+        }
+        Err("nobody asks how its servers are; add health, or leave min_healthy out".to_owned())
+    }
+
     fn may_do(self, on_down: OnDown) -> Result<(), String> {
         match (on_down, self.protocol) {
             (OnDown::Reschedule, Some(Proto::Tcp)) => Err(

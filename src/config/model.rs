@@ -287,6 +287,9 @@ pub struct Lifecycle {
     /// When a server is given up because it leaves connections unanswered; `None`: never. TCP by NAT
     /// only.
     pub passive_health: Option<PassiveHealth>,
+    /// With `[failover]`, the router gives its role up while fewer servers are up; `None`: whatever
+    /// happens to them. 1 to 65535.
+    pub min_healthy: Option<u16>,
 }
 
 /// What becomes of the flows of a server that is removed.

@@ -63,7 +63,8 @@ impl Reader<'_> {
             section.later(key, what);
         }
         let scheduler = scheduler.map_or(Scheduler::WeightedLeastConnection, |at| at.value);
-        let kind = Kind { protocol: protocol.as_ref().map(|at| at.value), method, scheduler };
+        let (protocol_value, is_checked) = (protocol.as_ref().map(|at| at.value), health.is_some());
+        let kind = Kind { protocol: protocol_value, method, scheduler, is_checked };
         let lifecycle = lifecycle::read(&mut section, kind);
         let port_value = port.as_ref().map(|port| port.value);
         let mut servers =

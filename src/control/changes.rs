@@ -251,13 +251,20 @@ impl Changes {
             )
         };
         self.field(&key("fallback"), fallback_text(fallback), fallback_text(&new.fallback));
-        let Lifecycle { on_remove, drain_timeout, on_down, slow_start, passive_health } =
-            *lifecycle;
+        let Lifecycle {
+            on_remove,
+            drain_timeout,
+            on_down,
+            slow_start,
+            passive_health,
+            min_healthy,
+        } = *lifecycle;
         let after = &new.lifecycle;
         self.field(&key("on_remove"), on_remove, after.on_remove);
         self.field(&key("drain_timeout"), optional(drain_timeout), optional(after.drain_timeout));
         self.field(&key("on_down"), on_down, after.on_down);
         self.field(&key("slow_start"), optional(slow_start), optional(after.slow_start));
+        self.field(&key("min_healthy"), optional(min_healthy), optional(after.min_healthy));
         self.field(
             &key("passive_health"),
             optional(passive_health),
@@ -416,12 +423,14 @@ mod tests {
                         on_down: OnDown::Reset,
                         slow_start: Some(Duration::from_secs(30)),
                         passive_health: Some(PassiveHealth::default()),
+                        min_healthy: Some(1),
                     }
                 },
                 "service web: on_remove: reset, was drain\n\
                  service web: drain_timeout: 60.000s, was none\n\
                  service web: on_down: reset, was keep\n\
                  service web: slow_start: 30.000s, was none\n\
+                 service web: min_healthy: 1, was none\n\
                  service web: passive_health: 5 unanswered, retry 30.000s, was none",
             ),
         ];

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use super::pages::{Snapshot, View};
+use super::protocol::failover::Wish;
 use super::protocol::{Answer, Drops, Flow, Page, Reason, Refusal, Service, Status};
 use super::question::{FlowQuery, FlowSeen, Found, Id, PLACES, Question, Reply, Seen};
 use super::socket::ClientId;
@@ -44,6 +45,7 @@ pub(super) enum Work {
     Services(Services),
     Flows(FlowQuery),
     Neighbours(usize),
+    Failover(Wish),
     /// Status, drops and all services, one after the other.
     Everything(Box<Everything>),
 }
@@ -125,6 +127,7 @@ impl Work {
             Self::Services(services) => Question::Figures(services.wanted().to_vec()),
             Self::Flows(query) => Question::Flows(query.clone()),
             Self::Neighbours(from) => Question::Neighbours(*from),
+            Self::Failover(wish) => Question::Failover(*wish),
             Self::Everything(everything) => everything.question(),
         }
     }
@@ -156,6 +159,11 @@ impl Work {
             }
             (Self::Neighbours(_), Found::Neighbours(rows, more)) => {
                 Answer::Neighbours(Page { rows, next: next(more), uptime_us })
+            }
+            (Self::Failover(_), Found::Failover(Some(failover))) => Answer::Failover(failover),
+            (Self::Failover(_), Found::Failover(None)) => {
+                let message = "this router has no [failover]: it is always active";
+                Answer::Error(Refusal::new(Reason::Argument, message))
             }
             (work, found) => {
                 debug_assert!(false, "{found:?} is no reply to {work:?}");

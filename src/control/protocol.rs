@@ -4,6 +4,7 @@
 //! it, this page was the last. Later versions may add fields to an answer, but not to a request
 //! without a new name: an unknown field of a request is refused.
 
+pub mod failover;
 mod traced;
 
 use std::borrow::Cow;
@@ -11,6 +12,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::failover::Failover;
 pub use self::traced::{NotShown, Out, Traced, TracedFlow, TracedLink, Tracing};
 
 /// The longest request, in bytes, its end of line included.
@@ -61,6 +63,9 @@ pub enum Request {
         server: String,
         weight: u16,
     },
+    Failover {
+        action: failover::Wish,
+    },
     Trace {
         #[serde(default)]
         filter: String,
@@ -91,6 +96,8 @@ pub enum Answer {
     Reloaded(Reloaded),
     /// To `drain`, `undrain` and `weight`.
     Changed(Changed),
+    /// To `failover`: how things are now.
+    Failover(Box<Failover>),
     /// To `trace` and `capture`, once it has begun. From then on there are only the two below.
     Tracing(Tracing),
     /// A packet.
@@ -159,6 +166,9 @@ pub struct Now {
     pub host: Host,
     /// Who else speaks for the router's addresses.
     pub claims: Vec<Claim>,
+    /// With `[failover]`, the role and what it comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failover: Option<Box<Failover>>,
 }
 
 /// Somebody else who speaks for one of the router's addresses.
@@ -203,6 +213,7 @@ pub struct Frames {
     pub copies: u64,
     pub sent: u64,
     pub to_host: u64,
+    pub to_ha: u64,
     pub split: u64,
     pub consumed: u64,
     pub dropped: u64,

@@ -3,7 +3,8 @@
 
 use std::net::{IpAddr, SocketAddrV4};
 
-use super::protocol::{Drops, Figures, LastCheck, Neighbour, Now};
+use super::protocol::failover::Wish;
+use super::protocol::{Drops, Failover, Figures, LastCheck, Neighbour, Now};
 use crate::addr::{Cidr, ServerId, ServiceId};
 use crate::time::Duration;
 
@@ -23,6 +24,8 @@ pub enum Question {
     Flows(FlowQuery),
     /// The neighbours among [`PLACES`] places from this one.
     Neighbours(usize),
+    /// To give up its role, or to take part again; and how things are then.
+    Failover(Wish),
 }
 
 /// Whose figures.
@@ -134,6 +137,8 @@ pub enum Found {
     Flows(Vec<FlowSeen>, Option<usize>),
     /// To [`Question::Neighbours`].
     Neighbours(Vec<Neighbour>, Option<usize>),
+    /// To [`Question::Failover`]; `None`: there is no `[failover]`.
+    Failover(Option<Box<Failover>>),
 }
 
 #[cfg(test)]

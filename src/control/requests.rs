@@ -155,6 +155,10 @@ impl<N: Notice> Thread<N> {
             Request::Services { from } => {
                 Outcome::Work(Work::Services(self.services(place(from), ROWS, now)))
             }
+            Request::Failover { action } => {
+                info!(action = action.to_string().as_str(); "an operator decides about the role");
+                Outcome::Work(Work::Failover(action))
+            }
             Request::Neighbours { from } => Outcome::Work(Work::Neighbours(place(from))),
             Request::Flows { from, client, server, service, state } => {
                 let query = FlowQuery {

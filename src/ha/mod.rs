@@ -14,6 +14,7 @@ mod proof;
 mod report;
 mod settings;
 pub mod signature;
+pub mod sync;
 
 use std::fmt;
 

@@ -6,6 +6,7 @@
 //! router: batches in and out, and what becomes of a TAP that disappears.
 
 pub mod attach;
+pub mod carrier;
 pub mod child;
 pub mod clock;
 mod counters;
@@ -87,6 +88,8 @@ struct Link {
     device: Device,
     counters: Counters,
     failed_reads: u8,
+    /// The last write failed because the device is down.
+    is_down: bool,
     delay: Duration,
     made_at: Option<Instant>,
     last_error: String,
@@ -133,6 +136,12 @@ impl Links {
     /// The TAP's name.
     pub fn name(&self, link: LinkId) -> &str {
         self.links.get(link.index()).map_or("", |link| &link.spec.tap)
+    }
+
+    /// Whether the device is there, and took what it was last given.
+    pub fn is_working(&self, link: LinkId) -> bool {
+        let working = |link: &Link| matches!(link.device, Device::Present(_)) && !link.is_down;
+        self.links.get(link.index()).is_some_and(working)
     }
 
     /// What a link has carried, over all devices it has had.
@@ -211,6 +220,7 @@ impl Link {
             device: Device::Present(tap),
             counters: Counters::default(),
             failed_reads: 0,
+            is_down: false,
             delay: FIRST_RETRY,
             made_at: None,
             last_error: String::new(),
@@ -227,6 +237,7 @@ impl Link {
                 Ok(length) => {
                     frame.set_len(length);
                     self.counters.count_in(length);
+                    self.is_down = false;
                     self.failed_reads = 0;
                     count += 1;
                 }
@@ -257,9 +268,11 @@ impl Link {
         match tap.write(frame) {
             Ok(_) => {
                 self.counters.count_out(frame.len());
+                self.is_down = false;
                 true
             }
             Err(error) => {
+                self.is_down = error.raw_os_error() == Some(libc::EIO);
                 if self.counters.refused.count(&error) {
                     self.lose();
                 }

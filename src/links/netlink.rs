@@ -2,7 +2,7 @@
 //!
 //! One request, then its answer; interfaces go by name. Decides nothing.
 
-mod device;
+pub(super) mod device;
 mod inet;
 
 use std::cell::Cell;

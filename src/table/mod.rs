@@ -58,6 +58,8 @@ pub struct Table {
     ids: (usize, usize),
     status_page: Option<Endpoint>,
     failover: Option<Failover>,
+    /// Position of the first service with fewer servers up than `min_healthy`.
+    starved: Option<usize>,
     difference: Difference,
     kept_hops: usize,
 }
@@ -215,9 +217,11 @@ impl Table {
             ids: ids.limits(),
             status_page: config.status_page.as_ref().map(|page| page.listen),
             failover: config.failover.clone(),
+            starved: None,
             difference: Difference::default(),
             kept_hops: 0,
         };
+        table.starved = table.services.iter().position(|service| service.is_starved());
         table.difference = Difference::between(previous, &table);
         let Difference { hops, removed_hops, .. } = &table.difference;
         let before = previous.map_or(0, |previous| previous.kept_hops);
@@ -266,6 +270,11 @@ impl Table {
     /// With whom the virtual IPs are shared, and how; `None`: always active.
     pub const fn failover(&self) -> Option<&Failover> {
         self.failover.as_ref()
+    }
+
+    /// A service with fewer servers up than its `min_healthy`, the first if there are several.
+    pub fn starved_service(&self) -> Option<&Service> {
+        self.services.get(self.starved?).map(Arc::as_ref)
     }
 
     /// The two ends that flows are copied between: this router's, and its peer's.

@@ -95,6 +95,12 @@ pub(super) fn compile(
 }
 
 impl Service {
+    /// Whether fewer of its servers are up than its `min_healthy`.
+    pub fn is_starved(&self) -> bool {
+        let up = || self.servers.iter().filter(|server| server.is_up).count();
+        self.lifecycle.min_healthy.is_some_and(|least| up() < usize::from(least))
+    }
+
     /// Its servers in file order, then the fallback.
     pub fn all_servers(&self) -> impl Iterator<Item = &Server> {
         self.servers.iter().chain(&self.fallback)

@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 
 pub(super) mod change;
 pub(super) mod drops;
+pub(super) mod failover;
 pub(super) mod flows;
 pub(super) mod neighbours;
 pub(super) mod services;

@@ -1,6 +1,7 @@
 //! The room as a whole: defaults, what is unknown, what is hostile. `networks`, `services` and `health` try
 //! every rule, each by one change to a file that is right.
 
+mod failover;
 mod health;
 mod networks;
 mod services;
@@ -100,14 +101,12 @@ fn what_is_left_out_has_its_default() {
 }
 
 #[test]
-fn what_comes_later_is_refused_and_what_is_unknown_too() {
+fn what_is_unknown_is_refused() {
     for (section, message) in [
-        ("[failover]\npriority = 1", "failover: failover is not supported yet; leave it out"),
-        ("[failover.sync]\npeer = 1", "failover: failover is not supported yet; leave it out"),
         ("[[servise]]\nport = 1", "servise: unknown key; did you mean `service`?"),
         (
             "[\"a\\nb\"]",
-            "\"a\\nb\": unknown key; known here: router, network, virtual_ip, route, masquerade, service, status",
+            "\"a\\nb\": unknown key; known here: router, network, virtual_ip, route, masquerade, service, status, failover",
         ),
     ] {
         assert_eq!(wrong(&format!("{RIGHT}\n{section}")), [message]);

@@ -217,7 +217,7 @@ fn services() {
         (
             port,
             "port = 80\nwait = 1\n",
-            "service[0].wait: unknown key; known here: name, protocol, address, port, method, scheduler, scheduler_flags, health, on_remove, drain_timeout, on_down, slow_start, passive_health, server, fallback",
+            "service[0].wait: unknown key; known here: name, protocol, address, port, method, scheduler, scheduler_flags, health, on_remove, drain_timeout, on_down, slow_start, passive_health, min_healthy, server, fallback",
         ),
         (
             port,
@@ -272,7 +272,8 @@ fn lifecycle() {
     let of = |lines: &str| parse(&with(lines)).unwrap().services.remove(0);
     assert_eq!(of("").lifecycle, Lifecycle::default());
     let all = "on_remove = \"reset\"\ndrain_timeout = \"10m\"\non_down = \"reset\"\n\
-               slow_start = \"30s\"\npassive_health = { unanswered = 3, retry = \"5s\" }";
+               slow_start = \"30s\"\npassive_health = { unanswered = 3, retry = \"5s\" }\n\
+               min_healthy = 2\nhealth = { kind = \"tcp\" }";
     assert_eq!(
         of(all).lifecycle,
         Lifecycle {
@@ -281,6 +282,7 @@ fn lifecycle() {
             on_down: OnDown::Reset,
             slow_start: Some(Duration::from_secs(30)),
             passive_health: Some(PassiveHealth { unanswered: 3, retry: Duration::from_secs(5) }),
+            min_healthy: Some(2),
         }
     );
     let passive = of("passive_health = {}").lifecycle.passive_health;
@@ -319,6 +321,10 @@ fn lifecycle() {
             "service[0].passive_health.retries: unknown key; known here: unanswered, retry",
         ),
         ("passive_health = true", "service[0].passive_health: found true; expected a table"),
+        (
+            "min_healthy = 1",
+            "service[0].min_healthy: nobody asks how its servers are; add health, or leave min_healthy out",
+        ),
     ] {
         assert_eq!(wrong(&with(lines)), [message], "{lines}");
     }

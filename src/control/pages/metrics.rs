@@ -4,6 +4,7 @@ use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricT
 use prometheus::{Encoder as _, TextEncoder};
 
 use super::Snapshot;
+use crate::control::protocol::failover::{Discard, Failover};
 use crate::control::protocol::{Figures, Link, Server, Service};
 
 /// What [`render`] writes.
@@ -18,6 +19,9 @@ pub(super) fn render(snapshot: &Snapshot) -> Vec<u8> {
     families.router(snapshot);
     families.loop_and_frames(snapshot);
     families.links(snapshot);
+    if let Some(failover) = &snapshot.status.now.failover {
+        families.failover(failover);
+    }
     families.services(snapshot);
     families.servers(snapshot);
     let mut text = Vec::new();
@@ -76,6 +80,7 @@ impl Families {
                 "Frames for the router's own addresses.",
                 frames.to_host,
             ),
+            ("tapvs_frames_to_ha_total", "Adverts and copied flows of the peer.", frames.to_ha),
             ("tapvs_frames_split_total", "Frames that left in pieces.", frames.split),
             ("tapvs_frames_consumed_total", "Frames that end in the router.", frames.consumed),
         ] {
@@ -113,6 +118,65 @@ impl Families {
             let values = links.map(|link| (vec![("link", link.tap.as_str())], read(link)));
             self.counter(name, help, values);
         }
+    }
+
+    fn failover(&mut self, failover: &Failover) {
+        let help = "1 while this router speaks for the virtual IPs.";
+        self.one("tapvs_failover_active", help, f64::from(u8::from(failover.role == "active")));
+        let help = "Since the last change of role.";
+        self.one("tapvs_failover_role_seconds", help, failover.since_ms as f64 / 1e3);
+        let help = "The priority that the router claims; 1 while something is wrong with it.";
+        self.one("tapvs_failover_priority", help, f64::from(failover.priority));
+        let help = "What is wrong with this router, so that it would give its role up.";
+        self.one("tapvs_failover_faults", help, failover.faults.len() as f64);
+        let help =
+            "1 where the other router is heard as it should be, and no link of this one is down.";
+        let paths = failover.networks.iter().map(|path| {
+            let is_up = f64::from(u8::from(path.state == "ok"));
+            (vec![("network", path.network.as_str())], is_up)
+        });
+        self.gauge("tapvs_failover_path_up", help, paths);
+        let adverts = &failover.adverts;
+        self.count("tapvs_failover_adverts_sent_total", "Adverts sent.", adverts.sent);
+        self.count("tapvs_failover_adverts_received_total", "Adverts believed.", adverts.received);
+        let help = "Adverts not believed.";
+        self.reasons("tapvs_failover_adverts_discarded_total", help, &adverts.discarded);
+        let Some(sync) = &failover.sync else { return };
+        let help = "1 while the other router answers, so that flows are copied.";
+        self.one("tapvs_sync_connected", help, f64::from(u8::from(sync.connected)));
+        let help = "1 when the copy of the flows is complete.";
+        self.one("tapvs_sync_complete", help, f64::from(u8::from(sync.complete)));
+        let help = "How old the oldest record is that the other router has not confirmed.";
+        self.one("tapvs_sync_lag_seconds", help, sync.lag_ms as f64 / 1e3);
+        self.one("tapvs_sync_queued_records", "Records that wait.", sync.queued as f64);
+        for (name, help, value) in [
+            ("tapvs_sync_records_sent_total", "Records of flows sent.", sync.records_sent),
+            (
+                "tapvs_sync_records_received_total",
+                "Records of flows taken in.",
+                sync.records_received,
+            ),
+            ("tapvs_sync_datagrams_sent_total", "Datagrams sent.", sync.datagrams_sent),
+            (
+                "tapvs_sync_datagrams_repeated_total",
+                "Datagrams sent again.",
+                sync.datagrams_repeated,
+            ),
+            ("tapvs_sync_datagrams_received_total", "Datagrams taken in.", sync.datagrams_received),
+        ] {
+            self.count(name, help, value);
+        }
+        let help = "Records that could not be used.";
+        self.reasons("tapvs_sync_records_refused_total", help, &sync.refused_records);
+        let help = "Datagrams not believed.";
+        self.reasons("tapvs_sync_datagrams_refused_total", help, &sync.refused_datagrams);
+    }
+
+    fn reasons(&mut self, name: &str, help: &str, discards: &[Discard]) {
+        let values = discards
+            .iter()
+            .map(|discard| (vec![("reason", discard.reason.as_ref())], discard.count));
+        self.counter(name, help, values);
     }
 
     fn services(&mut self, Snapshot { services, .. }: &Snapshot) {

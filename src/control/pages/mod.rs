@@ -52,6 +52,7 @@ POST /api/reload   reads the configuration again
 POST /api/drain    {\"service\": \"web\", \"server\": \"web1\"}
 POST /api/undrain  {\"service\": \"web\", \"server\": \"web1\"}
 POST /api/weight   {\"service\": \"web\", \"server\": \"web1\", \"weight\": 2}
+POST /api/failover {\"action\": \"yield\"} or {\"action\": \"resume\"}
 
 POST needs the token of [status] token_file: Authorization: Bearer TOKEN
 ";
@@ -76,6 +77,7 @@ impl Page {
             "/api/drain" => Self::Command("drain"),
             "/api/undrain" => Self::Command("undrain"),
             "/api/weight" => Self::Command("weight"),
+            "/api/failover" => Self::Command("failover"),
             _ => return None,
         })
     }

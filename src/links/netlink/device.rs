@@ -3,11 +3,11 @@
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoBridge, InfoData, InfoKind,
     InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::Netlink;
 use crate::addr::MacAddr;
@@ -38,6 +38,8 @@ pub struct Link {
     pub master: Option<u32>,
     /// How many users want it promiscuous; a bridge is one.
     pub promiscuity: u32,
+    /// It is a bridge that speaks, about a port of its.
+    pub is_of_bridge: bool,
     /// What it has carried, seen from the kernel: a TAP's `tx` is what tapvs reads.
     pub statistics: Statistics,
 }
@@ -222,9 +224,10 @@ impl Netlink {
     }
 }
 
-fn as_link(message: RouteNetlinkMessage) -> Option<Link> {
+pub(in crate::links) fn as_link(message: RouteNetlinkMessage) -> Option<Link> {
     let RouteNetlinkMessage::NewLink(message) = message else { return None };
     let flags = message.header.flags;
+    let is_of_bridge = message.header.interface_family == AddressFamily::Bridge;
     let mut link = Link {
         index: message.header.index,
         name: String::new(),
@@ -237,6 +240,7 @@ fn as_link(message: RouteNetlinkMessage) -> Option<Link> {
         carrier: flags.contains(LinkFlags::LowerUp),
         master: None,
         promiscuity: 0,
+        is_of_bridge,
         statistics: Statistics::default(),
     };
     for attribute in message.attributes {
