@@ -73,7 +73,8 @@ impl Greeter {
     pub(super) fn answer(&mut self, session: Option<Way>) -> Option<Greeting> {
         self.count = self.count.checked_sub(1)?;
         let echo = self.waiting[self.count];
-        let way = session.filter(|way| way.to == echo).unwrap_or(Way { from: self.offer, to: echo });
+        let way =
+            session.filter(|way| way.to == echo).unwrap_or(Way { from: self.offer, to: echo });
         Some(self.confirm(way))
     }
 

@@ -178,9 +178,10 @@ impl Session {
         if greeting.run == self.greeter.run() {
             return Err(Refusal::Reflected);
         }
-        let known = self.bond.as_ref().is_some_and(|bond| {
-            bond.way.from == greeting.echo && bond.way.to == greeting.nonce
-        });
+        let known = self
+            .bond
+            .as_ref()
+            .is_some_and(|bond| bond.way.from == greeting.echo && bond.way.to == greeting.nonce);
         if kind == Kind::Answer && !known && !self.greeter.awaits(&greeting) {
             return Err(Refusal::Replayed);
         }

@@ -142,7 +142,12 @@ impl Segment {
     }
 
     pub(super) fn write(&self, key: &Key, way: &Way, records: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(&[VERSION, Kind::Segment as u8, u8::from(self.role == Role::Active), 0]);
+        out.extend_from_slice(&[
+            VERSION,
+            Kind::Segment as u8,
+            u8::from(self.role == Role::Active),
+            0,
+        ]);
         for number in [self.tag, self.number, self.sequence, self.ack] {
             out.extend_from_slice(&number.to_be_bytes());
         }

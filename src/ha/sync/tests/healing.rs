@@ -25,11 +25,8 @@ fn a_backup_that_starts_anew_is_sent_everything() {
     world.run_until_done(Duration::from_millis(500), World::complete);
     assert!(world.routers[A].flows == world.routers[B].flows);
     let run = world.routers[B].session.run_id();
-    let renewed = [
-        Event::PeerLost { why: Loss::Renewed },
-        Event::PeerAppeared { run },
-        Event::Transferred,
-    ];
+    let renewed =
+        [Event::PeerLost { why: Loss::Renewed }, Event::PeerAppeared { run }, Event::Transferred];
     assert_eq!(world.routers[A].events[2..], renewed);
 }
 
