@@ -198,9 +198,9 @@ impl Dataplane {
         let vip = table.virtual_ip(address);
         let shared = vip.is_some_and(|vip| vip.is_shared);
         let server = shared.then(|| self.direct_server(arrival, mac)).flatten();
-        let gateway = self.gateway(network);
-        let beside_gateway = gateway.is_some_and(|gateway| gateway.link == ingress);
-        let suppressed = network.is_bridged() && server.is_some() && !beside_gateway;
+        let suppressed = network.is_bridged()
+            && server.is_some()
+            && self.gateway(network).is_none_or(|gateway| gateway.link != ingress);
         let (since, last, count) = (now, now, 1);
         let claim =
             Claim { network: network.id, address, mac, server, since, last, count, suppressed };
@@ -216,10 +216,11 @@ impl Dataplane {
         if !vip.is_some_and(VirtualIp::tells_hosts) {
             return false;
         }
-        if let Some(gateway) = gateway {
+        if self.defence.claimed(network.id, address, mac, now)
+            && let Some(gateway) = self.gateway(network)
+        {
             self.defence.tell(network.id, address, gateway, now);
         }
-        self.defence.claimed(network.id, address, mac, now);
         // A switch that did not know the host sent the claim everywhere. Servers have the address.
         let host = arrival.ethernet.destination;
         let between = host.is_unicast() && host != network.mac;

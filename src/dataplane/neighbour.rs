@@ -113,7 +113,7 @@ pub(super) enum Answer {
     /// Nobody asked.
     Unsolicited,
     /// The MAC is known now; `moved` from another one.
-    Resolved { id: u32, moved: bool },
+    Resolved { moved: bool },
 }
 
 #[derive(Debug)]
@@ -271,17 +271,16 @@ impl Neighbours {
         true
     }
 
-    /// An ARP message, come in by `link`, says that `address` is at `mac`. `solicited`: it is a reply addressed to the
-    /// router. Only what was asked for is believed; a MAC that changes makes the router ask first.
+    /// An ARP message, come in by `link`, says that neighbour `id` is at `mac`. `solicited`: it is a
+    /// reply addressed to the router. Only what was asked for is believed; a MAC that changes makes
+    /// the router ask first.
     pub(super) fn heard(
         &mut self,
-        network: NetworkId,
-        address: Ipv4Addr,
+        id: u32,
         (mac, link): (MacAddr, LinkId),
         solicited: bool,
         now: Instant,
     ) -> Answer {
-        let Some(id) = self.find(network, address) else { return Answer::Unsolicited };
         let neighbour = self.get_mut(id);
         let asked = neighbour.tries > 0;
         let (usable, same) = (neighbour.is_usable(), neighbour.mac == mac);
@@ -304,7 +303,7 @@ impl Neighbours {
         neighbour.tries = 0;
         neighbour.doubted = false;
         self.wake(id, now + FRESH);
-        Answer::Resolved { id, moved }
+        Answer::Resolved { moved }
     }
 
     /// The next thing a neighbour's timer wants done.

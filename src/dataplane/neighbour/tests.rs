@@ -51,7 +51,9 @@ fn take(neighbours: &mut Neighbours, step: &Step, now: &mut Instant) {
         }
         Step::Heard(network, n, from, solicited) => {
             let from = (mac(*from), LinkId(0));
-            neighbours.heard(NetworkId(*network), address(*n), from, *solicited, *now);
+            if let Some(id) = neighbours.find(NetworkId(*network), address(*n)) {
+                neighbours.heard(id, from, *solicited, *now);
+            }
         }
         Step::Reload(pinned) => {
             for (network, n) in (0..NETWORKS).flat_map(|on| (0..ADDRESSES).map(move |n| (on, n))) {
