@@ -85,9 +85,10 @@ impl Dataplane {
         frame: &mut Frame,
     ) -> Result<Verdict, DropReason> {
         let Arrival { table, network, now, .. } = *arrival;
-        let suppressed = self.note_claim(arrival, arp);
+        let vip = table.virtual_ip(arp.sender);
+        let suppressed = self.note_claim(arrival, arp, vip);
         let asks = arp.operation == Operation::Request && !arp.is_announcement();
-        if asks && table.virtual_ip(arp.sender).is_some_and(|vip| vip.is_shared) {
+        if asks && vip.is_some_and(|vip| vip.is_shared) {
             if is_ours(table, network, arp.target) {
                 answer(network, arp, network.mac, frame);
                 return Ok(Verdict::Reply);
@@ -111,7 +112,7 @@ impl Dataplane {
         }
         match Arp::parse(frame.bytes()) {
             Some(arp) if is_ours(table, network, arp.sender) && is_station(arp.sender_mac) => {
-                self.note_claim(arrival, &arp);
+                self.note_claim(arrival, &arp, table.virtual_ip(arp.sender));
                 Err(DropReason::ArpConflict)
             }
             Some(_) | None => Ok(()),
@@ -190,21 +191,21 @@ impl Dataplane {
         neighbour.is_usable().then_some(Audience { mac: neighbour.mac, link })
     }
 
-    /// Remembers the claim and sets those right whom it misleads; whether there are none, because
-    /// the router stands between.
-    fn note_claim(&mut self, arrival: &Arrival<'_>, arp: &Arp) -> bool {
-        let Arrival { table, network, ingress, now, .. } = *arrival;
+    /// Remembers the claim of an address, maybe `vip`, and sets those right whom it misleads; whether
+    /// there are none, because the router stands between.
+    fn note_claim(&mut self, arrival: &Arrival<'_>, arp: &Arp, vip: Option<&VirtualIp>) -> bool {
+        let Arrival { network, ingress, now, .. } = *arrival;
         let (address, mac) = (arp.sender, arp.sender_mac);
-        let vip = table.virtual_ip(address);
         let shared = vip.is_some_and(|vip| vip.is_shared);
-        let server = shared.then(|| self.direct_server(arrival, mac)).flatten();
+        let hash = self.neighbours.hash_mac(network.id, mac);
+        let server = shared.then(|| self.direct_server_filed(arrival, mac, hash)).flatten();
         let suppressed = network.is_bridged()
             && server.is_some()
             && self.gateway(network).is_none_or(|gateway| gateway.link != ingress);
         let (since, last, count) = (now, now, 1);
         let claim =
             Claim { network: network.id, address, mac, server, since, last, count, suppressed };
-        if let Some(claim) = self.watch.claim(claim, now) {
+        if let Some(claim) = self.watch.claim(claim, hash, now) {
             self.events.push(Event::AddressConflict(claim));
         }
         if suppressed {
@@ -267,7 +268,17 @@ impl Dataplane {
 
     /// The real server of direct routing whose MAC this is.
     fn direct_server(&self, arrival: &Arrival<'_>, mac: MacAddr) -> Option<Ipv4Addr> {
+        self.direct_server_filed(arrival, mac, self.neighbours.hash_mac(arrival.network.id, mac))
+    }
+
+    /// The same, where the MAC's hash is known.
+    fn direct_server_filed(
+        &self,
+        arrival: &Arrival<'_>,
+        mac: MacAddr,
+        hash: u64,
+    ) -> Option<Ipv4Addr> {
         let is_server = |address| arrival.table.is_direct_server(address);
-        self.neighbours.configured_at(arrival.network.id, mac, is_server)
+        self.neighbours.configured_at(arrival.network.id, mac, hash, is_server)
     }
 }

@@ -170,18 +170,20 @@ impl Neighbours {
         })
     }
 
-    /// The configured neighbour that was last found at `mac` and that `is_it` accepts.
+    /// The configured neighbour that was last found at `mac`, whose `hash` is
+    /// [`Neighbours::hash_mac`]'s, and that `is_it` accepts.
     pub(super) fn configured_at(
         &self,
         network: NetworkId,
         mac: MacAddr,
+        hash: u64,
         is_it: impl Fn(Ipv4Addr) -> bool,
     ) -> Option<Ipv4Addr> {
         let fits = |id: u32| {
             let neighbour = self.get(id);
             neighbour.mac == mac && neighbour.network == network && is_it(neighbour.address)
         };
-        let id = self.by_mac.find(self.hash_mac(network, mac), fits)?;
+        let id = self.by_mac.find(hash, fits)?;
         Some(self.get(id).address)
     }
 
@@ -496,7 +498,8 @@ impl Neighbours {
         }
     }
 
-    fn hash_mac(&self, network: NetworkId, mac: MacAddr) -> u64 {
+    /// What a MAC is filed under.
+    pub(super) fn hash_mac(&self, network: NetworkId, mac: MacAddr) -> u64 {
         let mut hasher = self.hasher;
         let [a, b, c, d, e, f] = mac.0;
         let [high, low] = network.0.to_be_bytes();
