@@ -33,15 +33,18 @@ impl Dataplane {
         // The virtual IPs are at whoever is active: the routers need not know where.
         let is_pairs =
             is_ours(table, network, arp.sender) || Some(arp.sender_mac) == network.virtual_mac;
-        let told = !is_pairs && self.learn(arrival, &arp);
+        let sender = self.neighbours.find(network.id, arp.sender);
+        let told = !is_pairs && sender.is_some_and(|id| self.learn(arrival, id, &arp));
         match arp.operation {
             Operation::Request if is_ours(table, network, arp.target) => {
                 let mac = mac_of(table, network, arp.target);
                 if !active && matches!(table.local(arp.target), Some(Local::Virtual(_))) {
                     return Err(DropReason::BackupRole);
                 }
-                if !is_pairs {
+                if !is_pairs && sender.is_none() {
                     self.meet(table, network, &arp, now);
+                }
+                if !is_pairs {
                     self.note_asker(arrival, &arp);
                 }
                 answer(&arp, mac, mac, frame);
@@ -65,13 +68,11 @@ impl Dataplane {
         }
     }
 
-    /// Whoever asks for the router will be answered through it soon: it is asked back at once, so
+    /// A stranger who asks for the router will be answered through it soon: it is asked back at once, so
     /// that a burst of first answers does not have to wait. A bucket keeps a storm of forged
     /// questions from filling the cache.
     fn meet(&mut self, table: &Table, network: &Network, arp: &Arp, now: Instant) {
-        let stranger =
-            network.contains(arp.sender) && self.neighbours.find(network.id, arp.sender).is_none();
-        if !stranger || !self.acquaintances.take(now) {
+        if !network.contains(arp.sender) || !self.acquaintances.take(now) {
             return;
         }
         if let Some(id) = self.neighbours.find_or_add(network.id, arp.sender, now)
@@ -121,18 +122,15 @@ impl Dataplane {
         self.counters.originated += 1;
     }
 
-    /// Believes what was asked for; whether that told anything.
-    fn learn(&mut self, arrival: &Arrival<'_>, arp: &Arp) -> bool {
+    /// Believes what was asked for about neighbour `id`, the sender; whether that told anything.
+    fn learn(&mut self, arrival: &Arrival<'_>, id: u32, arp: &Arp) -> bool {
         let Arrival { table, network, ingress, now, .. } = *arrival;
         let solicited = arp.operation == Operation::Reply && arp.target_mac == network.mac;
-        let before = self.neighbours.find(network.id, arp.sender);
-        let was_failed = before.is_some_and(|id| {
-            let neighbour = self.neighbours.get(id);
-            neighbour.pinned && neighbour.failed_before
-        });
+        let neighbour = self.neighbours.get(id);
+        let was_failed = neighbour.pinned && neighbour.failed_before;
         let from = (arp.sender_mac, ingress);
-        let heard = self.neighbours.heard(network.id, arp.sender, from, solicited, now);
-        let Answer::Resolved { id, moved } = heard else { return false };
+        let heard = self.neighbours.heard(id, from, solicited, now);
+        let Answer::Resolved { moved } = heard else { return false };
         if was_failed {
             self.neighbours.get_mut(id).failed_before = false;
             self.events.push(Event::NeighbourBack { network: network.id, address: arp.sender });

@@ -19,9 +19,15 @@ const RESERVED_GROUP: [u8; 5] = [0x01, 0x80, 0xc2, 0x00, 0x00];
 /// LLC and SNAP headers that say ARP: not sent on Ethernet, and not to be smuggled past the policy.
 const SNAP_ARP: [u8; 8] = [0xaa, 0xaa, 0x03, 0, 0, 0, 0x08, 0x06];
 
-/// How much of what has to be copied a link may send.
+/// How many stations behind a link take others' places in a full table: a second, and at once. A
+/// flood of made-up ones must not drive out those that are there; what is for a station without a
+/// place goes everywhere, within `unknown`.
+const NEWCOMERS: (u64, u64) = (100, 256);
+
+/// How much of what has to be copied a link may send, and how much it may change.
 #[derive(Debug)]
 pub(super) struct Limits {
+    newcomers: TokenBucket,
     groups: TokenBucket,
     unknown: TokenBucket,
 }
@@ -32,7 +38,8 @@ impl Limits {
         let of = |network: &Network| {
             let rate = u64::from(network.bridge.broadcast_limit);
             let bucket = || TokenBucket::new(rate, rate, now);
-            Self { groups: bucket(), unknown: bucket() }
+            let newcomers = TokenBucket::new(NEWCOMERS.0, NEWCOMERS.1, now);
+            Self { newcomers, groups: bucket(), unknown: bucket() }
         };
         let networks = table.networks().iter();
         networks.flat_map(|network| network.links.iter().map(move |_| of(network))).collect()
@@ -95,10 +102,12 @@ impl Dataplane {
         if Some(ethernet.source) == network.virtual_mac {
             return;
         }
-        if self.is_active() {
-            self.stations.learn(network.id, ethernet.source, ingress, now);
+        let is_active = self.is_active();
+        let newcomers = &mut self.limits[ingress.index()].newcomers;
+        if is_active {
+            self.stations.learn(network.id, ethernet.source, ingress, newcomers, now);
         } else if !is_lesson {
-            self.stations.overhear(network.id, ethernet.source, ingress, now);
+            self.stations.overhear(network.id, ethernet.source, ingress, newcomers, now);
         }
     }
 

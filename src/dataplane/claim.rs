@@ -91,9 +91,10 @@ impl Dataplane {
         frame: &mut Frame,
     ) -> Result<Verdict, DropReason> {
         let Arrival { table, network, now, .. } = *arrival;
-        let suppressed = self.note_claim(arrival, arp);
+        let vip = table.virtual_ip(arp.sender);
+        let suppressed = self.note_claim(arrival, arp, vip);
         let asks = arp.operation == Operation::Request && !arp.is_announcement();
-        if asks && table.virtual_ip(arp.sender).is_some_and(|vip| vip.is_shared) {
+        if asks && vip.is_some_and(|vip| vip.is_shared) {
             if is_ours(table, network, arp.target) {
                 let mac = mac_of(table, network, arp.target);
                 answer(arp, mac, mac, frame);
@@ -131,7 +132,7 @@ impl Dataplane {
         }
         match Arp::parse(frame.bytes()) {
             Some(arp) if self.is_claim(arrival, &arp) && is_station(arp.sender_mac) => {
-                self.note_claim(arrival, &arp);
+                self.note_claim(arrival, &arp, arrival.table.virtual_ip(arp.sender));
                 Err(DropReason::ArpConflict)
             }
             Some(_) | None => Ok(()),
@@ -213,21 +214,21 @@ impl Dataplane {
         neighbour.is_usable().then_some(Audience { mac: neighbour.mac, link })
     }
 
-    /// Remembers the claim and sets those right whom it misleads; whether there are none, because
-    /// the router stands between.
-    fn note_claim(&mut self, arrival: &Arrival<'_>, arp: &Arp) -> bool {
-        let Arrival { table, network, ingress, now, .. } = *arrival;
+    /// Remembers the claim of an address, maybe `vip`, and sets those right whom it misleads; whether
+    /// there are none, because the router stands between.
+    fn note_claim(&mut self, arrival: &Arrival<'_>, arp: &Arp, vip: Option<&VirtualIp>) -> bool {
+        let Arrival { network, ingress, now, .. } = *arrival;
         let (address, mac) = (arp.sender, arp.sender_mac);
-        let vip = table.virtual_ip(address);
         let shared = vip.is_some_and(|vip| vip.is_shared);
-        let server = shared.then(|| self.direct_server(arrival, mac)).flatten();
-        let gateway = self.gateway(network);
-        let beside_gateway = gateway.is_some_and(|gateway| gateway.link == ingress);
-        let suppressed = network.is_bridged() && server.is_some() && !beside_gateway;
+        let hash = self.neighbours.hash_mac(network.id, mac);
+        let server = shared.then(|| self.direct_server_filed(arrival, mac, hash)).flatten();
+        let suppressed = network.is_bridged()
+            && server.is_some()
+            && self.gateway(network).is_none_or(|gateway| gateway.link != ingress);
         let (since, last, count) = (now, now, 1);
         let claim =
             Claim { network: network.id, address, mac, server, since, last, count, suppressed };
-        if let Some(claim) = self.watch.claim(claim, now) {
+        if let Some(claim) = self.watch.claim(claim, hash, now) {
             self.events.push(Event::AddressConflict(claim));
         }
         if suppressed {
@@ -239,10 +240,11 @@ impl Dataplane {
         if !vip.is_some_and(VirtualIp::tells_hosts) {
             return false;
         }
-        if let Some(gateway) = gateway {
+        if self.defence.claimed(network.id, address, mac, now)
+            && let Some(gateway) = self.gateway(network)
+        {
             self.defence.tell(network.id, address, gateway, now);
         }
-        self.defence.claimed(network.id, address, mac, now);
         // A switch that did not know the host sent the claim everywhere. Servers have the address.
         let host = arrival.ethernet.destination;
         let between = host.is_unicast() && !is_router(network, host);
@@ -289,7 +291,17 @@ impl Dataplane {
 
     /// The real server of direct routing whose MAC this is.
     fn direct_server(&self, arrival: &Arrival<'_>, mac: MacAddr) -> Option<Ipv4Addr> {
+        self.direct_server_filed(arrival, mac, self.neighbours.hash_mac(arrival.network.id, mac))
+    }
+
+    /// The same, where the MAC's hash is known.
+    fn direct_server_filed(
+        &self,
+        arrival: &Arrival<'_>,
+        mac: MacAddr,
+        hash: u64,
+    ) -> Option<Ipv4Addr> {
         let is_server = |address| arrival.table.is_direct_server(address);
-        self.neighbours.configured_at(arrival.network.id, mac, is_server)
+        self.neighbours.configured_at(arrival.network.id, mac, hash, is_server)
     }
 }

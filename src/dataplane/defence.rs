@@ -57,6 +57,8 @@ struct Contest {
     claimants: [Option<(MacAddr, Instant)>; 2],
     /// How many of its hosts are not waiting to be told.
     idle: usize,
+    /// When the gateway was last to be told too.
+    gateway_told: Option<Instant>,
 }
 
 impl Contest {
@@ -107,7 +109,13 @@ impl Defence {
         let contest = |vip: &VirtualIp| {
             let before = self.find(vip.network, vip.address).map(|at| self.contests[at].claimants);
             let claimants = before.unwrap_or_default();
-            Contest { network: vip.network, address: vip.address, claimants, idle: 0 }
+            Contest {
+                network: vip.network,
+                address: vip.address,
+                claimants,
+                idle: 0,
+                gateway_told: None,
+            }
         };
         let mut contests: Vec<_> = told.map(contest).collect();
         contests.sort_unstable_by_key(|contest| contest.address);
@@ -147,24 +155,29 @@ impl Defence {
         }
     }
 
-    /// `mac` claims `address`: everybody who uses it may be misled.
+    /// `mac` claims `address`: everybody who uses it may be misled. Whether the gateway has to be
+    /// told too: in a storm it waits for that already, like everybody who is known.
     pub(super) fn claimed(
         &mut self,
         network: NetworkId,
         address: Ipv4Addr,
         mac: MacAddr,
         now: Instant,
-    ) {
-        let Some(contest) = self.find(network, address) else { return };
-        self.contests[contest].claimed_by(mac, now);
-        if self.contests[contest].idle == 0 {
-            return;
-        }
-        for place in 0..self.hosts.len() {
-            if self.hosts[place].contest == contest {
-                self.schedule(place, now);
+    ) -> bool {
+        let Some(at) = self.find(network, address) else { return false };
+        let contest = &mut self.contests[at];
+        contest.claimed_by(mac, now);
+        if contest.idle > 0 {
+            for place in 0..self.hosts.len() {
+                if self.hosts[place].contest == at {
+                    self.schedule(place, now);
+                }
             }
+        } else if contest.gateway_told.is_some_and(|told| now < told + DELAY) {
+            return false;
         }
+        self.contests[at].gateway_told = Some(now);
+        true
     }
 
     /// `host` is told whose `address` is, unless there are too many.

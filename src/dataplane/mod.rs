@@ -175,7 +175,7 @@ impl Dataplane {
             fragments: Fragments::new(&seed),
             masquerade: Masquerade::new(max_flows.min(MAPPINGS), &seed),
             announcer: Announcer::new(),
-            watch: Watch::new(&seed, now),
+            watch: Watch::new(now),
             defence: Defence::new(&seed, now),
             questions: Questions::new(now),
             probes: Probes::new(&seed),

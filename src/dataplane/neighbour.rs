@@ -118,7 +118,7 @@ pub(super) enum Answer {
     /// Nobody asked.
     Unsolicited,
     /// The MAC is known now; `moved` from another one.
-    Resolved { id: u32, moved: bool },
+    Resolved { moved: bool },
 }
 
 #[derive(Debug)]
@@ -175,18 +175,20 @@ impl Neighbours {
         })
     }
 
-    /// The configured neighbour that was last found at `mac` and that `is_it` accepts.
+    /// The configured neighbour that was last found at `mac`, whose `hash` is
+    /// [`Neighbours::hash_mac`]'s, and that `is_it` accepts.
     pub(super) fn configured_at(
         &self,
         network: NetworkId,
         mac: MacAddr,
+        hash: u64,
         is_it: impl Fn(Ipv4Addr) -> bool,
     ) -> Option<Ipv4Addr> {
         let fits = |id: u32| {
             let neighbour = self.get(id);
             neighbour.mac == mac && neighbour.network == network && is_it(neighbour.address)
         };
-        let id = self.by_mac.find(self.hash_mac(network, mac), fits)?;
+        let id = self.by_mac.find(hash, fits)?;
         Some(self.get(id).address)
     }
 
@@ -276,17 +278,16 @@ impl Neighbours {
         true
     }
 
-    /// An ARP message, come in by `link`, says that `address` is at `mac`. `solicited`: it is a reply addressed to the
-    /// router. Only what was asked for is believed; a MAC that changes makes the router ask first.
+    /// An ARP message, come in by `link`, says that neighbour `id` is at `mac`. `solicited`: it is a
+    /// reply addressed to the router. Only what was asked for is believed; a MAC that changes makes
+    /// the router ask first.
     pub(super) fn heard(
         &mut self,
-        network: NetworkId,
-        address: Ipv4Addr,
+        id: u32,
         (mac, link): (MacAddr, LinkId),
         solicited: bool,
         now: Instant,
     ) -> Answer {
-        let Some(id) = self.find(network, address) else { return Answer::Unsolicited };
         let neighbour = self.get_mut(id);
         let asked = neighbour.tries > 0;
         let (usable, same) = (neighbour.is_usable(), neighbour.mac == mac);
@@ -309,7 +310,7 @@ impl Neighbours {
         neighbour.tries = 0;
         neighbour.doubted = false;
         self.wake(id, now + FRESH);
-        Answer::Resolved { id, moved }
+        Answer::Resolved { moved }
     }
 
     /// The next thing a neighbour's timer wants done.
@@ -502,7 +503,8 @@ impl Neighbours {
         }
     }
 
-    fn hash_mac(&self, network: NetworkId, mac: MacAddr) -> u64 {
+    /// What a MAC is filed under.
+    pub(super) fn hash_mac(&self, network: NetworkId, mac: MacAddr) -> u64 {
         let mut hasher = self.hasher;
         let [a, b, c, d, e, f] = mac.0;
         let [high, low] = network.0.to_be_bytes();

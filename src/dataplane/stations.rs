@@ -7,6 +7,7 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
 use super::flow::Index;
+use super::limit::TokenBucket;
 use crate::addr::{LinkId, MacAddr, NetworkId};
 use crate::time::{Duration, Instant};
 
@@ -57,15 +58,23 @@ impl Stations {
         }
     }
 
-    /// A frame from `mac` came in by `link`.
-    pub(super) fn learn(&mut self, network: NetworkId, mac: MacAddr, link: LinkId, now: Instant) {
+    /// A frame from `mac` came in by `link`. `newcomers`: how many whom that link brings may still
+    /// take others' places.
+    pub(super) fn learn(
+        &mut self,
+        network: NetworkId,
+        mac: MacAddr,
+        link: LinkId,
+        newcomers: &mut TokenBucket,
+        now: Instant,
+    ) {
         let hash = self.hash(network, mac);
         if let Some(id) = self.position(hash, network, mac) {
             let station = &mut self.stations[id];
             (station.link, station.seen, station.in_doubt) = (link, now, false);
             return;
         }
-        self.add(network, mac, link, now);
+        self.add((network, mac, hash), link, newcomers, now);
     }
 
     /// As [`Stations::learn`], while another router passes frames from one link to the others: where
@@ -76,10 +85,12 @@ impl Stations {
         network: NetworkId,
         mac: MacAddr,
         link: LinkId,
+        newcomers: &mut TokenBucket,
         now: Instant,
     ) {
-        let Some(id) = self.find_position(network, mac) else {
-            return self.add(network, mac, link, now);
+        let hash = self.hash(network, mac);
+        let Some(id) = self.position(hash, network, mac) else {
+            return self.add((network, mac, hash), link, newcomers, now);
         };
         let station = &mut self.stations[id];
         let silent = now >= station.seen + ECHO;
@@ -91,8 +102,13 @@ impl Stations {
         }
     }
 
-    fn add(&mut self, network: NetworkId, mac: MacAddr, link: LinkId, now: Instant) {
-        let hash = self.hash(network, mac);
+    fn add(
+        &mut self,
+        (network, mac, hash): (NetworkId, MacAddr, u32),
+        link: LinkId,
+        newcomers: &mut TokenBucket,
+        now: Instant,
+    ) {
         if self.capacity == 0 {
             return;
         }
@@ -100,6 +116,8 @@ impl Stations {
         let id = if self.stations.len() < self.capacity {
             self.stations.push(station);
             self.stations.len() - 1
+        } else if !newcomers.take(now) {
+            return;
         } else {
             let id = self.longest_silent();
             let old = std::mem::replace(&mut self.stations[id], station);
@@ -224,15 +242,25 @@ mod tests {
         Instant::from_secs(seconds)
     }
 
+    /// Lets everybody in.
+    fn any() -> TokenBucket {
+        TokenBucket::new(1_000_000, 1_000_000, Instant::ZERO)
+    }
+
+    /// Lets nobody take another's place.
+    fn none() -> TokenBucket {
+        TokenBucket::new(0, 0, Instant::ZERO)
+    }
+
     #[test]
     fn stations_move_age_and_belong_to_one_network() {
         let mut stations = Stations::new(&[7; 16], true);
-        stations.learn(ON, mac(1), LinkId(0), at(0));
+        stations.learn(ON, mac(1), LinkId(0), &mut any(), at(0));
         assert_eq!(stations.find(ON, mac(1), AGEING, at(299)), Some(LinkId(0)));
         assert_eq!(stations.find(ON, mac(1), AGEING, at(300)), None);
         assert_eq!(stations.last_known(ON, mac(1)), Some(LinkId(0)));
         assert_eq!(stations.find(NetworkId(1), mac(1), AGEING, at(1)), None);
-        stations.learn(ON, mac(1), LinkId(2), at(301));
+        stations.learn(ON, mac(1), LinkId(2), &mut none(), at(301));
         assert_eq!(stations.find(ON, mac(1), AGEING, at(302)), Some(LinkId(2)));
     }
 
@@ -241,18 +269,38 @@ mod tests {
         let mut stations = Stations::new(&[7; 16], true);
         let known = 100;
         let flood = u32::try_from(CAPACITY).unwrap() * 4;
+        let mut newcomers = any();
         for n in 0..flood {
             let now = Instant::from_millis(i64::from(n));
             // Those who talk all the time are heard between the strangers.
             if n % 64 == 0 {
-                (0..known).for_each(|k| stations.learn(ON, mac(k), LinkId(1), now));
+                (0..known).for_each(|k| stations.learn(ON, mac(k), LinkId(1), &mut newcomers, now));
             }
-            stations.learn(ON, mac(1_000_000 + n), LinkId(0), now);
+            stations.learn(ON, mac(1_000_000 + n), LinkId(0), &mut newcomers, now);
             assert!(stations.stations.len() <= CAPACITY);
         }
         let end = Instant::from_millis(i64::from(flood));
         let left = (0..known).filter(|k| stations.find(ON, mac(*k), AGEING, end).is_some()).count();
         assert_eq!(left, known as usize);
+    }
+
+    #[test]
+    fn the_silent_keep_their_places_but_for_a_few_newcomers() {
+        let mut stations = Stations::sized(&[7; 16], 64);
+        (0..64).for_each(|n| stations.learn(ON, mac(n), LinkId(0), &mut none(), at(0)));
+        let mut newcomers = TokenBucket::new(1, 2, at(1));
+        for n in 0..100_000 {
+            stations.learn(ON, mac(1_000 + n), LinkId(1), &mut newcomers, at(1));
+        }
+        let left = (0..64).filter(|n| stations.last_known(ON, mac(*n)).is_some()).count();
+        assert_eq!(left, 62, "two were let in");
+        // Who is known is followed all the same.
+        let stays = (0..64).find(|n| stations.last_known(ON, mac(*n)).is_some()).unwrap();
+        stations.learn(ON, mac(stays), LinkId(1), &mut newcomers, at(1));
+        assert_eq!(stations.last_known(ON, mac(stays)), Some(LinkId(1)));
+        // A second later the next one is.
+        stations.learn(ON, mac(200_000), LinkId(1), &mut newcomers, at(2));
+        assert_eq!(stations.last_known(ON, mac(200_000)), Some(LinkId(1)));
     }
 
     proptest! {
@@ -270,7 +318,7 @@ mod tests {
             for (network, n, link, millis) in steps {
                 now += Duration::from_millis(millis.unsigned_abs());
                 let (network, link) = (NetworkId(network), LinkId(link));
-                stations.learn(network, mac(n), link, now);
+                stations.learn(network, mac(n), link, &mut any(), now);
                 let known = model.insert((network, mac(n)), (link, now)).is_some();
                 if !known && model.len() > capacity {
                     let is_gone = |(network, mac): (NetworkId, MacAddr)| {

@@ -4,10 +4,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::hash::Hasher;
 use std::net::Ipv4Addr;
-
-use siphasher::sip::SipHasher13;
 
 use super::flow::Index;
 use super::limit::TokenBucket;
@@ -49,11 +46,18 @@ pub struct Claim {
 }
 
 #[derive(Debug)]
+struct Known {
+    claim: Claim,
+    /// When it was last told about.
+    told: Instant,
+    /// What it is filed under.
+    hash: u64,
+}
+
+#[derive(Debug)]
 pub(super) struct Watch {
-    /// With when each was last told about.
-    claims: Vec<(Claim, Instant)>,
+    claims: Vec<Known>,
     index: Index,
-    hasher: SipHasher13,
     sweep: usize,
     probes: BinaryHeap<Reverse<(Instant, Ipv4Addr)>>,
     strangers: TokenBucket,
@@ -61,11 +65,10 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(seed: &[u8; 16], now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self {
             claims: Vec::with_capacity(CLAIMS),
             index: Index::new(CLAIMS),
-            hasher: SipHasher13::new_with_key(seed),
             sweep: 0,
             probes: BinaryHeap::new(),
             strangers: TokenBucket::new(STRANGERS.0, STRANGERS.1, now),
@@ -75,10 +78,10 @@ impl Watch {
 
     /// Takes another table into use. A set-up step: it may allocate.
     pub(super) fn install(&mut self, table: &Table, now: Instant) {
-        self.claims.retain(|(claim, _)| table.local(claim.address).is_some());
+        self.claims.retain(|known| table.local(known.claim.address).is_some());
         self.index = Index::new(CLAIMS);
-        for (place, (claim, _)) in (0..).zip(&self.claims) {
-            self.index.insert(self.hash(claim), place);
+        for (place, known) in (0..).zip(&self.claims) {
+            self.index.insert(known.hash, place);
         }
         let probed = |vip: &&VirtualIp| {
             vip.probe_interval.is_some() && !table.network(vip.network).is_bridged()
@@ -93,13 +96,15 @@ impl Watch {
         }
     }
 
-    /// A claim was heard. Returned when it is worth telling somebody.
-    pub(super) fn claim(&mut self, heard: Claim, now: Instant) -> Option<Claim> {
-        let hash = self.hash(&heard);
+    /// A claim was heard; `hash` is its MAC's, which nobody outside can foretell. Returned when it
+    /// is worth telling somebody.
+    pub(super) fn claim(&mut self, heard: Claim, hash: u64, now: Instant) -> Option<Claim> {
+        // Nobody else can choose the address: it is one of the router's.
+        let hash = hash ^ u64::from(heard.address.to_bits());
         let key = |claim: &Claim| (claim.network, claim.address, claim.mac);
-        let is_it = |place: u32| key(&self.claims[place as usize].0) == key(&heard);
+        let is_it = |place: u32| key(&self.claims[place as usize].claim) == key(&heard);
         if let Some(place) = self.index.find(hash, is_it) {
-            let (claim, told) = &mut self.claims[place as usize];
+            let Known { claim, told, .. } = &mut self.claims[place as usize];
             claim.count += 1;
             (claim.last, claim.server, claim.suppressed) = (now, heard.server, heard.suppressed);
             let news = !claim.suppressed && now >= *told + REMINDER && self.news.take(now);
@@ -108,16 +113,17 @@ impl Watch {
             }
             return news.then_some(*claim);
         }
+        let newcomer = Known { claim: heard, told: now, hash };
         let place = if self.claims.len() < CLAIMS {
-            self.claims.push((heard, now));
+            self.claims.push(newcomer);
             self.claims.len() - 1
         } else {
             if heard.server.is_none() && !self.strangers.take(now) {
                 return None;
             }
             let place = self.least_worth();
-            let (old, _) = std::mem::replace(&mut self.claims[place], (heard, now));
-            self.index.remove(self.hash(&old), entry(place));
+            let old = std::mem::replace(&mut self.claims[place], newcomer);
+            self.index.remove(old.hash, entry(place));
             place
         };
         self.index.insert(hash, entry(place));
@@ -126,7 +132,7 @@ impl Watch {
 
     /// Everybody who has claimed an address lately.
     pub(super) fn claims(&self) -> impl Iterator<Item = &Claim> {
-        self.claims.iter().map(|(claim, _)| claim)
+        self.claims.iter().map(|known| &known.claim)
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
@@ -154,19 +160,10 @@ impl Watch {
         let start = self.sweep;
         self.sweep = (self.sweep + SWEEP) % CLAIMS;
         let worth = |place: &usize| {
-            let claim = &self.claims[*place].0;
+            let claim = &self.claims[*place].claim;
             (claim.server.is_some(), claim.last)
         };
         (start..start + SWEEP).min_by_key(worth).unwrap_or(start)
-    }
-
-    fn hash(&self, claim: &Claim) -> u64 {
-        let mut hasher = self.hasher;
-        let [a, b, c, d, e, f] = claim.mac.0;
-        let [high, low] = claim.network.0.to_be_bytes();
-        hasher.write_u64(u64::from_be_bytes([high, low, a, b, c, d, e, f]));
-        hasher.write_u32(claim.address.to_bits());
-        hasher.finish()
     }
 }
 

@@ -8,6 +8,7 @@ mod difference;
 mod ids;
 mod route;
 mod service;
+mod spread;
 mod virtual_ip;
 
 use std::collections::{HashMap, HashSet};
@@ -32,6 +33,7 @@ pub use service::{Server, Service, Standing};
 pub use virtual_ip::VirtualIp;
 
 use route::Routes;
+use spread::BuildSpread;
 use virtual_ip::VirtualIps;
 
 /// Everything the frame path looks up. Cheap to share, never changed.
@@ -41,14 +43,14 @@ pub struct Table {
     networks: Vec<Network>,
     links: Vec<(NetworkId, String)>,
     virtual_ips: VirtualIps,
-    local: HashMap<Ipv4Addr, Local>,
+    local: HashMap<Ipv4Addr, Local, BuildSpread>,
     routes: Routes,
     server_prefixes: Vec<Cidr>,
     masquerades: Vec<Masquerade>,
     services: Vec<Arc<Service>>,
     by_key: HashMap<(Proto, Ipv4Addr, u16), usize>,
     by_server: HashSet<(Proto, Ipv4Addr, u16)>,
-    direct_servers: HashSet<Ipv4Addr>,
+    direct_servers: HashSet<Ipv4Addr, BuildSpread>,
     forward: Forward,
     unserved: Unserved,
     timeouts: Timeouts,
@@ -478,7 +480,10 @@ fn link_names(config: &Config) -> Vec<(NetworkId, String)> {
         .collect()
 }
 
-fn compile_local(networks: &[Network], virtual_ips: &VirtualIps) -> HashMap<Ipv4Addr, Local> {
+fn compile_local(
+    networks: &[Network],
+    virtual_ips: &VirtualIps,
+) -> HashMap<Ipv4Addr, Local, BuildSpread> {
     let own = networks.iter().flat_map(|network| {
         let addresses = network.addresses.iter().filter_map(|own| ipv4(own.address()));
         addresses.map(|address| (address, Local::Own(network.id)))

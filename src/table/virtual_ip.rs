@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 
+use super::spread::BuildSpread;
 use super::{ipv4, network_id};
 use crate::addr::NetworkId;
 use crate::config::{Config, Defend, Method};
@@ -34,7 +35,7 @@ impl VirtualIp {
 #[derive(Debug)]
 pub(super) struct VirtualIps {
     all: Vec<VirtualIp>,
-    positions: HashMap<Ipv4Addr, usize>,
+    positions: HashMap<Ipv4Addr, usize, BuildSpread>,
 }
 
 impl VirtualIps {

@@ -51,7 +51,9 @@ fn take(neighbours: &mut Neighbours, step: &Step, now: &mut Instant) {
         }
         Step::Heard(network, n, from, solicited) => {
             let from = (mac(*from), LinkId(0));
-            neighbours.heard(NetworkId(*network), address(*n), from, *solicited, *now);
+            if let Some(id) = neighbours.find(NetworkId(*network), address(*n)) {
+                neighbours.heard(id, from, *solicited, *now);
+            }
         }
         Step::Reload(pinned) => {
             for (network, n) in (0..NETWORKS).flat_map(|on| (0..ADDRESSES).map(move |n| (on, n))) {
@@ -97,11 +99,13 @@ proptest! {
                     let mut here: Vec<_> = neighbours.iter().filter(is_here).collect();
                     here.sort_by_key(|neighbour| neighbour.address);
                     let here: Vec<_> = here.iter().map(|neighbour| neighbour.address).collect();
-                    let any = neighbours.configured_at(network, mac, |_| true);
+                    let hash = neighbours.hash_mac(network, mac);
+                    let any = neighbours.configured_at(network, mac, hash, |_| true);
                     prop_assert_eq!(any.is_some(), !here.is_empty(), "after {:?}", step);
                     prop_assert!(any.is_none_or(|found| here.contains(&found)));
                     for n in 0..ADDRESSES {
-                        let found = neighbours.configured_at(network, mac, |it| it == address(n));
+                        let is_it = |it| it == address(n);
+                        let found = neighbours.configured_at(network, mac, hash, is_it);
                         prop_assert_eq!(found.is_some(), here.contains(&address(n)), "{:?}", step);
                     }
                 }
