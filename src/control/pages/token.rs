@@ -38,7 +38,7 @@ impl Token {
     pub(in crate::control) fn read(path: &Path) -> io::Result<Self> {
         let mut file = File::open(path)?;
         if file.metadata()?.permissions().mode() & 0o077 != 0 {
-            warn!("{}: others than its owner may read the token; chmod 600", path.display());
+            warn!(path:% = path.display(); "others than its owner may read the token; chmod 600");
         }
         let mut bytes = Vec::new();
         file.by_ref().take(4 << 10).read_to_end(&mut bytes)?;
@@ -108,7 +108,10 @@ impl Door {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+
     use super::*;
+    use crate::links::recorder::logged;
     use crate::links::scratch::Scratch;
 
     const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 9));
@@ -134,6 +137,12 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             assert_eq!(Token::read(&path).ok(), fits.then(token), "{text:?}");
         }
+        std::fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        let warning = "WARN others than its owner may read the token; chmod 600 path=";
+        let lines = logged(|| drop(Token::read(&path)));
+        assert_eq!(lines, [format!("{warning}{}", path.display())]);
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        assert!(logged(|| drop(Token::read(&path))).is_empty());
         std::fs::write(&path, vec![b'x'; 257]).unwrap();
         assert!(Token::read(&path).unwrap_err().to_string().contains("16 to 256"));
         assert_eq!(format!("{:?}", token()), "Token(…)");
