@@ -16,7 +16,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use log::{info, warn};
+use log::{Level, warn};
 use mio::{Events, Poll, Token, Waker};
 
 use self::pair::Pair;
@@ -27,7 +27,7 @@ use self::turns::Turns;
 use crate::addr::LinkId;
 use crate::config::Config;
 use crate::control::question::Question;
-use crate::control::{Control, Message, Order, Publisher};
+use crate::control::{Control, Entry, Message, Order, Publisher};
 use crate::dataplane::{Dataplane, DropReason, Event, Origin, ProbeOutcome, Verdict};
 use crate::frame::{ETHERNET, Frame};
 use crate::host::{self, Host, Probe, Probed};
@@ -119,15 +119,15 @@ impl Router {
         if let Some(pair) = &pair {
             pair.register(poll.registry(), NICS)?;
         }
-        let ready_line = ready_line(config, &table);
-        let config_name = config.router.name.clone();
+        let ready = ready_entry(config, &table);
         let waker = Waker::new(poll.registry(), WAKE).map(Arc::new);
         let control = waker
             .and_then(|waker| Control::start(publisher, signals, listener, clock, waker))
             .map_err(RunError::system("cannot start the control thread"))?;
-        info!(router = config_name.as_str(), generation = 1; "{ready_line}");
+        ready.write(Level::Info);
         if let Err(error) = links::notify::ready() {
-            warn!("the service manager cannot be told that it is ready: {error}");
+            let path = links::notify::socket().unwrap_or_default();
+            warn!(path:% = path.display(), error:%; "the service manager does not hear that it is ready");
         }
         Ok(Self {
             poll,
@@ -397,9 +397,9 @@ impl Router {
                     Message::Silent { server, is_asked }
                 }
                 event => {
-                    let text = event.describe(&self.table);
                     let fields = event.fields(&self.table);
-                    Message::Notice(Note::Event(event, text, fields))
+                    let entry = Entry { text: event.text(), fields };
+                    Message::Notice(Note::Event(event, entry))
                 }
             });
         }
@@ -493,14 +493,18 @@ fn host_seed(seed: [u8; 16]) -> u64 {
     u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
-fn ready_line(config: &Config, table: &Table) -> String {
-    format!(
-        "tapvs {}: ready, generation {}, {} networks, {} virtual IPs, {} services, {} servers",
-        config.router.name,
-        table.generation(),
-        config.networks.len(),
-        config.virtual_ips.len(),
-        config.services.len(),
-        config.services.iter().map(|service| service.all_servers().count()).sum::<usize>(),
-    )
+fn ready_entry(config: &Config, table: &Table) -> Entry {
+    let servers = config.services.iter().map(|service| service.all_servers().count()).sum();
+    let counts = [
+        ("networks", config.networks.len()),
+        ("virtual_ips", config.virtual_ips.len()),
+        ("services", config.services.len()),
+        ("servers", servers),
+    ];
+    let mut fields = vec![
+        ("router", config.router.name.clone()),
+        ("generation", table.generation().to_string()),
+    ];
+    fields.extend(counts.map(|(key, count): (_, usize)| (key, count.to_string())));
+    Entry { text: "ready", fields }
 }

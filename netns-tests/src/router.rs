@@ -231,25 +231,41 @@ impl Report {
             .ok_or_else(|| Failure::new(format!("nothing of `{word}` in:\n{self}")))
     }
 
+    /// A number among the fields of the last line with all of `words`.
+    pub fn figure(&self, words: &[&str], key: &str) -> Outcome<u64> {
+        let found = self.lines.iter().rev().find(|line| words.iter().all(|w| line.contains(w)));
+        let line = found.ok_or_else(|| Failure::new(format!("no {words:?} in:\n{self}")))?;
+        field(line, key).ok_or_else(|| Failure::new(format!("no {key}=N in `{line}`")))
+    }
+
     /// How many frames were dropped for `reason`; those not mentioned are none.
     pub fn drops(&self, reason: &str) -> u64 {
-        let count = self.last_report().iter().find_map(|line| {
-            let (_, row) = line.split_once("dropped ")?;
-            row.strip_prefix(reason)?.strip_prefix(' ')?.split_whitespace().next()
-        });
-        count.and_then(|count| count.parse().ok()).unwrap_or(0)
+        let is_it = format!("report: dropped reason={reason} ");
+        let found = self.last_report().iter().find(|line| line.contains(&is_it));
+        found.and_then(|line| field(line, "count")).unwrap_or(0)
     }
 
     /// What the router counted on a link.
     pub fn link(&self, name: &str) -> Outcome<LinkFigures> {
-        let line = self.line(&format!("link {name}: "))?;
-        LinkFigures::parse(line).ok_or_else(|| Failure::new(format!("no figures in `{line}`")))
+        let line = format!("report: link link={name} ");
+        let figure = |key| self.figure(&[&line], key);
+        Ok(LinkFigures {
+            frames_in: figure("frames_in")?,
+            bytes_in: figure("bytes_in")?,
+            frames_out: figure("frames_out")?,
+            bytes_out: figure("bytes_out")?,
+        })
     }
 
-    /// What a service or a server has carried: `label` is the beginning of its row.
-    pub fn traffic(&self, label: &str) -> Outcome<Traffic> {
-        let line = self.line(label)?;
-        Traffic::parse(line).ok_or_else(|| Failure::new(format!("no figures in `{line}`")))
+    /// What the service at `address` has carried.
+    pub fn service(&self, protocol: &str, address: &str) -> Outcome<Traffic> {
+        let place = format!(" protocol={protocol} address={address} ");
+        let figure = |key| self.figure(&["report: service ", &place], key);
+        Ok(Traffic {
+            flows: figure("flows")?,
+            packets_in: figure("packets_in")?,
+            packets_out: figure("packets_out")?,
+        })
     }
 
     /// The lines of the last report only: a log may hold several.
@@ -261,33 +277,10 @@ impl Report {
     }
 }
 
-impl LinkFigures {
-    /// From `link NAME: in N frames N bytes, out N frames N bytes, ...`.
-    fn parse(line: &str) -> Option<Self> {
-        let (_, figures) = line.split_once(": in ")?;
-        let (incoming, rest) = figures.split_once(", out ")?;
-        let (frames_in, bytes_in) = frames_and_bytes(incoming)?;
-        let (frames_out, bytes_out) = frames_and_bytes(rest.split(',').next()?)?;
-        Some(Self { frames_in, bytes_in, frames_out, bytes_out })
-    }
-}
-
-impl Traffic {
-    /// From a row of the table, the columns counted from its end.
-    fn parse(row: &str) -> Option<Self> {
-        let mut columns = row.split_whitespace().rev().map(str::parse);
-        let mut next = || columns.next()?.ok();
-        let [_bytes_out, packets_out, _bytes_in, packets_in, flows] =
-            [next()?, next()?, next()?, next()?, next()?];
-        Some(Self { flows, packets_in, packets_out })
-    }
-}
-
-/// From `N frames N bytes`.
-fn frames_and_bytes(text: &str) -> Option<(u64, u64)> {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let [frames, "frames", bytes, "bytes"] = words[..] else { return None };
-    Some((frames.parse().ok()?, bytes.parse().ok()?))
+/// The number in `key=N`.
+fn field(line: &str, key: &str) -> Option<u64> {
+    let value = line.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+    value?.parse().ok()
 }
 
 impl fmt::Display for Report {
@@ -307,28 +300,34 @@ mod tests {
     #[test]
     fn figures_are_those_of_the_last_report() {
         let report = report(
-            "[INFO] link tapvs0: in 1 frames 60 bytes, out 0 frames 0 bytes, 0 failed reads\n\
-             [INFO] dropped unserved   3  No service.\n\
-             [INFO] dropped no_server  9  No server.\n\
-             [INFO] balance: 1 dropped: every frame is accounted for\n\
-             [INFO] link tapvs0: in 12 frames 3456 bytes, out 7 frames 890 bytes, 0 failed reads\n\
-             [INFO] dropped unserved_not 8  Something else.\n\
-             [INFO] dropped unserved   4  No service.\n\
-             [INFO] balance: 1 dropped: every frame is accounted for\n\
+            "[INFO] report: link link=tapvs0 frames_in=1 bytes_in=60 frames_out=0 bytes_out=0 refused=0\n\
+             [INFO] report: dropped reason=unserved count=3 meaning=\"No service.\"\n\
+             [INFO] report: dropped reason=no_server count=9 meaning=\"No server.\"\n\
+             [INFO] report: balance: every frame is accounted for in=1 dropped=1\n\
+             [INFO] report: link link=tapvs0 frames_in=12 bytes_in=3456 frames_out=7 bytes_out=890 refused=0\n\
+             [INFO] report: dropped reason=unserved_not count=8 meaning=\"Something else.\"\n\
+             [INFO] report: dropped reason=unserved count=4 meaning=\"No service.\"\n\
+             [INFO] report: balance: every frame is accounted for in=12 dropped=1\n\
              [INFO] bye",
         );
         assert_eq!(report.drops("unserved"), 4);
         assert_eq!(report.drops("no_server"), 0, "that was in the report before");
+        assert_eq!(report.figure(&["balance:"], "in").ok(), Some(12));
+        assert!(report.figure(&["balance:"], "out").is_err());
         let figures = LinkFigures { frames_in: 12, bytes_in: 3_456, frames_out: 7, bytes_out: 890 };
         assert_eq!(report.link("tapvs0").ok(), Some(figures));
         assert!(report.link("tapvs1").is_err());
     }
 
     #[test]
-    fn traffic_is_read_from_the_end_of_its_row() {
-        let report = report("[INFO] tcp 10.0.0.1:80 web   7   1   2   30   400   5000   60   7000");
+    fn a_service_is_found_by_its_address() {
+        let report = report(
+            "[INFO] report: service service=web protocol=tcp address=10.0.0.1:80 active=7 flows=30 \
+             packets_in=400 bytes_in=5000 packets_out=60 bytes_out=7000",
+        );
         let figures = Traffic { flows: 30, packets_in: 400, packets_out: 60 };
-        assert_eq!(report.traffic("tcp 10.0.0.1:80").ok(), Some(figures));
-        assert!(report.traffic("tcp 10.0.0.2:80").is_err());
+        assert_eq!(report.service("tcp", "10.0.0.1:80").ok(), Some(figures));
+        assert!(report.service("tcp", "10.0.0.1:8").is_err());
+        assert!(report.service("udp", "10.0.0.1:80").is_err());
     }
 }

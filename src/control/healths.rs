@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::Entry;
 use super::overrides::{Key, key};
 use crate::addr::ServerId;
 use crate::config::{Config, Server, Service};
@@ -45,9 +46,7 @@ pub(super) enum Cause {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Line {
     pub(super) cause: Cause,
-    pub(super) text: String,
-    /// What it is about, field by field.
-    pub(super) fields: Vec<(&'static str, String)>,
+    pub(super) entry: Entry,
 }
 
 /// All servers.
@@ -207,16 +206,16 @@ impl Healths {
         let (since, said) = (now, reason.clone());
         (health.is_up, health.since, health.reason) = (is_up, since, reason);
         self.changed = true;
-        let label = format!("service {}: server {}", service.name, server.name);
         let mut fields = vec![("service", service.name.clone()), ("server", server.name.clone())];
         let Some(reason) = said else {
-            let tried = if health.is_checked { "" } else { ", to be tried again" };
-            let text = format!("{label} is up{tried}; it was down for {took}");
-            return vec![Line { cause: Cause::Up, text, fields }];
+            let tried = "server is up, to be tried again";
+            let text = if health.is_checked { "server is up" } else { tried };
+            fields.push(("was_down", took));
+            return vec![Line { cause: Cause::Up, entry: Entry { text, fields } }];
         };
-        let text = format!("{label} is down: {reason}; it was up for {took}");
-        fields.push(("reason", reason));
-        let mut lines = vec![Line { cause: Cause::Down, text, fields }];
+        fields.extend([("reason", reason), ("was_up", took)]);
+        let entry = Entry { text: "server is down", fields };
+        let mut lines = vec![Line { cause: Cause::Down, entry }];
         if !service.servers.iter().any(|server| self.is_up(service, server)) {
             lines.push(none_left(service));
         }
@@ -247,14 +246,27 @@ impl Cause {
     }
 }
 
+impl Line {
+    /// Checks come late; so many are configured.
+    pub(super) fn behind(checks: usize) -> Self {
+        let text = "health checks are late: too many servers do not answer; raise the interval or \
+                    lower the timeout";
+        let fields = vec![("checks", checks.to_string())];
+        Self { cause: Cause::Behind, entry: Entry { text, fields } }
+    }
+}
+
 fn none_left(service: &Service) -> Line {
-    let count = service.servers.len();
-    let to = match &service.fallback {
-        None => "new connections are refused".to_owned(),
-        Some(fallback) => format!("new connections go to the fallback {}", fallback.name),
+    let servers = service.servers.len().to_string();
+    let mut fields = vec![("service", service.name.clone()), ("servers", servers)];
+    let text = match &service.fallback {
+        None => "all servers are down: new connections are refused",
+        Some(fallback) => {
+            fields.push(("fallback", fallback.name.clone()));
+            "all servers are down: new connections go to the fallback"
+        }
     };
-    let text = format!("service {}: all {count} servers are down: {to}", service.name);
-    Line { cause: Cause::NoneLeft, text, fields: vec![("service", service.name.clone())] }
+    Line { cause: Cause::NoneLeft, entry: Entry { text, fields } }
 }
 
 fn servers(config: &Config) -> impl Iterator<Item = (&Service, &Server)> {
@@ -269,6 +281,7 @@ mod tests {
     use crate::config::{self, PassiveHealth};
     use crate::control::tests::{config, health};
     use crate::health::{Check, Failure};
+    use crate::links::recorder::logged;
     use crate::table::{Ids, Standing};
 
     /// Configuration, table and what is known, as the publisher keeps them.
@@ -324,7 +337,7 @@ mod tests {
     }
 
     fn texts(lines: Vec<Line>) -> Vec<String> {
-        lines.into_iter().map(|line| format!("{}: {}", line.cause.level(), line.text)).collect()
+        logged(|| lines.iter().for_each(|line| line.entry.write(line.cause.level())))
     }
 
     #[test]
@@ -333,22 +346,22 @@ mod tests {
         let (first, second) = (desk.check(0), desk.check(1));
         assert_eq!(
             desk.tell(Arc::clone(&first), Some(Failure::Refused), 65),
-            [
-                "WARN: service web: server web1 is down: 3 failures in a row, the last: connect: refused; it was up for 1 m 5 s"
-            ]
+            ["WARN server is down service=web server=web1 \
+                 reason=\"3 failures in a row, the last: connect: refused\" was_up=\"1 m 5 s\""]
         );
         assert_eq!(desk.tell(Arc::clone(&first), Some(Failure::Refused), 66), [""; 0], "known");
         assert_eq!(
             desk.tell(second, Some(Failure::NoHandshake), 70),
             [
-                "WARN: service web: server web2 is down: 3 failures in a row, the last: connect: no answer within 1 s; it was up for 1 m 10 s",
-                "WARN: service web: all 2 servers are down: new connections are refused",
+                "WARN server is down service=web server=web2 reason=\"3 failures in a row, the last: connect: \
+                 no answer within 1 s\" was_up=\"1 m 10 s\"",
+                "WARN all servers are down: new connections are refused service=web servers=2",
             ]
         );
         assert_eq!((desk.up(), desk.healths.count_down()), (vec![false, false], 2));
         assert_eq!(
             desk.tell(first, None, 75),
-            ["INFO: service web: server web1 is up; it was down for 10.0 s"]
+            ["INFO server is up service=web server=web1 was_down=\"10.0 s\""]
         );
         assert_eq!(desk.up(), [true, false]);
     }
@@ -396,7 +409,7 @@ mod tests {
         assert_eq!(desk.up(), [false, true]);
         assert!(!desk.table.services()[0].servers[0].is_up, "nor is it in the table");
         let lines = desk.tell(old, None, 65);
-        assert_eq!(lines, ["INFO: service www: server web1 is up; it was down for 1 m 0 s"]);
+        assert_eq!(lines, ["INFO server is up service=www server=web1 was_down=\"1 m 0 s\""]);
     }
 
     #[test]
@@ -422,7 +435,7 @@ mod tests {
         desk.reload(|service| service.health = Some(Arc::new(health)), Instant::from_secs(12));
         assert_eq!(desk.up(), [false, false]);
         let lines = desk.tell(desk.check(1), None, 13);
-        assert_eq!(lines, ["INFO: service web: server web2 is up; it was down for 1.0 s"]);
+        assert_eq!(lines, ["INFO server is up service=web server=web2 was_down=\"1.0 s\""]);
     }
 
     #[test]
@@ -436,7 +449,8 @@ mod tests {
         assert_eq!(
             texts(told),
             [
-                "WARN: service web: server web1 is down: 4 clients in a row got no answer; it was up for 9.0 s"
+                "WARN server is down service=web server=web1 reason=\"4 clients in a row got no answer\" \
+                 was_up=\"9.0 s\""
             ]
         );
         assert!(desk.healths.retries.is_empty(), "its checks will say");
@@ -452,7 +466,7 @@ mod tests {
         let told = desk.healths.retry(&desk.config, Instant::from_secs(34));
         assert_eq!(
             texts(told),
-            ["INFO: service web: server web1 is up, to be tried again; it was down for 20.0 s"]
+            ["INFO server is up, to be tried again service=web server=web1 was_down=\"20.0 s\""]
         );
         assert_eq!(desk.up(), [true, true]);
         let gone = ServerId(99);
@@ -469,8 +483,9 @@ mod tests {
         assert_eq!(desk.table.checks().checks().len(), 2, "it is not asked");
         desk.tell(desk.check(0), Some(Failure::Refused), 5);
         let lines = desk.tell(desk.check(1), Some(Failure::Refused), 5);
-        assert!(
-            lines[1].ends_with("all 2 servers are down: new connections go to the fallback sorry")
+        assert_eq!(
+            lines[1],
+            "WARN all servers are down: new connections go to the fallback service=web servers=2 fallback=sorry"
         );
     }
 }

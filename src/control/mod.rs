@@ -2,12 +2,13 @@
 //!
 //! It reads the configuration, compiles and publishes tables, obeys signals, serves the control socket,
 //! says what is on the status page and writes what the loop has to tell to the log. It never touches
-//! a packet: what the loop tells is, to this room, something with a text, a level and a cause, or the
+//! a packet: what the loop tells is, to this room, entries with a level and a cause, or the
 //! reply to a [`Question`].
 
 mod changes;
 mod client;
 mod desk;
+mod entry;
 mod file;
 mod healths;
 mod limit;
@@ -16,6 +17,7 @@ mod pages;
 pub mod protocol;
 mod publisher;
 pub mod question;
+mod refused;
 mod reloads;
 mod requests;
 mod secret;
@@ -27,10 +29,10 @@ mod traces;
 mod words;
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::thread::JoinHandle;
-use std::{fmt, io};
 
 use arc_swap::ArcSwap;
 use mio::{Interest, Poll, Waker};
@@ -44,6 +46,7 @@ use crate::links::signals::Signals;
 use crate::table::Table;
 use crate::trace::{self, Aim, Tracer};
 
+pub use self::entry::Entry;
 pub use self::file::{LoadError, load};
 pub use self::publisher::Publisher;
 pub use self::words::Words;
@@ -65,7 +68,7 @@ const RESPONSES: usize = 64;
 const TRACINGS: usize = 2 * trace::MOST;
 
 /// Something the loop wants in the log.
-pub trait Notice: fmt::Display + Send + 'static {
+pub trait Notice: Send + 'static {
     /// Notices of the same cause share one rate limit.
     type Cause: PartialEq + Send;
 
@@ -75,10 +78,8 @@ pub trait Notice: fmt::Display + Send + 'static {
     /// How loud it is.
     fn level(&self) -> log::Level;
 
-    /// What it is about, field by field.
-    fn fields(&self) -> &[(&'static str, String)] {
-        &[]
-    }
+    /// What is to be written, line by line.
+    fn entries(&self) -> Vec<Entry>;
 }
 
 /// What the loop tells the control thread.

@@ -13,6 +13,7 @@ use super::healths::{Healths, Line};
 use super::overrides::{Override, Overrides};
 use super::pages::Token;
 use super::protocol::{Changed, Reason, Refusal};
+use super::refused::Refused;
 use super::secret;
 use crate::addr::{ServerId, ServiceId};
 use crate::config::{Config, Server, Service, SyncKey};
@@ -37,14 +38,14 @@ pub struct Publisher {
 }
 
 /// What became of a reload.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Reloaded {
     /// The file says what is running.
     Unchanged,
     /// A new table is out; what changed, a line each (none: only the order of entries).
     Published(Vec<String>),
-    /// Nothing was touched; why, a line each.
-    Refused(Vec<String>),
+    /// Nothing was touched.
+    Refused(Refused),
 }
 
 impl Publisher {
@@ -125,7 +126,7 @@ impl Publisher {
                 }
                 reloaded
             }
-            Err(error) => Reloaded::Refused(error.to_string().lines().map(str::to_owned).collect()),
+            Err(error) => Reloaded::Refused(Refused::Wrong(error)),
         }
     }
 
@@ -135,8 +136,7 @@ impl Publisher {
         }
         let changes = Changes::between(&self.config, &config);
         if !changes.needs_restart.is_empty() {
-            let line = |change| format!("{}: needs a restart: {change}", self.file.display());
-            return Reloaded::Refused(changes.needs_restart.iter().map(line).collect());
+            return Reloaded::Refused(Refused::NeedsRestart(changes.needs_restart));
         }
         self.config = config;
         let mut lines = changes.applied;
@@ -374,7 +374,9 @@ mod tests {
             "service web: server web2: stays drained until `tapvs undrain`",
         ];
         let lines = lines.map(str::to_owned).to_vec();
-        assert_eq!(publisher.replace(file, NOW), Reloaded::Published(lines));
+        let reloaded = publisher.replace(file, NOW);
+        let Reloaded::Published(told) = reloaded else { panic!("{reloaded:?}") };
+        assert_eq!(told, lines);
         assert_eq!(weights(&publisher), [1, 0], "it holds across a reload");
 
         let undrained = publisher.wish("web", "web2", None).unwrap();
@@ -419,16 +421,15 @@ mod tests {
     #[test]
     fn the_same_or_a_refused_configuration_publishes_nothing() {
         let mut publisher = publisher();
-        assert_eq!(publisher.replace(config(), NOW), Reloaded::Unchanged);
+        assert!(matches!(publisher.replace(config(), NOW), Reloaded::Unchanged));
         let mut other = config();
         other.networks[0].mtu = 9000;
         other.services.clear();
-        assert_eq!(
-            publisher.replace(other, NOW),
-            Reloaded::Refused(vec![
-                "lvs1.toml: needs a restart: network internet: mtu: 9000, was 1500".to_owned()
-            ])
-        );
+        let reloaded = publisher.replace(other, NOW);
+        let Reloaded::Refused(Refused::NeedsRestart(changes)) = reloaded else {
+            panic!("{reloaded:?}")
+        };
+        assert_eq!(changes, ["network internet: mtu: 9000, was 1500"]);
         assert_eq!(publisher.config, config(), "not even the part that could change");
         assert_eq!(publisher.published.load().generation(), 1);
     }

@@ -105,7 +105,7 @@ impl<N: Notice> Thread<N> {
             Some(Ok(true)) => self.reloads.note_change(now),
             Some(Err(error)) => {
                 let file = self.publisher.file().display();
-                error!("{file}: cannot be watched any more: {error}; SIGHUP still reloads it");
+                error!(file:%, error:%; "the file cannot be watched any more; SIGHUP reloads it");
                 self.watch = None;
             }
         }
@@ -137,7 +137,7 @@ impl<N: Notice> Thread<N> {
             Ok(watch) => self.watch = Some(watch),
             Err(error) => {
                 let file = self.publisher.file().display();
-                error!("{file}: cannot be watched: {error}; SIGHUP still reloads it");
+                error!(file:%, error:%; "the file cannot be watched; SIGHUP reloads it");
             }
         }
     }
@@ -217,11 +217,8 @@ impl<N: Notice> Thread<N> {
         if !changed.changed {
             return Ok(Outcome::Now(Answer::Changed(changed)));
         }
-        let drained = if *drained { ", drained" } else { "" };
-        info!(
-            service = service.as_str(), server = server.as_str(), weight, generation;
-            "service {service}: server {server}: weight {weight}{drained}, generation {generation}"
-        );
+        let text = if *drained { "server is drained" } else { "server's weight is set" };
+        info!(service = service.as_str(), server = server.as_str(), weight, generation; "{text}");
         self.frame_loop.wake();
         Ok(Outcome::Applied(Answer::Changed(changed)))
     }
@@ -232,21 +229,22 @@ impl<N: Notice> Thread<N> {
         let generation = self.publisher.generation();
         match reloaded {
             publisher::Reloaded::Unchanged => {
-                info!(file = file.as_str(), generation; "reload: {file} says what is running, generation {generation} stays");
+                info!(file = file.as_str(), generation; "reload: the file says what is running");
                 let (changed, changes) = (false, Vec::new());
                 Answer::Reloaded(Reloaded { file, generation, changed, changes })
             }
             publisher::Reloaded::Published(changes) => {
                 let count = changes.len();
-                info!(file = file.as_str(), generation, changes = count; "reload: {file} is now generation {generation}, {count} entries changed");
+                info!(file = file.as_str(), generation, changes = count; "reload: the file is in use");
                 changes.iter().for_each(|change| info!(generation; "reload: {change}"));
                 self.frame_loop.wake();
                 self.follow_watch();
                 Answer::Reloaded(Reloaded { file, generation, changed: true, changes })
             }
-            publisher::Reloaded::Refused(messages) => {
-                messages.iter().for_each(|reason| error!("{reason}"));
-                error!(file = file.as_str(), generation, mistakes = messages.len(); "reload: {file} is refused, generation {generation} stays");
+            publisher::Reloaded::Refused(refused) => {
+                let messages = refused.messages(&file);
+                refused.log(&file);
+                error!(file = file.as_str(), generation, mistakes = messages.len(); "reload: the file is refused");
                 Answer::Error(Refusal { reason: Reason::Configuration, messages })
             }
         }
@@ -370,4 +368,77 @@ fn prefix(text: &str) -> Result<Cidr, Refusal> {
         let message = format!("client {text}: use an address or a prefix such as 198.51.100.0/24");
         Refusal::new(Reason::Argument, message)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use mio::Poll;
+
+    use super::*;
+    use crate::config;
+    use crate::control::Publisher;
+    use crate::control::protocol::Request;
+    use crate::control::thread::tests::thread;
+    use crate::links::recorder::logged;
+
+    const FILE: &str = "configs/nat.toml";
+
+    #[test]
+    fn a_reload_says_what_it_did() {
+        let poll = Poll::new().unwrap();
+        let (mut thread, _sender, _ordered) = thread(&poll);
+        let mut reload = |publisher, secs| {
+            thread.publisher = publisher;
+            thread.reloads.ask(None);
+            logged(|| thread.handle_file(Instant::from_secs(secs)))
+        };
+        let path = Path::new(FILE);
+        let same = reload(Publisher::open(path).unwrap(), 0);
+        let line = "INFO reload: the file says what is running file=configs/nat.toml generation=1";
+        assert_eq!(same, [line]);
+
+        let mut config = config::parse(&std::fs::read_to_string(FILE).unwrap()).unwrap();
+        config.services[0].servers[0].weight += 7;
+        let (service, server) = (&config.services[0], &config.services[0].servers[0]);
+        let change = format!("service {}: server {}: weight: ", service.name, server.name);
+        let changed = reload(Publisher::new(path, config.clone()), 10);
+        let line = "INFO reload: the file is in use file=configs/nat.toml generation=2 changes=1";
+        assert_eq!(changed[0], line);
+        assert!(
+            changed[1].contains(&change) && changed[1].ends_with(" generation=2"),
+            "{changed:?}"
+        );
+        assert_eq!(changed.len(), 2);
+
+        config.networks[0].mtu += 1;
+        let refused = reload(Publisher::new(path, config), 20);
+        assert!(refused[0].starts_with("ERROR reload: needs a restart: network "), "{refused:?}");
+        let line =
+            "ERROR reload: the file is refused file=configs/nat.toml generation=1 mistakes=1";
+        assert_eq!(refused[1..], [line]);
+    }
+
+    #[test]
+    fn an_operators_wish_says_what_came_of_it() {
+        let poll = Poll::new().unwrap();
+        let (mut thread, _sender, _ordered) = thread(&poll);
+        let mut ask = |command: &str, more: &str| {
+            let line = format!(
+                "{{\"command\":\"{command}\",\"service\":\"web\",\"server\":\"web2\"{more}}}"
+            );
+            let request = Request::parse(line.as_bytes()).unwrap();
+            let asker = Asker::Client(crate::control::socket::ClientId::of_test(0));
+            logged(|| thread.do_request(asker, request, Instant::ZERO))
+        };
+        let web2 = |text: &str| format!("INFO {text} service=web server=web2");
+        assert_eq!(
+            ask("weight", ",\"weight\":3"),
+            [web2("server's weight is set") + " weight=3 generation=2"]
+        );
+        assert!(ask("weight", ",\"weight\":3").is_empty(), "nothing has changed");
+        assert_eq!(ask("drain", ""), [web2("server is drained") + " weight=0 generation=3"]);
+        assert_eq!(ask("undrain", ""), [web2("server's weight is set") + " weight=1 generation=4"]);
+    }
 }

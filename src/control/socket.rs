@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
+use std::path::Path;
 
 use log::warn;
 use mio::event::Event;
@@ -189,15 +190,24 @@ impl Socket {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    if !std::mem::replace(&mut self.accept_failed, true) {
-                        warn!("control socket: cannot take a connection: {error}; trying again");
-                    }
-                    self.accept_at = Some(now + ACCEPT_AGAIN);
+                    self.put_off(&error, now);
                     return;
                 }
             }
         }
         // More wait, but those inside have their turn first.
+    }
+
+    /// Nobody can be let in now.
+    fn put_off(&mut self, error: &io::Error, now: Instant) {
+        if !std::mem::replace(&mut self.accept_failed, true) {
+            warn!(path:% = self.path(), error:%; "the control socket takes no connection; trying on");
+        }
+        self.accept_at = Some(now + ACCEPT_AGAIN);
+    }
+
+    fn path(&self) -> std::path::Display<'_> {
+        self.listener.as_ref().map_or_else(|| Path::new(""), Listener::path).display()
     }
 
     fn admit(&mut self, mut stream: UnixStream, now: Instant) {
@@ -211,7 +221,7 @@ impl Socket {
         let token = Token(self.first + 1 + number);
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.registry.register(&mut stream, token, interest) {
-            warn!("control socket: cannot poll a connection: {error}");
+            warn!(path:% = self.path(), error:%; "the control socket cannot poll a connection");
             return;
         }
         self.epoch += 1;
@@ -229,6 +239,7 @@ mod tests {
     use mio::{Events, Poll};
 
     use super::*;
+    use crate::links::recorder::logged;
     use crate::links::scratch::Scratch;
 
     struct Bench {
@@ -311,6 +322,27 @@ mod tests {
         late.write_all(b"{\"command\":\"drops\"}\n").unwrap();
         bench.turn();
         assert!(line(&late).contains("Drops"));
+    }
+
+    #[test]
+    fn one_line_until_somebody_is_let_in_again() {
+        let mut bench = Bench::new("socket-full");
+        let path = bench.scratch.path().join("s");
+        let error = io::Error::from_raw_os_error(libc::EMFILE);
+        let expected = format!(
+            "WARN the control socket takes no connection; trying on path={} error={:?}",
+            path.display(),
+            error.to_string()
+        );
+        let fail = |bench: &mut Bench| {
+            logged(|| (0..3).for_each(|_| bench.socket.put_off(&error, bench.now)))
+        };
+        assert_eq!(fail(&mut bench), [expected.as_str()]);
+        assert_eq!(bench.socket.due_at(), Some(Instant::ZERO + ACCEPT_AGAIN));
+        let _peer = bench.connect();
+        bench.turn();
+        assert_eq!(bench.clients(), 1);
+        assert_eq!(fail(&mut bench), [expected]);
     }
 
     #[test]

@@ -19,13 +19,6 @@ pub(super) enum Word {
     Asked(&'static str),
 }
 
-impl fmt::Display for Word {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Event(text) | Self::Asked(text)) = self;
-        f.write_str(text)
-    }
-}
-
 impl Notice for Word {
     type Cause = &'static str;
 
@@ -38,6 +31,11 @@ impl Notice for Word {
 
     fn level(&self) -> log::Level {
         log::Level::Info
+    }
+
+    fn entries(&self) -> Vec<Entry> {
+        let (Self::Event(text) | Self::Asked(text)) = self;
+        vec![Entry { text, fields: Vec::new() }]
     }
 }
 

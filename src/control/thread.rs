@@ -105,7 +105,8 @@ impl<N: Notice> Thread<N> {
             self.handle_traces(&clock, now);
             match next {
                 (Next::Abort, _) => {
-                    error!("asked to stop again: leaving at once");
+                    let router = self.publisher.config().router.name.as_str();
+                    error!(router; "asked to stop again: leaving at once");
                     // Not without the socket's file.
                     drop(self);
                     std::process::exit(1);
@@ -124,7 +125,9 @@ impl<N: Notice> Thread<N> {
                 Signal::Report => drop(self.order(Order::Report)),
                 Signal::Stop => match self.stopping_since {
                     None => {
-                        info!("stopping");
+                        let router = self.publisher.config().router.name.as_str();
+                        let generation = self.publisher.generation();
+                        info!(router, generation; "stopping");
                         self.stopping_since = Some(now);
                         self.orders = None;
                         self.frame_loop.wake();
@@ -149,8 +152,8 @@ impl<N: Notice> Thread<N> {
             Next::Finished => Some(self.losses.untold()).filter(|count| *count > 0),
             _ => self.losses.take_due(now),
         };
-        if let Some(count) = lost {
-            warn!("{count} events came too fast to be logged");
+        if let Some(events) = lost {
+            warn!(events; "events came too fast to be logged");
         }
         next
     }
@@ -168,10 +171,8 @@ impl<N: Notice> Thread<N> {
                 self.keep_news(lines);
             }
             Message::ChecksBehind => {
-                let text = "health checks are late: at most 64 run at once, and too many wait for \
-                            servers that do not answer; raise their interval or lower their timeout";
-                let (cause, text) = (Cause::Behind, text.to_owned());
-                self.log_health(&Line { cause, text, fields: Vec::new() }, now);
+                let checks = self.publisher.published().load().checks().checks().len();
+                self.log_health(&Line::behind(checks), now);
             }
             Message::Page(id, request) => self.handle_page(id, request, now),
             Message::TraceOver(tracer) => drop(tracer),
@@ -206,9 +207,9 @@ impl<N: Notice> Thread<N> {
         }
     }
 
-    fn log_health(&mut self, Line { cause, text, fields }: &Line, now: Instant) {
+    fn log_health(&mut self, Line { cause, entry }: &Line, now: Instant) {
         if may_log(&mut self.health_limits, *cause, now) {
-            write_log(cause.level(), text, fields);
+            entry.write(cause.level());
         }
     }
 
@@ -218,9 +219,7 @@ impl<N: Notice> Thread<N> {
         {
             return;
         }
-        for line in notice.to_string().lines() {
-            write_log(notice.level(), line, notice.fields());
-        }
+        notice.entries().iter().for_each(|entry| entry.write(notice.level()));
     }
 
     /// Whether there was room for it.
@@ -232,20 +231,11 @@ impl<N: Notice> Thread<N> {
     }
 }
 
-/// A line with fields that are known only now.
-fn write_log(level: log::Level, line: &str, fields: &[(&'static str, String)]) {
-    let fields: Vec<_> = fields.iter().map(|(key, value)| (*key, value.as_str())).collect();
-    let fields = &fields[..];
-    let mut record = log::Record::builder();
-    record.level(level).target(module_path!()).key_values(&fields);
-    log::logger().log(&record.args(format_args!("{line}")).build());
-}
-
 /// Whether one more line of `cause` may be logged; says how many before it were not.
 fn may_log<C: PartialEq>(limits: &mut Limits<C>, cause: C, now: Instant) -> bool {
     let (allowed, left_out) = limits.allow(cause, now);
     if left_out > 0 {
-        warn!("{left_out} more like the next one were not logged");
+        warn!(count = left_out; "more lines like the next one were not logged");
     }
     allowed
 }
@@ -257,7 +247,7 @@ pub(super) struct WakeOnDrop(pub(super) Arc<Waker>);
 impl WakeOnDrop {
     pub(super) fn wake(&self) {
         if let Err(error) = self.0.wake() {
-            error!("cannot wake the loop: {error}");
+            error!(error:%; "the loop cannot be woken");
         }
     }
 }
@@ -277,6 +267,7 @@ pub(super) mod tests {
     use super::*;
     use crate::control::tests::{Word, config};
     use crate::links::listener::Listener;
+    use crate::links::recorder::logged;
     use crate::links::scratch::Scratch;
 
     /// A thread whose file is not there, and the other ends of its queues.
@@ -321,10 +312,38 @@ pub(super) mod tests {
             let now = Instant::from_millis(ms);
             thread.handle_signals([Signal::Stop, Signal::Stop].into_iter(), now)
         };
-        assert_eq!(stop(5000), Next::Wait);
+        let lines = logged(|| assert_eq!(stop(5000), Next::Wait));
+        assert_eq!(lines, ["INFO stopping router=lvs1 generation=1"]);
         assert_eq!(ordered.try_recv(), Err(TryRecvError::Disconnected));
         assert_eq!(stop(5999), Next::Wait, "a terminal and a parent");
         assert_eq!(stop(6000), Next::Abort);
+    }
+
+    #[test]
+    fn what_was_not_logged_is_counted_in_a_field() {
+        let poll = Poll::new().unwrap();
+        let (mut thread, sender, _ordered) = thread(&poll);
+        let mut conflicts = |count, ms| {
+            logged(|| {
+                for _ in 0..count {
+                    thread.log(&Word::Event("conflict"), Instant::from_millis(ms));
+                }
+            })
+        };
+        assert_eq!(conflicts(15, 0), ["INFO conflict"; 10]);
+        let left_out = "WARN more lines like the next one were not logged count=5";
+        assert_eq!(conflicts(1, 10_000), [left_out, "INFO conflict"]);
+        sender.send(Message::Lost(7)).unwrap();
+        sender.send(Message::ChecksBehind).unwrap();
+        let lines = logged(|| assert_eq!(thread.handle_messages(Instant::ZERO), Next::Wait));
+        assert_eq!(
+            lines,
+            [
+                "WARN health checks are late: too many servers do not answer; raise the interval or lower the \
+                 timeout checks=0",
+                "WARN events came too fast to be logged events=7"
+            ]
+        );
     }
 
     #[test]
@@ -333,6 +352,20 @@ pub(super) mod tests {
         let (mut thread, _sender, ordered) = thread(&poll);
         thread.handle_signals([Signal::Report; 100].into_iter(), Instant::ZERO);
         assert_eq!(ordered.try_iter().collect::<Vec<_>>(), [Order::Report, Order::Report]);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_watched_is_told_of() {
+        let poll = Poll::new().unwrap();
+        let (mut thread, _sender, _ordered) = thread(&poll);
+        let mut config = config();
+        config.router.watch = true;
+        // An empty path leads nowhere.
+        thread.publisher = Publisher::new(Path::new(""), config);
+        let lines = logged(|| thread.follow_watch());
+        let [line] = &lines[..] else { panic!("{lines:?}") };
+        let begin = "ERROR the file cannot be watched; SIGHUP reloads it file= error=\"";
+        assert!(line.starts_with(begin), "{line}");
     }
 
     #[test]

@@ -85,7 +85,10 @@ pub enum Event {
     /// So many events were not kept, because nobody read them.
     Lost(u64),
     /// New flows are refused: the table holds only flows that must not go.
-    TableFull,
+    TableFull {
+        /// How many those are.
+        flows: usize,
+    },
     /// The last flow of a removed server is gone; its id may be used again.
     ServerRetired(ServerId),
     /// The last flow of a removed service is gone; its id may be used again.
@@ -103,7 +106,7 @@ impl Event {
             | Self::OwnMac { .. }
             | Self::ServerSilent { .. }
             | Self::Lost(_)
-            | Self::TableFull => log::Level::Warn,
+            | Self::TableFull { .. } => log::Level::Warn,
             Self::LoopOver { .. }
             | Self::NeighbourMoved { .. }
             | Self::NeighbourBack { .. }
@@ -116,47 +119,32 @@ impl Event {
 }
 
 impl Event {
-    /// The event in words, with networks by name.
-    pub fn describe(&self, table: &Table) -> String {
-        let on = |network: &NetworkId| &table.network(*network).name;
+    /// What has happened; what it is about is in [`Event::fields`].
+    pub const fn text(&self) -> &'static str {
         match self {
-            Self::AddressConflict(claim) => describe_claim(claim, table),
-            Self::LoopFound { sent, came, shut } => {
-                let [sent, came, shut] = [sent, came, shut].map(|link| table.link_name(*link));
-                format!(
-                    "loop: what left by {sent} came back by {came}; {shut} is shut until it is gone"
-                )
+            Self::AddressConflict(claim) => text_of_claim(claim),
+            Self::LoopFound { .. } => "loop: a frame came back; the link is shut until none does",
+            Self::LoopOver { .. } => "the loop is gone: the link is open again",
+            Self::NeighbourMoved { .. } => "neighbour has another MAC",
+            Self::NeighbourFailed { .. } => "neighbour does not answer ARP; its flows wait or fail",
+            Self::NeighbourBack { .. } => "neighbour answers again",
+            Self::OwnMac { .. } => {
+                "a frame came in from this router's own MAC: a loop, or a second router of the \
+                 same name; give one of them another name or mac"
             }
-            Self::LoopOver { link } => {
-                format!("the loop is gone: {} is open again", table.link_name(*link))
+            Self::Probed { outcome, .. } => match outcome {
+                ProbeOutcome::Open => "probe: open",
+                ProbeOutcome::Refused => "probe: refused",
+                ProbeOutcome::Silent => "probe: no answer",
+            },
+            Self::ServerSilent { .. } => {
+                "server leaves connections unanswered; it gets no new ones for now"
             }
-            Self::NeighbourMoved { network, address, mac } => {
-                format!("neighbour {address} on network {} moved to {mac}", on(network))
-            }
-            Self::NeighbourFailed { network, address } => format!(
-                "neighbour {address} on network {} does not answer ARP; its flows wait or fail",
-                on(network)
-            ),
-            Self::NeighbourBack { network, address } => {
-                format!("neighbour {address} on network {} answers again", on(network))
-            }
-            Self::OwnMac { network } => format!(
-                "a frame came in on network {} from this router's own MAC {}: a loop, or a second \
-                 router of the same name; give one of them another name or mac",
-                on(network),
-                table.network(*network).mac
-            ),
-            Self::Probed { server, source_port, outcome } => {
-                format!("probe of server {server} from port {source_port}: {outcome:?}")
-            }
-            Self::ServerSilent { service, server } => describe_silence(*service, *server, table),
-            Self::FlowsEnded { server, ended } => {
-                format!("{ended} flows of server {server} were ended")
-            }
-            Self::Lost(count) => format!("{count} events were not kept"),
-            Self::TableFull => "flow table full: new flows are refused; raise max_flows".to_owned(),
-            Self::ServerRetired(id) => format!("last flow of removed server {id} is gone"),
-            Self::ServiceRetired(id) => format!("last flow of removed service {id} is gone"),
+            Self::FlowsEnded { .. } => "flows of a server were ended",
+            Self::Lost(_) => "events were not kept",
+            Self::TableFull { .. } => "flow table full: new flows are refused; raise max_flows",
+            Self::ServerRetired(_) => "last flow of a removed server is gone",
+            Self::ServiceRetired(_) => "last flow of a removed service is gone",
         }
     }
 }
@@ -168,12 +156,14 @@ impl Event {
         let link = |key, id: &LinkId| (key, table.link_name(*id).to_owned());
         match self {
             Self::AddressConflict(claim) => {
-                let server = claim.server.map(|server| ("server", server.to_string()));
+                let server = claim.server.map(|server| ("server", table.server_label(server)));
+                let lasted = (claim.last - claim.since).secs();
                 let fields = [
                     network(&claim.network),
                     ("address", claim.address.to_string()),
                     ("mac", claim.mac.to_string()),
                     ("count", claim.count.to_string()),
+                    ("seconds", lasted.to_string()),
                     ("suppressed", claim.suppressed.to_string()),
                 ];
                 fields.into_iter().chain(server).collect()
@@ -205,44 +195,21 @@ impl Event {
                 vec![("server", server.to_string()), ("flows", ended.to_string())]
             }
             Self::Lost(count) => vec![("events", count.to_string())],
-            Self::TableFull => Vec::new(),
+            Self::TableFull { flows } => vec![("flows", flows.to_string())],
             Self::ServerRetired(id) => vec![("server_id", id.to_string())],
             Self::ServiceRetired(id) => vec![("service_id", id.to_string())],
         }
     }
 }
 
-/// Who answers nobody, by name.
-fn describe_silence(service: ServiceId, server: ServerId, table: &Table) -> String {
-    match table.server(server) {
-        Some((service, server)) => format!(
-            "server {} of service {} leaves connections unanswered; it gets no new ones for now",
-            server.name, service.name
-        ),
-        None => format!("server {server} of service {service} leaves connections unanswered"),
-    }
-}
-
-/// Who claims what, how often, since when.
-fn describe_claim(claim: &Claim, table: &Table) -> String {
-    let Claim { address, mac, count, .. } = claim;
-    let network = &table.network(claim.network).name;
-    let server = claim.server.map(|server| table.server_label(server));
-    let often = match count {
-        1 => String::new(),
-        _ => format!(", {count} times in {} s", (claim.last - claim.since).secs()),
-    };
-    match (server, claim.suppressed) {
-        (Some(server), true) => format!(
-            "server {server} at {mac} claims {address} on network {network}{often}: suppressed, nobody is misled"
-        ),
-        (Some(server), false) => format!(
-            "ARP leak: server {server} at {mac} claims {address} on network {network}{often}; prepare it with \
-             `tapvs realserver`"
-        ),
-        (None, _) => format!(
-            "address conflict: {mac} claims {address}, which is this router's, on network {network}{often}"
-        ),
+/// Who claims what is theirs as well, and what is to be done about it.
+const fn text_of_claim(claim: &Claim) -> &'static str {
+    match (claim.server, claim.suppressed) {
+        (Some(_), true) => "a server claims a virtual IP: suppressed, nobody is misled",
+        (Some(_), false) => {
+            "ARP leak: a server claims a virtual IP; prepare it with `tapvs realserver`"
+        }
+        (None, _) => "address conflict: somebody claims an address of the router",
     }
 }
 

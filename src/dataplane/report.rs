@@ -1,6 +1,5 @@
-//! Snapshots for people: who carries what, what was dropped and why.
+//! Snapshots: who carries what, what was dropped and why.
 
-use std::fmt;
 use std::net::Ipv4Addr;
 
 use super::flow::Flow;
@@ -221,85 +220,4 @@ impl Dataplane {
     pub fn neighbours(&self) -> impl Iterator<Item = NeighbourInfo> {
         self.neighbours.iter().map(NeighbourInfo::of)
     }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (flows, most) = (self.flows, self.max_flows);
-        writeln!(f, "table generation {}, {flows} of {most} flows", self.generation)?;
-        writeln!(
-            f,
-            "{:<32} {:>7} {:>8} {:>8} {:>10} {:>12} {:>14} {:>12} {:>14}",
-            "service / server",
-            "weight",
-            "active",
-            "inactive",
-            "flows",
-            "packets in",
-            "bytes in",
-            "packets out",
-            "bytes out"
-        )?;
-        for service in &self.services {
-            let label = format!("{} {} {}", service.proto, service.endpoint, service.name);
-            write_row(f, &label, "", service.load, &service.traffic)?;
-            for server in &service.servers {
-                let label = if server.name == server.endpoint.to_string() {
-                    format!("  -> {}", server.endpoint)
-                } else {
-                    format!("  -> {} {}", server.endpoint, server.name)
-                };
-                write_row(f, &label, &server.weight.to_string(), server.load, &server.traffic)?;
-            }
-        }
-        for claim in &self.claims {
-            writeln!(f, "{claim}")?;
-        }
-        let reasons = DropReason::ALL.iter().map(|reason| (reason, self.counters.dropped(*reason)));
-        for (reason, count) in reasons.filter(|(_, count)| *count > 0) {
-            writeln!(f, "dropped {:<22} {count:>12}  {}", reason.name(), reason.help())?;
-        }
-        if self.counters.suppressed > 0 {
-            let count = self.counters.suppressed;
-            writeln!(
-                f,
-                "answers not made {:<13} {count:>12}  Too many ICMP errors and resets.",
-                ""
-            )?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for ClaimReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { address, network, mac, server, first, last, count, suppressed } = self;
-        write!(f, "{address} on {network} is claimed by {mac}")?;
-        if let Some(server) = server {
-            write!(f, " (server {server})")?;
-        }
-        let ago = |duration: &Duration| duration.secs();
-        write!(f, ", {count} times, first {} s ago, last {} s ago", ago(first), ago(last))?;
-        f.write_str(if *suppressed { ", suppressed" } else { "" })
-    }
-}
-
-fn write_row(
-    f: &mut fmt::Formatter<'_>,
-    label: &str,
-    weight: &str,
-    load: Load,
-    traffic: &Traffic,
-) -> fmt::Result {
-    writeln!(
-        f,
-        "{label:<32} {weight:>7} {:>8} {:>8} {:>10} {:>12} {:>14} {:>12} {:>14}",
-        load.active,
-        load.inactive,
-        traffic.flows,
-        traffic.packets_in,
-        traffic.bytes_in,
-        traffic.packets_out,
-        traffic.bytes_out
-    )
 }

@@ -198,7 +198,7 @@ impl Dataplane {
         let Some(victim) = self.flows.victim() else {
             if self.table_full_told.is_none_or(|told| now >= told + TOLD_INTERVAL) {
                 self.table_full_told = Some(now);
-                self.events.push(Event::TableFull);
+                self.events.push(Event::TableFull { flows: self.flows.len() });
             }
             return Err(DropReason::TableFull);
         };

@@ -58,23 +58,6 @@ pub struct Counters {
     pub limited: u64,
 }
 
-impl fmt::Display for Counters {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { received, refused, ignored, sent, limited } = self;
-        write!(f, "{received} packets received, {sent} sent")?;
-        for (count, what) in [
-            (refused, "refused by the full queue"),
-            (ignored, "ignored"),
-            (limited, "answers held back by the rate limit"),
-        ] {
-            if *count > 0 {
-                write!(f, ", {count} {what}")?;
-            }
-        }
-        Ok(())
-    }
-}
-
 impl Host {
     /// A host with the router's own `addresses`, whatever their number; IP packets up to `mtu` bytes.
     pub fn new(addresses: &[Cidr], mtu: u16, seed: u64, now: Instant) -> Self {

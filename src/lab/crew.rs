@@ -168,8 +168,8 @@ impl Crew {
         writeln!(input, "{line}")
     }
 
-    /// Has the router log what it has counted, and waits for the row with `label`.
-    pub(super) fn row_of_report(&mut self, label: &str, screen: &Screen) -> Result<String, Stop> {
+    /// Has the router log what it has counted, and waits for the line with `label`.
+    pub(super) fn line_of_report(&mut self, label: &str, screen: &Screen) -> Result<String, Stop> {
         let router = self.members.iter_mut().find(|member| member.who == Who::Router);
         if let Some(router) = router {
             child::ask_for_report(&mut router.child)?;
@@ -181,7 +181,7 @@ impl Crew {
             }
         }
         let last = self.last_lines(Who::Router);
-        Err(Stop::Failed(format!("the router's report has no row of {label}{last}")))
+        Err(Stop::Failed(format!("the router's report has no line of `{label}`{last}")))
     }
 
     /// Waits for the next line of any child; `None` when the deadline passes without one.

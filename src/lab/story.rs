@@ -274,11 +274,11 @@ impl Story<'_> {
 
     /// The answers were addressed to the client, and from the virtual IP: nobody's to rewrite.
     fn past_the_router(&self, crew: &mut Crew) -> Result<(), Stop> {
-        let row = crew.row_of_report(&format!("tcp {}", self.plan.service), self.screen)?;
-        let figures: Vec<usize> =
-            row.split_whitespace().rev().map_while(|word| word.parse().ok()).collect();
-        let &[_, packets_out, _, packets_in, ..] = &figures[..] else {
-            return Err(Stop::Failed(format!("no packets in the row of the service: {row}")));
+        let line = crew.line_of_report("report: service ", self.screen)?;
+        let figure = |key| number(&line, key);
+        let (Some(packets_in), Some(packets_out)) = (figure("packets_in"), figure("packets_out"))
+        else {
+            return Err(Stop::Failed(format!("no packets in the line of the service: {line}")));
         };
         let told = format!(
             "the router passed {} packets on to the servers, and rewrote {} of their answers",
@@ -330,5 +330,24 @@ impl Story<'_> {
              left behind"
         ));
         farewell
+    }
+}
+
+/// The number in `key=N`.
+fn number(line: &str, key: &str) -> Option<usize> {
+    let value = line.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+    value?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_its_whole_keys() {
+        let line = "[INFO] report: service flows=3 packets_in=20 bytes_in=1 packets_out=0";
+        assert_eq!(number(line, "packets_in"), Some(20));
+        assert_eq!(number(line, "packets_out"), Some(0));
+        assert_eq!((number(line, "packets"), number(line, "in")), (None, None));
     }
 }

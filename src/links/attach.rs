@@ -5,6 +5,7 @@
 
 use std::hash::Hasher;
 use std::net::IpAddr;
+use std::path::Path;
 
 use siphasher::sip::SipHasher13;
 
@@ -22,6 +23,8 @@ const SUFFIX: usize = 5;
 /// What the alias of our bridges begins with, and how it ends when the NIC was down before.
 const MARK: &str = "tapvs: joins ";
 const MARK_DOWN: &str = ", which was down";
+/// Where br_netfilter is asked, if it is loaded.
+const BRIDGE_SYSCTLS: &str = "/proc/sys/net/bridge";
 
 /// A TAP and a NIC joined in a bridge until this is dropped.
 #[derive(Debug)]
@@ -71,7 +74,7 @@ impl Attachment {
     fn set_up(&self, tap: &str, mtu: u32) -> Result<(), LinkError> {
         let Self { netlink, bridge, nic } = self;
         netlink.set_alias(bridge, &mark(tap, &nic.name, nic.up))?;
-        silence(netlink, bridge)?;
+        silence(netlink, tap, bridge)?;
         // Else the host would answer for its other addresses here: on Linux they belong to the
         // host, not to an interface.
         netlink.set_no_arp(bridge)?;
@@ -79,18 +82,16 @@ impl Attachment {
         if nic.mtu < mtu {
             netlink.set_mtu(&nic.name, mtu)?;
         } else if nic.mtu > mtu {
-            log::warn!(
-                "{}: its MTU is {}, the network's {mtu}: larger packets from there are dropped",
-                nic.name,
-                nic.mtu
-            );
+            let text = "the NIC's MTU is larger than the network's: larger packets are dropped";
+            let (nic, nic_mtu) = (nic.name.as_str(), nic.mtu);
+            log::warn!(link = tap, nic, nic_mtu, mtu; "{text}");
         }
         netlink.set_master(tap, bridge)?;
         netlink.set_master(&nic.name, bridge)?;
         netlink.set_mtu(bridge, mtu)?;
         netlink.set_up(&nic.name)?;
         netlink.set_up(bridge)?;
-        warn_of_packet_filter(bridge);
+        warn_of_packet_filter(Path::new(BRIDGE_SYSCTLS), tap, bridge);
         Ok(())
     }
 
@@ -114,7 +115,8 @@ impl Attachment {
 impl Drop for Attachment {
     fn drop(&mut self) {
         if let Err(error) = self.undo() {
-            log::warn!("{}: not undone: {error}", self.bridge);
+            let (bridge, nic) = (self.bridge.as_str(), self.nic.name.as_str());
+            log::warn!(bridge, nic, error:%; "the NIC is not as it was found");
         }
     }
 }
@@ -140,7 +142,8 @@ pub fn remove_left_over(netlink: &Netlink, tap: &str) -> Result<(), LinkError> {
             format!("it exists and is not tapvs's; {tap} needs a bridge of that name: rename one"),
         ));
     }
-    log::info!("{name}: left over from a run that was killed; removed");
+    let text = "a bridge left over from a run that was killed is removed";
+    log::info!(link = tap, bridge = name.as_str(); "{text}");
     netlink.delete_link(&name)?;
     for port in ports {
         if bridge.alias == mark(tap, &port.name, false) {
@@ -210,11 +213,13 @@ fn bridge_name(tap: &str) -> String {
 }
 
 /// The sysctl outvotes the bridge's own setting, and others (container engines) rely on it.
-fn warn_of_packet_filter(bridge: &str) {
+fn warn_of_packet_filter(sysctls: &Path, tap: &str, bridge: &str) {
     for family in ["iptables", "ip6tables", "arptables"] {
-        let sysctl = format!("/proc/sys/net/bridge/bridge-nf-call-{family}");
-        if std::fs::read_to_string(&sysctl).is_ok_and(|value| value.trim() == "1") {
-            log::warn!("{bridge}: {sysctl} is 1: what passes goes through the host's {family}");
+        let name = format!("bridge-nf-call-{family}");
+        if std::fs::read_to_string(sysctls.join(&name)).is_ok_and(|value| value.trim() == "1") {
+            let sysctl = format!("net.bridge.{name}");
+            let text = "what passes the bridge goes through the host's packet filter";
+            log::warn!(link = tap, bridge, sysctl = sysctl.as_str(); "{text}");
         }
     }
 }
@@ -222,6 +227,25 @@ fn warn_of_packet_filter(bridge: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::links::recorder::logged;
+    use crate::links::scratch::Scratch;
+
+    #[test]
+    fn a_packet_filter_in_the_way_is_named_by_its_sysctl() {
+        let scratch = Scratch::new("bridge-sysctls");
+        for (name, value) in [("iptables", "1\n"), ("ip6tables", "0\n"), ("arptables", "1\n")] {
+            let path = scratch.path().join(format!("bridge-nf-call-{name}"));
+            std::fs::write(path, value).unwrap();
+        }
+        let line = |name| {
+            format!(
+                "WARN what passes the bridge goes through the host's packet filter link=tapvs1 \
+                 bridge=br-tapvs1 sysctl=net.bridge.bridge-nf-call-{name}"
+            )
+        };
+        let lines = logged(|| warn_of_packet_filter(scratch.path(), "tapvs1", "br-tapvs1"));
+        assert_eq!(lines, ["iptables", "arptables"].map(line));
+    }
 
     #[test]
     fn a_bridges_name_fits_and_tells_taps_apart() {

@@ -1,6 +1,5 @@
 //! What a link has carried and refused.
 
-use std::fmt;
 use std::io;
 
 /// Counters of one link. "In" is towards tapvs: the kernel's `tx`.
@@ -69,28 +68,6 @@ impl Refused {
     }
 }
 
-impl fmt::Display for Counters {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "in {} frames {} bytes, out {} frames {} bytes, {} failed reads, removed {} times",
-            self.frames_in,
-            self.bytes_in,
-            self.frames_out,
-            self.bytes_out,
-            self.read_errors,
-            self.lost
-        )?;
-        let Refused { down, no_memory, invalid, gone, other } = self.refused;
-        write!(
-            f,
-            ", refused {} (down {down}, no memory {no_memory}, invalid {invalid}, gone {gone}, \
-             other {other})",
-            self.refused.total()
-        )
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,22 +87,5 @@ mod tests {
         }
         assert_eq!(refused, Refused { down: 1, no_memory: 2, invalid: 1, gone: 1, other: 1 });
         assert_eq!(refused.total(), 6);
-    }
-
-    #[test]
-    fn the_text_names_every_counter() {
-        let counters = Counters {
-            frames_in: 11,
-            bytes_in: 12,
-            frames_out: 13,
-            bytes_out: 14,
-            read_errors: 15,
-            refused: Refused { down: 16, no_memory: 17, invalid: 18, gone: 19, other: 20 },
-            lost: 21,
-        };
-        let text = counters.to_string();
-        for value in (11..=21).chain([90]) {
-            assert!(text.contains(&value.to_string()), "{value} in {text}");
-        }
     }
 }

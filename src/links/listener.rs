@@ -69,7 +69,7 @@ impl Drop for Listener {
             && self.file == identity(&self.path)
             && let Err(error) = fs::remove_file(&self.path)
         {
-            log::warn!("cannot remove {}: {error}", self.path.display());
+            log::warn!(path:% = self.path.display(), error:%; "the control socket's file stays");
         }
     }
 }

@@ -18,6 +18,8 @@ pub mod netlink;
 pub mod notify;
 mod privilege;
 #[cfg(test)]
+pub(crate) mod recorder;
+#[cfg(test)]
 pub(crate) mod scratch;
 mod seed;
 pub mod signals;
@@ -193,7 +195,7 @@ impl Links {
                 Device::Gone(tap) => {
                     // It is closed next, which takes it out of the poll in any case.
                     if let Err(error) = registry.deregister(&mut SourceFd(&tap.as_raw_fd())) {
-                        log::debug!("{}: {error}", tap.name());
+                        log::debug!(link = tap.name(), error:%; "the TAP does not leave the poll");
                     }
                     link.let_go(now);
                 }
@@ -285,7 +287,7 @@ impl Link {
         let device = std::mem::replace(&mut self.device, Device::Waiting(Instant::ZERO));
         self.device = match device {
             Device::Present(tap) | Device::Gone(tap) => {
-                log::warn!(link = tap.name(); "{}: the TAP was removed", tap.name());
+                log::warn!(link = tap.name(); "the TAP was removed");
                 self.counters.lost += 1;
                 Device::Gone(tap)
             }
@@ -303,7 +305,7 @@ impl Link {
     fn make_anew(&mut self, index: usize, now: Instant, registry: &Registry) {
         match self.try_make_anew(index, registry) {
             Ok(tap) => {
-                log::info!(link = tap.name(); "{}: the TAP is back", tap.name());
+                log::info!(link = tap.name(); "the TAP is back");
                 self.device = Device::Present(tap);
                 self.made_at = Some(now);
                 self.failed_reads = 0;
@@ -312,7 +314,8 @@ impl Link {
             Err(error) => {
                 let error = error.to_string();
                 if error != self.last_error {
-                    log::warn!(link = self.spec.tap.as_str(); "{error}; trying again");
+                    let link = self.spec.tap.as_str();
+                    log::warn!(link, error = error.as_str(); "the TAP cannot be made again yet; trying on");
                     self.last_error = error;
                 }
                 self.delay = (self.delay * 2).min(LAST_RETRY);
@@ -340,4 +343,46 @@ impl Link {
 /// Readable only: writes never block, so writability would be news without content.
 fn register(tap: &Tap, index: usize, registry: &Registry) -> io::Result<()> {
     registry.register(&mut SourceFd(&tap.as_raw_fd()), Token(index), Interest::READABLE)
+}
+
+#[cfg(test)]
+mod tests {
+    use mio::Poll;
+
+    use super::recorder::logged;
+    use super::*;
+
+    fn link(tap: &str, device: Device) -> Link {
+        Link {
+            spec: LinkSpec { tap: tap.to_owned(), mtu: 1500, attach: None },
+            attachment: None,
+            device,
+            counters: Counters::default(),
+            failed_reads: 0,
+            is_down: false,
+            delay: FIRST_RETRY,
+            made_at: None,
+            last_error: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_tap_that_is_removed_is_told_of() {
+        let mut link = link("tapvs0", Device::Present(Tap::of_test("tapvs0")));
+        let lines = logged(|| link.lose());
+        assert_eq!(lines, ["WARN the TAP was removed link=tapvs0"]);
+        assert_eq!(link.counters.lost, 1);
+    }
+
+    #[test]
+    fn a_tap_that_does_not_come_back_is_told_of_once_with_the_reason() {
+        // No kernel takes this name, and without the right to ask, that is the reason.
+        let mut link = link("no/tap", Device::Waiting(Instant::ZERO));
+        let poll = Poll::new().unwrap();
+        let again = |_| link.make_anew(0, Instant::ZERO, poll.registry());
+        let lines = logged(|| (0..3).for_each(again));
+        let [line] = &lines[..] else { panic!("{lines:?}") };
+        let begin = "WARN the TAP cannot be made again yet; trying on link=no/tap error=\"";
+        assert!(line.starts_with(begin), "{line}");
+    }
 }

@@ -1,13 +1,13 @@
 //! Tells the service manager that started the router that it is ready, if that wants to know
 //! (sd_notify(3)): one datagram.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// Where systemd listens.
+/// The variable that names it.
 const SOCKET: &str = "NOTIFY_SOCKET";
 
 /// Says that frames are handled from now on. Without a service manager there is nothing to say.
@@ -15,7 +15,12 @@ const SOCKET: &str = "NOTIFY_SOCKET";
 /// # Errors
 /// When the manager's socket is not there, or takes no more.
 pub fn ready() -> io::Result<()> {
-    std::env::var_os(SOCKET).map_or(Ok(()), |socket| tell(&socket, b"READY=1\n"))
+    socket().map_or(Ok(()), |socket| tell(&socket, b"READY=1\n"))
+}
+
+/// Where the service manager listens, if there is one.
+pub fn socket() -> Option<OsString> {
+    std::env::var_os(SOCKET)
 }
 
 /// A name that begins with `@` is no file's.

@@ -56,6 +56,12 @@ impl Tap {
         Ok(tap)
     }
 
+    /// One without a device.
+    #[cfg(test)]
+    pub(super) fn of_test(name: &str) -> Self {
+        Self { file: File::open("/dev/null").unwrap(), name: name.to_owned() }
+    }
+
     /// Its name when it was opened.
     pub fn name(&self) -> &str {
         &self.name
@@ -81,7 +87,7 @@ impl Tap {
         if netlink.link(&self.name)?.txqlen < TXQLEN {
             netlink.set_txqlen(&self.name, TXQLEN)?;
         }
-        silence(netlink, &self.name)?;
+        silence(netlink, &self.name, &self.name)?;
         netlink.set_up(&self.name)
     }
 
@@ -114,8 +120,9 @@ impl AsRawFd for Tap {
     }
 }
 
-/// Keeps the host's own IPv6 from speaking on the device, which must be down still.
-pub(super) fn silence(netlink: &Netlink, name: &str) -> Result<(), LinkError> {
+/// Keeps the host's own IPv6 from speaking on the device `name`, the TAP `tap` or its bridge, which
+/// must be down still.
+pub(super) fn silence(netlink: &Netlink, tap: &str, name: &str) -> Result<(), LinkError> {
     netlink.set_silent(name)?;
     // A forwarding host joins the all-routers groups on every device and reports even the leaving
     // of them, from the unspecified address. Only a device without IPv6 keeps quiet then; one that
@@ -127,7 +134,7 @@ pub(super) fn silence(netlink: &Netlink, name: &str) -> Result<(), LinkError> {
         && !netlink.addresses(name)?.iter().any(|own| own.address().is_ipv6())
         && let Err(error) = write_sysctl(&sysctl("disable_ipv6"), "1")
     {
-        log::warn!("{name}: the host's IPv6 may be heard: {error}");
+        log::warn!(link = tap, device = name, error:%; "the host's IPv6 may be heard");
     }
     Ok(())
 }

@@ -1,19 +1,20 @@
 //! What the loop tells the log: single events, and all counters at once.
 
-use std::fmt;
 use std::mem::{Discriminant, discriminant};
 
 use super::turns::Turns;
-use crate::control::Notice;
-use crate::dataplane::{self, Event};
+use crate::control::{Entry, Notice};
+use crate::dataplane::{self, ClaimReport, DropReason, Event, Load, ServiceReport, Traffic};
 use crate::time::Duration;
 use crate::{ha, host, links};
+
+type Fields = Vec<(&'static str, String)>;
 
 /// Something for the log.
 #[derive(Debug)]
 pub(super) enum Note {
     /// The dataplane noticed something; in words, because only the loop has the table at hand.
-    Event(Event, String, Vec<(&'static str, String)>),
+    Event(Event, Entry),
     /// Something about the role, or the other router.
     Pair(PairNote),
     /// All counters, asked for by SIGUSR1 or at the end.
@@ -26,8 +27,7 @@ pub(super) struct PairNote {
     /// `None`: it is said however often it happens.
     pub(super) cause: Option<Cause>,
     pub(super) level: log::Level,
-    pub(super) text: &'static str,
-    pub(super) fields: Vec<(&'static str, String)>,
+    pub(super) entry: Entry,
 }
 
 /// Lines of one kind share a rate limit.
@@ -44,7 +44,7 @@ impl Notice for Note {
 
     fn cause(&self) -> Option<Self::Cause> {
         match self {
-            Self::Event(event, ..) => Some(Cause::Dataplane(discriminant(event))),
+            Self::Event(event, _) => Some(Cause::Dataplane(discriminant(event))),
             Self::Pair(note) => note.cause,
             Self::Report(_) => None,
         }
@@ -52,27 +52,17 @@ impl Notice for Note {
 
     fn level(&self) -> log::Level {
         match self {
-            Self::Event(event, ..) => event.level(),
+            Self::Event(event, _) => event.level(),
             Self::Pair(note) => note.level,
             Self::Report(_) => log::Level::Info,
         }
     }
 
-    fn fields(&self) -> &[(&'static str, String)] {
+    fn entries(&self) -> Vec<Entry> {
         match self {
-            Self::Event(_, _, fields) => fields,
-            Self::Pair(note) => &note.fields,
-            Self::Report(_) => &[],
-        }
-    }
-}
-
-impl fmt::Display for Note {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Event(_, text, _) => f.write_str(text),
-            Self::Pair(note) => f.write_str(note.text),
-            Self::Report(report) => report.fmt(f),
+            Self::Event(_, entry) => vec![entry.clone()],
+            Self::Pair(note) => vec![note.entry.clone()],
+            Self::Report(report) => report.entries(),
         }
     }
 }
@@ -87,19 +77,42 @@ pub(super) struct Report {
     pub(super) host: host::Counters,
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "up {} s, {}", self.uptime.secs(), self.turns)?;
-        for (name, counters) in &self.links {
-            writeln!(f, "link {name}: {counters}")?;
-        }
-        writeln!(f, "host: {}", self.host)?;
-        self.dataplane.fmt(f)?;
-        self.balance().fmt(f)
-    }
-}
-
 impl Report {
+    fn entries(&self) -> Vec<Entry> {
+        let table = &self.dataplane;
+        let mut entries = vec![self.of_loop()];
+        entries.extend(self.links.iter().map(|(name, counters)| of_link(name, counters)));
+        entries.push(of_host(&self.host));
+        let flows = [
+            ("generation", table.generation.to_string()),
+            ("flows", table.flows.to_string()),
+            ("max_flows", table.max_flows.to_string()),
+        ];
+        entries.push(Entry { text: "report: table", fields: flows.into() });
+        table.services.iter().for_each(|service| of_service(service, &mut entries));
+        entries.extend(table.claims.iter().map(of_claim));
+        let reasons = DropReason::ALL.iter();
+        let dropped = reasons.map(|reason| (reason, table.counters.dropped(*reason)));
+        entries.extend(dropped.filter(|(_, count)| *count > 0).map(of_drops));
+        if table.counters.suppressed > 0 {
+            let fields = vec![("count", table.counters.suppressed.to_string())];
+            entries.push(Entry { text: "report: too many ICMP errors and resets", fields });
+        }
+        entries.push(self.balance().entry());
+        entries
+    }
+
+    fn of_loop(&self) -> Entry {
+        let turns = self.turns.told();
+        let fields = vec![
+            ("uptime", self.uptime.secs().to_string()),
+            ("turns", turns.count.to_string()),
+            ("longest_us", turns.longest_us.to_string()),
+            ("above_1ms", turns.above_1ms.to_string()),
+        ];
+        Entry { text: "report: loop", fields }
+    }
+
     fn balance(&self) -> Balance {
         let counters = &self.dataplane.counters;
         Balance {
@@ -135,8 +148,8 @@ struct Balance {
     held: u64,
 }
 
-impl fmt::Display for Balance {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Balance {
+    fn entry(&self) -> Entry {
         let Self {
             received,
             originated,
@@ -149,47 +162,136 @@ impl fmt::Display for Balance {
             dropped,
             held,
         } = self;
-        write!(
-            f,
-            "balance: {received} in + {originated} originated + {copied} copied = {sent} out + {to_host} to host + \
-             {to_ha} to ha + {split} split + {consumed} consumed + {dropped} dropped + {held} held: "
-        )?;
         let known = received + originated + copied;
         let gone = sent + to_host + to_ha + split + consumed + dropped + held;
-        match known.abs_diff(gone) {
-            0 => f.write_str("every frame is accounted for"),
-            frames if known > gone => write!(f, "{frames} frames are missing"),
-            frames => write!(f, "{frames} frames too many"),
-        }
+        let counts = [
+            ("in", received),
+            ("originated", originated),
+            ("copied", copied),
+            ("out", sent),
+            ("to_host", to_host),
+            ("to_ha", to_ha),
+            ("split", split),
+            ("consumed", consumed),
+            ("dropped", dropped),
+            ("held", held),
+        ];
+        let mut fields: Fields = counts.map(|(key, count)| (key, count.to_string())).into();
+        let text = match known.abs_diff(gone) {
+            0 => "report: balance: every frame is accounted for",
+            frames if known > gone => {
+                fields.push(("missing", frames.to_string()));
+                "report: balance: frames are missing"
+            }
+            frames => {
+                fields.push(("surplus", frames.to_string()));
+                "report: balance: there are frames too many"
+            }
+        };
+        Entry { text, fields }
     }
+}
+
+fn of_link(name: &str, counters: &links::Counters) -> Entry {
+    let links::Counters { frames_in, bytes_in, frames_out, bytes_out, read_errors, refused, lost } =
+        counters;
+    let links::Refused { down, no_memory, invalid, gone, other } = refused;
+    let mut fields = vec![("link", name.to_owned())];
+    let counts = [
+        ("frames_in", *frames_in),
+        ("bytes_in", *bytes_in),
+        ("frames_out", *frames_out),
+        ("bytes_out", *bytes_out),
+        ("read_errors", *read_errors),
+        ("removed", *lost),
+        ("refused", refused.total()),
+    ];
+    fields.extend(counts.map(|(key, count)| (key, count.to_string())));
+    let causes = [
+        ("refused_down", down),
+        ("refused_no_memory", no_memory),
+        ("refused_invalid", invalid),
+        ("refused_gone", gone),
+        ("refused_other", other),
+    ];
+    let seen = causes.into_iter().filter(|(_, count)| **count > 0);
+    fields.extend(seen.map(|(key, count)| (key, count.to_string())));
+    Entry { text: "report: link", fields }
+}
+
+fn of_host(counters: &host::Counters) -> Entry {
+    let host::Counters { received, refused, ignored, sent, limited } = counters;
+    let counts = [
+        ("received", received),
+        ("sent", sent),
+        ("refused", refused),
+        ("ignored", ignored),
+        ("limited", limited),
+    ];
+    Entry {
+        text: "report: host",
+        fields: counts.map(|(key, count)| (key, count.to_string())).into(),
+    }
+}
+
+/// A service, and a line for each of its servers.
+fn of_service(service: &ServiceReport, entries: &mut Vec<Entry>) {
+    let mut fields = vec![
+        ("service", service.name.clone()),
+        ("protocol", service.proto.to_string()),
+        ("address", service.endpoint.to_string()),
+    ];
+    add_figures(&mut fields, service.load, &service.traffic);
+    entries.push(Entry { text: "report: service", fields });
+    for server in &service.servers {
+        let mut fields = vec![
+            ("service", service.name.clone()),
+            ("server", server.name.clone()),
+            ("address", server.endpoint.to_string()),
+            ("weight", server.weight.to_string()),
+        ];
+        add_figures(&mut fields, server.load, &server.traffic);
+        entries.push(Entry { text: "report: server", fields });
+    }
+}
+
+fn add_figures(fields: &mut Fields, load: Load, traffic: &Traffic) {
+    let Traffic { flows, packets_in, bytes_in, packets_out, bytes_out } = *traffic;
+    let counts = [
+        ("active", load.active.into()),
+        ("inactive", load.inactive.into()),
+        ("flows", flows),
+        ("packets_in", packets_in),
+        ("bytes_in", bytes_in),
+        ("packets_out", packets_out),
+        ("bytes_out", bytes_out),
+    ];
+    fields.extend(counts.map(|(key, count): (_, u64)| (key, count.to_string())));
+}
+
+fn of_claim(claim: &ClaimReport) -> Entry {
+    let ClaimReport { address, network, mac, server, first, last, count, suppressed } = claim;
+    let mut fields = vec![
+        ("network", network.clone()),
+        ("address", address.to_string()),
+        ("mac", mac.to_string()),
+        ("count", count.to_string()),
+        ("first_ago", first.secs().to_string()),
+        ("last_ago", last.secs().to_string()),
+        ("suppressed", suppressed.to_string()),
+    ];
+    fields.extend(server.as_ref().map(|server| ("server", server.clone())));
+    Entry { text: "report: an address of the router is claimed", fields }
+}
+
+fn of_drops((reason, count): (&DropReason, u64)) -> Entry {
+    let fields = vec![
+        ("reason", reason.name().to_owned()),
+        ("count", count.to_string()),
+        ("meaning", reason.help().to_owned()),
+    ];
+    Entry { text: "report: dropped", fields }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_balance_says_whether_it_balances() {
-        let mut balance = Balance {
-            received: 10,
-            originated: 2,
-            copied: 4,
-            sent: 9,
-            to_host: 1,
-            to_ha: 1,
-            split: 1,
-            consumed: 1,
-            dropped: 2,
-            held: 1,
-        };
-        assert_eq!(
-            balance.to_string(),
-            "balance: 10 in + 2 originated + 4 copied = 9 out + 1 to host + 1 to ha + 1 split + 1 consumed + \
-             2 dropped + 1 held: every frame is accounted for"
-        );
-        balance.received = 13;
-        assert!(balance.to_string().ends_with(": 3 frames are missing"));
-        balance.sent = 19;
-        assert!(balance.to_string().ends_with(": 7 frames too many"));
-    }
-}
+mod tests;

@@ -1,7 +1,5 @@
 //! How long a turn of the loop takes: whatever comes while one is under way has to wait for it.
 
-use std::fmt;
-
 use crate::control::protocol;
 use crate::time::{Duration, Instant};
 
@@ -24,21 +22,13 @@ impl Turns {
         self.long += u64::from(took > LONG);
     }
 
-    /// For the control socket.
+    /// For the control socket and the log.
     pub(super) const fn told(&self) -> protocol::Turns {
         protocol::Turns {
             count: self.count,
             longest_us: self.longest.total_micros(),
             above_1ms: self.long,
         }
-    }
-}
-
-impl fmt::Display for Turns {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { count, longest, long } = self;
-        let longest = longest.total_micros();
-        write!(f, "{count} turns of the loop, the longest {longest} µs, {long} above 1 ms")
     }
 }
 
@@ -55,7 +45,5 @@ mod tests {
         }
         let told = protocol::Turns { count: 4, longest_us: 1_001, above_1ms: 1 };
         assert_eq!(turns.told(), told);
-        let text = "4 turns of the loop, the longest 1001 µs, 1 above 1 ms";
-        assert_eq!(turns.to_string(), text);
     }
 }

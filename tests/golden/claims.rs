@@ -174,10 +174,19 @@ fn a_server_that_leaks_is_named_and_the_misled_are_told() {
     assert_eq!(announced_to(&told), ["near"], "who asked a moment ago, and not everybody");
     let event = router.events.iter().find(|e| matches!(e, Event::AddressConflict(_))).unwrap();
     assert_eq!(
-        event.describe(&router.table),
-        "ARP leak: server server11 (10.0.0.11) at 02:00:00:00:02:0b claims 203.0.113.10 on network servers; prepare \
-         it with `tapvs realserver`"
+        event.text(),
+        "ARP leak: a server claims a virtual IP; prepare it with `tapvs realserver`"
     );
+    let fields = [
+        ("network", "servers"),
+        ("address", "203.0.113.10"),
+        ("mac", "02:00:00:00:02:0b"),
+        ("count", "1"),
+        ("seconds", "0"),
+        ("suppressed", "false"),
+        ("server", "server11 (10.0.0.11)"),
+    ];
+    assert_eq!(event.fields(&router.table), fields.map(|(key, value)| (key, value.to_owned())));
     // Again and again: not more than once in ten seconds each.
     let mut told = 0;
     for _ in 0..20 {

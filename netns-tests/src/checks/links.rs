@@ -114,7 +114,7 @@ pub fn tap_flap_is_counted_and_survived() -> Result<(), String> {
     netlink.set_up(TAP).map_err(text)?;
     router.resolve(KERNEL)?;
     let counters = router.links.counters(LINK);
-    ensure(counters.lost == 0 && counters.refused.total() == 1, || format!("{counters}"))
+    ensure(counters.lost == 0 && counters.refused.total() == 1, || format!("{counters:?}"))
 }
 
 /// A removed TAP wakes the loop once, costs nothing while it is away, and is made again.
@@ -128,7 +128,7 @@ pub fn removed_tap_comes_back() -> Result<(), String> {
         netlink.delete_link(TAP).map_err(text)?;
         router.listen_without_retry(Duration::from_millis(500))?;
         let counters = router.links.counters(LINK);
-        ensure(counters.lost == round, || format!("removal {round} went unnoticed: {counters}"))?;
+        ensure(counters.lost == round, || format!("removal {round} went unnoticed: {counters:?}"))?;
         ensure(router.turns < 5, || format!("{} turns with nothing to do", router.turns))?;
         let refused = counters.refused.gone;
         ensure(!router.links.write(LINK, &who_has(KERNEL)), || "a write to nothing".into())?;
@@ -387,7 +387,7 @@ impl Router {
                 return Ok(());
             }
         }
-        Err(format!("no ARP answer for {address}; {}", self.links.counters(LINK)))
+        Err(format!("no ARP answer for {address}; {:?}", self.links.counters(LINK)))
     }
 
     /// Follows `retry_at` as the loop does, and waits as long as it says.

@@ -62,7 +62,7 @@ fn own_traffic(rig: &mut Rig) -> Outcome {
         back.both_ways(2 << 20)?;
     }
     let report = rig.router.report()?;
-    let figures = report.traffic(&format!("tcp {VIP}:80"))?;
+    let figures = report.service("tcp", &format!("{VIP}:80"))?;
     ensure!(figures.flows == 0, "that was no service's: {figures:?}");
     Ok(())
 }

@@ -55,7 +55,7 @@ fn forgotten(rig: &mut Rig) -> Outcome {
     ensure!(claims > 1_000, "only {claims} claims were made meanwhile");
     // What the router chose is what the servers saw.
     let report = rig.router.report()?;
-    let figures = report.traffic(&format!("tcp {VIP}:80"))?;
+    let figures = report.service("tcp", &format!("{VIP}:80"))?;
     ensure!(figures.flows == TIMES as u64, "{figures:?}\n{report}");
     Ok(())
 }

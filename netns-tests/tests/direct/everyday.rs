@@ -104,7 +104,7 @@ fn tcp(rig: &mut Rig, topology: Topology) -> Outcome {
     }
     ensure!(senders.is_empty(), "segments came from others: {senders:02x?}");
     let report = rig.router.report()?;
-    let figures = report.traffic(&format!("tcp {VIP}:80"))?;
+    let figures = report.service("tcp", &format!("{VIP}:80"))?;
     ensure!(figures.flows == 9 && figures.packets_in >= 36, "{figures:?}");
     ensure!(figures.packets_out == 0, "answers went through the router's hands: {figures:?}");
     Ok(())

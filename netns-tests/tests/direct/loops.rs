@@ -51,7 +51,7 @@ fn circle(rig: &mut Rig) -> Outcome {
         let unplugged: Result<(), LinkError> =
             rig.middle.run(|| Netlink::new()?.clear_master(SECOND_TAP));
         unplugged?;
-        rig.router.wait_for(before, &["the loop is gone", SECOND_TAP])?;
+        rig.router.wait_for(before, &["the loop is gone", &later])?;
         works(rig, &mut old)?;
     }
     old.close()

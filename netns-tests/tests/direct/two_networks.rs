@@ -43,7 +43,7 @@ fn o1(rig: &mut Rig) -> Outcome {
     client.echo(&[tapvs::links::seed(), tapvs::links::seed()].concat())?;
     client.close()?;
     let report = rig.router.report()?;
-    let figures = report.traffic(&format!("tcp {FAR_VIP}:8080"))?;
+    let figures = report.service("tcp", &format!("{FAR_VIP}:8080"))?;
     ensure!((figures.flows, figures.packets_out) == (1, 0), "{figures:?}\n{report}");
     Ok(())
 }

@@ -88,7 +88,7 @@ fn until(rig: &Rig, words: &[&str], act: impl FnOnce() -> Outcome) -> Outcome<St
 }
 
 fn name(server: usize, port: u16) -> String {
-    format!("server {}:{port}", server_address(server))
+    format!(" server={}:{port} ", server_address(server))
 }
 
 /// Waits until all servers have been found well: the router was there before them.
@@ -134,7 +134,7 @@ fn process_dies(rig: &mut Rig) -> Outcome {
     let mut lasting = Client::connect(&rig.client, (VIP, 80))?;
     let dead = name(1, 8080);
     let victim = servers.remove(1);
-    until(rig, &[&dead, "is down", "connect: refused", "it was up for"], || {
+    until(rig, &[&dead, "is down", "connect: refused", " was_up="], || {
         drop(victim);
         Ok(())
     })?;
@@ -164,7 +164,7 @@ fn process_dies(rig: &mut Rig) -> Outcome {
     ask(rig, &["undrain", "tcp:203.0.113.10:80", "10.0.0.11:8080"])?;
 
     let address = (server_address(1), 8080);
-    until(rig, &[&dead, "is up", "it was down for"], || {
+    until(rig, &[&dead, "is up", " was_down="], || {
         servers.push(EchoServer::start(&rig.servers[1], address, "1")?);
         Ok(())
     })?;
@@ -232,7 +232,7 @@ fn moods(rig: &mut Rig) -> Outcome {
     let ill = name(1, 8080);
     for (mood, reason) in [
         (Mood::Says(503, "well"), "http: status 503, expected 200-299"),
-        (Mood::Says(200, "not so good"), "http: body lacks \"well\""),
+        (Mood::Says(200, "not so good"), r#"http: body lacks \"well\""#),
         (Mood::Hangs, "http: no whole answer within 150 ms"),
         (Mood::Drips, "http: no whole answer within 150 ms"),
         (Mood::Dies, "http: connection reset"),
@@ -322,7 +322,7 @@ fn udp_port_closes(rig: &mut Rig) -> Outcome {
 }
 
 fn nobody_left(rig: &mut Rig) -> Outcome {
-    rig.router.wait_for(0, &["all 3 servers are down", "new connections are refused"])?;
+    rig.router.wait_for(0, &["all servers are down: new connections are refused", " servers=3"])?;
     let begun = Instant::now();
     let refused = connect(&rig.client, (VIP, 80), Duration::from_secs(5));
     let kind = refused.as_ref().map_err(std::io::Error::kind);
@@ -341,8 +341,8 @@ fn nobody_left(rig: &mut Rig) -> Outcome {
 
 fn falls_back(rig: &mut Rig) -> Outcome {
     let _sorry = EchoServer::start(&rig.servers[0], (server_address(0), 9090), "sorry")?;
-    let fallback = format!("new connections go to the fallback {}:9090", server_address(0));
-    rig.router.wait_for(0, &["all 3 servers are down", &fallback])?;
+    let fallback = format!(" fallback={}:9090", server_address(0));
+    rig.router.wait_for(0, &["all servers are down", " servers=3", &fallback])?;
     // The first one may wait for ARP, behind the checks of servers that were not there yet.
     Client::connect(&rig.client, (VIP, 80))?.close()?;
     only(rig, &["sorry"])?;
@@ -448,7 +448,7 @@ fn virtual_ip(rig: &mut Rig, topology: Topology) -> Outcome {
     let mut servers = (0..3).map(start).collect::<Outcome<Vec<_>>>()?;
     all_well(rig)?;
     only(rig, &["0", "1", "2"])?;
-    let name = |number: usize| format!("server {}:80", topology.server(number));
+    let name = |number: usize| format!(" server={}:80 ", topology.server(number));
     let victim = servers.remove(1);
     until(rig, &[&name(1), "is down", "connect: refused for the virtual IP"], || {
         drop(victim);

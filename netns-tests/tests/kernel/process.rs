@@ -93,7 +93,7 @@ fn reports(rig: &mut Rig) -> Outcome {
     let after = rig.router.report()?;
     after.line("every frame is accounted for")?;
     for server in ["10.0.0.11:8080", "10.0.0.12:8080", "10.0.0.13:8080"] {
-        after.line(server)?;
+        after.figure(&["report: server ", &format!(" server={server} ")], "flows")?;
     }
     let (before, after) = (before.link(CLIENT_TAP)?, after.link(CLIENT_TAP)?);
     // Six times SYN, ACK, two FINs at least.

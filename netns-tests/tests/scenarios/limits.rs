@@ -14,7 +14,7 @@ use netns_tests::{
 
 use crate::site::{file, udp_server};
 
-const MOST: usize = 1_000;
+const MOST: u64 = 1_000;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -92,10 +92,6 @@ fn flood(rig: &mut Rig) -> Outcome {
     Ok(())
 }
 
-/// How many flows there are, from `table generation G, N of M flows`.
-fn flows(report: &Report) -> Outcome<usize> {
-    let line = report.line("table generation")?;
-    let (_, counts) = line.split_once("table generation ").ok_or_else(|| Failure::new(line))?;
-    let (_, counts) = counts.split_once(", ").ok_or_else(|| Failure::new(line))?;
-    Ok(counts.split(' ').next().unwrap_or_default().parse()?)
+fn flows(report: &Report) -> Outcome<u64> {
+    report.figure(&["report: table "], "flows")
 }

@@ -156,10 +156,7 @@ fn masqueraded(rig: &mut Rig) -> Outcome {
 
 /// Frames that were cut, from the balance.
 fn splits(report: &netns_tests::Report) -> Outcome<u64> {
-    let balance = report.line("balance:")?;
-    let mut words = balance.split_whitespace().collect::<Vec<_>>().into_iter().rev();
-    words.find(|word| *word == "split").ok_or_else(|| Failure::new(balance))?;
-    Ok(words.next().unwrap_or_default().parse()?)
+    report.figure(&["balance:"], "split")
 }
 
 fn clamping() -> Outcome<Rig> {

@@ -159,7 +159,7 @@ impl<N: Notice> Thread<N> {
         match self.pages.door.admit(token, request.token.as_deref(), id.peer, now) {
             Admission::Granted => {}
             Admission::Denied => {
-                warn!("status page: {} asked for {command} without the right token", id.peer);
+                warn!(client:% = id.peer, command; "a command for the status page came without the right token");
                 let why = "expected the header Authorization: Bearer TOKEN, with the right token";
                 return Some(Response::refusal(http::Status::Unauthorized, why));
             }

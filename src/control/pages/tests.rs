@@ -11,6 +11,7 @@ use crate::control::question::{Found, Question, Reply, Seen};
 use crate::control::tests::Word;
 use crate::control::thread::tests::thread;
 use crate::control::{Message, Order};
+use crate::links::recorder::logged;
 use crate::links::scratch::Scratch;
 
 const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 9));
@@ -160,8 +161,12 @@ fn nobody_changes_anything_without_the_token() {
     assert_eq!(refused.status, http::Status::Forbidden);
     let mut bench = Bench::new(&scratch, true);
     for token in [None, Some(""), Some("0123456789abcdeF"), Some("0123456789abcdef0")] {
-        let refused = bench.ask(Method::Post, "/api/drain", token, body);
-        assert_eq!(refused.status, http::Status::Unauthorized, "{token:?}");
+        let lines = logged(|| {
+            let refused = bench.ask(Method::Post, "/api/drain", token, body);
+            assert_eq!(refused.status, http::Status::Unauthorized, "{token:?}");
+        });
+        let line = "WARN a command for the status page came without the right token client=10.0.0.9 command=drain";
+        assert_eq!(lines, [line]);
     }
     assert_eq!(bench.thread.publisher.generation(), 1);
     assert_eq!(bench.post("/api/drain", body).status, http::Status::Ok);

@@ -100,7 +100,11 @@ impl Door {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
+    use crate::links::recorder::logged;
     use crate::links::scratch::Scratch;
 
     const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 9));
@@ -126,6 +130,12 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             assert_eq!(Token::read(&path).ok(), fits.then(token), "{text:?}");
         }
+        std::fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        let warning = "WARN others than its owner may read this secret; chmod 600 path=";
+        let lines = logged(|| drop(Token::read(&path)));
+        assert_eq!(lines, [format!("{warning}{}", path.display())]);
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        assert!(logged(|| drop(Token::read(&path))).is_empty());
         std::fs::write(&path, vec![b'x'; 257]).unwrap();
         assert!(Token::read(&path).unwrap_err().to_string().contains("16 to 256"));
         assert_eq!(format!("{:?}", token()), "Token(…)");

@@ -6,6 +6,7 @@ use std::net::SocketAddrV4;
 use super::super::report::{Cause, Note, PairNote};
 use super::name;
 use crate::addr::{NetworkId, Role};
+use crate::control::Entry;
 use crate::ha::sync;
 use crate::ha::{Event, Fault, Reason};
 use crate::table::Table;
@@ -58,7 +59,7 @@ pub(super) fn note(event: &Event, table: &Table) -> Note {
     // A role is never left out: it says what all other lines are about.
     let is_role = matches!(event, Event::Role { .. });
     let cause = (!is_role).then(|| Cause::Pair(discriminant(event)));
-    Note::Pair(PairNote { cause, level, text, fields })
+    Note::Pair(PairNote { cause, level, entry: Entry { text, fields } })
 }
 
 /// A line about the copying of flows.
@@ -78,7 +79,7 @@ pub(super) fn of_copying(event: sync::Event, peer: SocketAddrV4) -> Note {
     };
     let fields = vec![("peer", peer.to_string())];
     let cause = Some(Cause::Copying(discriminant(&event)));
-    Note::Pair(PairNote { cause, level, text, fields })
+    Note::Pair(PairNote { cause, level, entry: Entry { text, fields } })
 }
 
 /// Why a role is as it is.
