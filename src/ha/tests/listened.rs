@@ -40,7 +40,7 @@ fn with_header(mut packet: Vec<u8>, at: usize, value: u8) -> Vec<u8> {
 fn each_reason_has_its_counter_and_its_opposite() {
     let peer = settings(3, 200);
     let good = advert(&peer, OUTSIDE);
-    let second = Settings { version: VrrpVersion::V2, ..peer.clone() };
+    let second = Settings { version: VrrpVersion::V2, ..peer };
     let mut wrong_sum = good.clone();
     wrong_sum[27] ^= 1;
     let mut key_holder = listener();
