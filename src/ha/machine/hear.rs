@@ -50,21 +50,17 @@ impl Machine {
         if std::mem::take(&mut path.is_silent) {
             self.events.push(Event::PathRestored { network: path.network });
         }
-        let is_first = position == 0;
         if said.priority < own && may_preempt {
             // As if it were not heard, but where it is heard alone says whether it will hear this
             // router, and give way.
-            if is_first {
+            if position == 0 {
                 self.preempts.get_or_insert((down_at, said.from));
             }
             return;
         }
         self.resigned = None;
-        if is_first || said.priority >= own {
-            self.preempts = None;
-        }
         if said.priority >= own {
-            self.owner_at = None;
+            (self.preempts, self.owner_at) = (None, None);
         }
     }
 

@@ -166,6 +166,24 @@ fn nobody_is_preempted_who_is_heard_on_the_second_network_only() {
     }
 }
 
+/// Nor who is not heard there any more by the time.
+#[test]
+fn nobody_is_preempted_who_falls_silent_on_the_first_network() {
+    let slow = Duration::from_millis(1_000);
+    let mut machine = machine(rules(200, true), at(0));
+    for position in 0..2 {
+        machine.hear(position, said(255, GREATER, slow), at(0));
+    }
+    // Preempts 3.2 s after the last advert of the owner, but the path is missed before.
+    for position in 0..2 {
+        machine.hear(position, said(100, GREATER, INTERVAL), at(10));
+    }
+    for millis in (110..6_000).step_by(100) {
+        assert_eq!(run_until(&mut machine, at(millis)), None, "at {millis} ms");
+        machine.hear(1, said(100, GREATER, INTERVAL), at(millis));
+    }
+}
+
 #[test]
 fn adverts_keep_their_pace() {
     let mut machine = active(rules(200, true), at(0));
@@ -235,6 +253,17 @@ fn contention_ends_within_an_interval() {
     assert_eq!(events(&mut machine), [], "said once");
     machine.hear(0, said(100, GREATER, INTERVAL), at(5_000));
     assert_eq!(events(&mut machine), [heard], "another one");
+}
+
+#[test]
+fn contention_is_forgotten_with_the_role() {
+    let mut machine = active(rules(200, true), at(0));
+    machine.hear(0, said(100, GREATER, INTERVAL), at(10));
+    machine.hear(0, said(201, GREATER, INTERVAL), at(20));
+    assert_eq!(machine.role(), Role::Backup);
+    assert!(run_until(&mut machine, at(1_000)).is_some());
+    assert_eq!(run_until(&mut machine, at(2_000)), None);
+    assert!(!events(&mut machine).contains(&Event::ContentionEnded));
 }
 
 #[test]
