@@ -10,7 +10,7 @@ use support::*;
 
 use tapvs::addr::{LinkId, MacAddr, Role};
 use tapvs::config::{OnDown, OnRemove, PassiveHealth, Scheduler};
-use tapvs::dataplane::{Event, Origin, Verdict};
+use tapvs::dataplane::{Event, FLOW_RECORD, FlowChange, Origin, Verdict};
 use tapvs::frame::Frame;
 use tapvs::time::Duration;
 use tapvs::trace::{Aim, Scene, Tracers, reel};
@@ -227,6 +227,60 @@ fn flows_that_end() {
     let ended = |event: &&Event| matches!(event, Event::FlowsEnded { .. });
     assert!(router.events.iter().filter(ended).count() >= 3, "{:?}", router.events);
     assert!(router.flows().len() < before / 2, "{} of {before}", router.flows().len());
+}
+
+/// Flows are told of and taken over while frames pass, beyond what is kept of changes.
+#[test]
+fn copied_flows() {
+    let mut router = Router::sized(config(), 1_000);
+    let mut other = Router::sized(config(), 1_000);
+    router.dataplane.copy_changes(true);
+    let frames: Vec<_> = (0..3_000)
+        .flat_map(|n| {
+            let ask = udp(&client(n), "203.0.113.10:53", b"who?").frame();
+            let answers = [11, 12].map(|server| {
+                (IN, udp(&format!("10.0.0.{server}:53"), &client(n), b"you").frame())
+            });
+            [(OUT, ask.clone())].into_iter().chain(answers).chain([(OUT, ask)])
+        })
+        .collect();
+    let mut frame = Frame::new();
+    let mut record = [0; FLOW_RECORD];
+    let mut pass = |told: bool| {
+        let work = || {
+            for (link, bytes) in &frames {
+                frame.copy_from(bytes);
+                let Router { dataplane, table, now, .. } = &mut router;
+                dataplane.handle_frame(table, *link, &mut frame, *now);
+                while told && let Some(change) = dataplane.next_change(*now, &mut record) {
+                    if change == FlowChange::Record {
+                        let _ = other.dataplane.import_flow(&other.table, &record, *now);
+                    }
+                }
+            }
+            let mut from = Some(0);
+            while let Some(at) = from {
+                from = router.dataplane.export_flows(at, router.now, |record| {
+                    let _ = other.dataplane.import_flow(&other.table, record, router.now);
+                    true
+                });
+            }
+            // All of them go, so that there are more changes than fit.
+            router.now += Duration::from_secs(1_000);
+            while router.dataplane.poll_timeout().is_some_and(|due| due <= router.now) {
+                router.dataplane.handle_timeout(&router.table, router.now);
+                while router
+                    .dataplane
+                    .poll_transmit(&router.table, &mut frame, router.now)
+                    .is_some()
+                {}
+            }
+        };
+        measure(work).count_total
+    };
+    assert_eq!([pass(true), pass(false), pass(false)], [0; 3]);
+    assert!(router.report().copies.overflows > 0 && router.report().copies.copied_out >= 3_000);
+    assert_eq!(other.flows().len(), 1_000);
 }
 
 /// Four tracers, with and without somebody who reads: nothing is allocated for a frame.
