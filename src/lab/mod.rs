@@ -14,6 +14,7 @@ mod plan;
 mod responder;
 mod screen;
 mod shares;
+mod stage;
 mod story;
 mod tally;
 mod topology;
@@ -28,6 +29,7 @@ use self::crew::{Crew, Stop};
 use self::plan::{Plan, Socket};
 use self::responder::Responder;
 use self::screen::Screen;
+use self::stage::Stage;
 use self::story::Story;
 use crate::links::become_root;
 use crate::links::clock::Clock;
@@ -54,8 +56,8 @@ pub fn main(args: &LabArgs, verbose: bool) -> ExitCode {
         Ok(crew) => crew,
         Err(error) => return finish("lab", Err(error)),
     };
-    let story = Story { args, plan: &plan, screen: &screen, own_users: before != user_namespace() };
-    match story.tell(&mut crew) {
+    let stage = Stage { args, plan: &plan, screen: &screen, own_users: before != user_namespace() };
+    match Story(stage).tell(&mut crew) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Stop::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(Stop::Failed(why)) => finish("lab", Err(io::Error::other(why))),
