@@ -4,6 +4,7 @@
 //! sleeps until the nearest deadline. It decides nothing itself and allocates nothing per frame.
 
 mod error;
+mod pair;
 mod ready;
 mod reply;
 mod report;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use log::{info, warn};
 use mio::{Events, Poll, Token, Waker};
 
+use self::pair::Pair;
 use self::ready::Ready;
 use self::reply::View;
 use self::report::{Note, Report};
@@ -54,6 +56,8 @@ const MOST_FLOWS: u64 = 1_000_000;
 const CATCH_UP: std::time::Duration = std::time::Duration::from_millis(1);
 /// Links use the tokens from 0.
 const WAKE: Token = Token(usize::MAX);
+/// News of NICs.
+const NICS: Token = Token(usize::MAX - 1);
 
 /// Runs the router that `file` configures, until SIGTERM or SIGINT.
 ///
@@ -86,6 +90,8 @@ struct Router {
     /// The control thread knows that this table is in use, and all of it.
     settled: bool,
     tracers: Tracers,
+    /// The other router, if there is to be one.
+    pair: Option<Pair>,
     /// A question was answered this turn: whatever is ordered next waits for the next one.
     asked: bool,
 }
@@ -109,6 +115,10 @@ impl Router {
         let mut host = Host::new(&addresses, mtu, host_seed(links::seed()), now);
         host.handle_plan(table.checks(), now);
         host.listen(table.status_page(), now);
+        let pair = Pair::start(config, &table, publisher.sync_key(), links::seed(), now)?;
+        if let Some(pair) = &pair {
+            pair.register(poll.registry(), NICS)?;
+        }
         let ready_line = ready_line(config, &table);
         let config_name = config.router.name.clone();
         let waker = Waker::new(poll.registry(), WAKE).map(Arc::new);
@@ -134,6 +144,7 @@ impl Router {
             turns: Turns::default(),
             settled: true,
             tracers: Tracers::default(),
+            pair,
             asked: false,
         })
     }
@@ -150,9 +161,14 @@ impl Router {
             }
             now = self.clock.now();
             self.follow_table(now);
-            for event in events.iter().filter(|event| event.token() != WAKE) {
-                if let Ok(link) = u16::try_from(event.token().0) {
-                    self.ready.insert(LinkId(link));
+            for event in &events {
+                match (event.token(), &mut self.pair) {
+                    (NICS, Some(pair)) => pair.hear_of_nics(),
+                    (token, _) => {
+                        if let Ok(link) = u16::try_from(token.0) {
+                            self.ready.insert(LinkId(link));
+                        }
+                    }
                 }
             }
             for _ in 0..self.ready.len() {
@@ -161,8 +177,11 @@ impl Router {
                 self.transmit(now);
             }
             self.fire_timers(now);
+            self.tell_events(now);
+            if let Some(pair) = &mut self.pair {
+                pair.turn(&self.table, &mut self.dataplane, &self.links, now);
+            }
             self.transmit(now);
-            self.tell_events();
             self.tell_traces(now);
             if self.obey(now) {
                 return Ok(());
@@ -197,8 +216,12 @@ impl Router {
         if self.asked || !self.ready.is_empty() {
             return Some(std::time::Duration::ZERO);
         }
-        let deadlines =
-            [self.dataplane.poll_timeout(), self.host.poll_timeout(now), self.links.retry_at()];
+        let deadlines = [
+            self.dataplane.poll_timeout(),
+            self.host.poll_timeout(now),
+            self.links.retry_at(),
+            self.pair.as_ref().and_then(Pair::poll_timeout),
+        ];
         let nearest = deadlines.into_iter().flatten().min().map(|nearest| {
             let micros = u64::try_from(nearest.total_micros() - now.total_micros()).unwrap_or(0);
             std::time::Duration::from_micros(micros)
@@ -219,6 +242,9 @@ impl Router {
         self.table = Arc::clone(&newest);
         drop(newest);
         self.host.listen(self.table.status_page(), now);
+        if let Some(pair) = &mut self.pair {
+            pair.handle_table(&self.table, now);
+        }
         self.settled = false;
     }
 
@@ -242,6 +268,14 @@ impl Router {
                     if !self.host.handle_packet(packet) {
                         self.dataplane.count_refused(DropReason::HostQueueFull, 1);
                         verdict = Verdict::Drop(DropReason::HostQueueFull);
+                    }
+                    None
+                }
+                Verdict::ToHa => {
+                    if let (Some(pair), Some(network)) =
+                        (&mut self.pair, self.table.network_of(link))
+                    {
+                        pair.handle_packet(network.id, pair::packet_of(frame.bytes()), now);
                     }
                     None
                 }
@@ -346,8 +380,11 @@ impl Router {
         refused
     }
 
-    fn tell_events(&mut self) {
+    fn tell_events(&mut self, now: Instant) {
         while let Some(event) = self.dataplane.poll_event() {
+            if let Some(pair) = &mut self.pair {
+                pair.note_event(&event, &self.table, now);
+            }
             self.control.tell(match event {
                 Event::ServiceRetired(id) => Message::ServiceGone(id),
                 Event::ServerRetired(id) => Message::ServerGone(id),
@@ -372,10 +409,16 @@ impl Router {
                 host::Event::Behind => Message::ChecksBehind,
             });
         }
+        while let Some(note) = self.pair.as_mut().and_then(Pair::poll_note) {
+            self.control.tell(Message::Notice(note));
+        }
     }
 
     fn tell_reply(&mut self, question: &Question, now: Instant) {
         self.asked = true;
+        if let (Question::Failover(wish), Some(pair)) = (question, &mut self.pair) {
+            pair.decide(*wish, now);
+        }
         // It is about a table that may have come out since this turn began.
         self.follow_table(now);
         let view = View {
@@ -383,6 +426,7 @@ impl Router {
             dataplane: &self.dataplane,
             links: &self.links,
             host: &self.host,
+            pair: self.pair.as_ref(),
             turns: self.turns,
             now,
         };
@@ -404,6 +448,12 @@ impl Router {
 
     /// The last words; then the links go, and with them the TAPs and bridges.
     fn stop(mut self) -> Result<(), RunError> {
+        let now = self.clock.now();
+        if let Some(pair) = &mut self.pair {
+            pair.shut_down(&self.table, &mut self.dataplane, now);
+        }
+        self.transmit(now);
+        self.tell_events(now);
         self.tell_report(self.clock.now());
         self.control.finish().map_err(RunError::system("the control thread failed"))
     }

@@ -8,9 +8,9 @@ use allocation_counter::measure;
 use std::net::Ipv4Addr;
 use support::*;
 
-use tapvs::addr::{LinkId, MacAddr};
+use tapvs::addr::{LinkId, MacAddr, Role};
 use tapvs::config::{OnDown, OnRemove, PassiveHealth, Scheduler};
-use tapvs::dataplane::{Event, Verdict};
+use tapvs::dataplane::{Event, Origin, Verdict};
 use tapvs::frame::Frame;
 use tapvs::time::Duration;
 use tapvs::trace::{Aim, Scene, Tracers, reel};
@@ -71,6 +71,50 @@ fn new_flows_and_evictions() {
         .collect();
     assert_eq!(allocations(&mut router, &syns), 0);
     assert_eq!(router.flows().len(), 1_000);
+}
+
+/// Both roles, the changes between them, and a storm of adverts.
+#[test]
+fn a_pair() {
+    let mut config = bridged();
+    let text = r#"
+        [[network]]
+        name = "lan"
+        links = ["tap0"]
+        addresses = ["203.0.113.2/24"]
+
+        [failover]
+        network = [{ network = "lan", virtual_router_id = 51 }]
+        "#;
+    config.failover = tapvs::config::parse(text).unwrap().failover;
+    let more = (0..1_000)
+        .map(|n| tapvs::config::VirtualIp::new(Ipv4Addr::from(0xc612_0000 + n).into(), 0));
+    config.virtual_ips.extend(more);
+    let mut router = Router::sized(config, 1_000);
+    let group = MacAddr([0x01, 0, 0x5e, 0, 0, 0x12]);
+    let advert =
+        Ip::new("203.0.113.3".parse().unwrap(), "224.0.0.18".parse().unwrap(), 112, vec![0x31; 12])
+            .with(|ip| ip.to = group);
+    let frames: Vec<_> = (0..1_000)
+        .flat_map(|n| {
+            let syn = tcp(&client(n), "203.0.113.10:80", SYN, 1000, 0, b"").frame();
+            let mut hello = syn.clone();
+            hello[..12].copy_from_slice(&[[0xff; 6], [2, 0, 0, 9, 0, (n % 200) as u8]].concat());
+            [(OUT, advert.frame()), (OUT, syn), (OUT, gateway_asks(VIP).frame()), (OUT, hello)]
+        })
+        .collect();
+    let packet = advert.packet();
+    for role in [Role::Backup, Role::Active, Role::Backup, Role::Active] {
+        let network = router.table.networks()[0].id;
+        let change = measure(|| {
+            let Router { dataplane, table, now, .. } = &mut router;
+            dataplane.handle_role(table, role, *now);
+            dataplane.announce_again(table, *now);
+            dataplane.send_packet(table, &packet, Origin::Ha(network), *now);
+        });
+        assert_eq!((change.count_total, role), (0, role));
+        assert_eq!((allocations(&mut router, &frames), role), (0, role));
+    }
 }
 
 #[test]

@@ -116,10 +116,14 @@ mod own_ports;
 mod own_traffic;
 #[path = "golden/reload.rs"]
 mod reload;
+#[path = "golden/roles.rs"]
+mod roles;
 #[path = "golden/standing.rs"]
 mod standing;
 #[path = "golden/table.rs"]
 mod table;
+#[path = "golden/takeover.rs"]
+mod takeover;
 #[path = "golden/vip_probe.rs"]
 mod vip_probe;
 
@@ -172,11 +176,12 @@ fn every_drop_reason_and_every_verdict_occurs() {
         neighbours::held_failed_and_told,
         neighbours::more_than_three_wait,
         neighbours::too_many_neighbours,
+        roles::both_roles,
         table::assured_flows_are_never_evicted,
         table::ports_run_out,
     ];
     let mut seen = [0; DropReason::COUNT];
-    let mut kinds = [0; 6];
+    let mut kinds = [0; 7];
     for router in cases.chain(scenarios.into_iter().map(|scenario| scenario())) {
         let counters = router.dataplane.counters();
         for (seen, count) in seen.iter_mut().zip(counters.drops) {
@@ -184,7 +189,7 @@ fn every_drop_reason_and_every_verdict_occurs() {
         }
         let held = neighbours::is_holding(&router);
         let c = counters;
-        let counts = [c.forwarded, c.replied, c.to_host, c.consumed, c.split, held];
+        let counts = [c.forwarded, c.replied, c.to_host, c.to_ha, c.consumed, c.split, held];
         for (kind, count) in kinds.iter_mut().zip(counts) {
             *kind += count;
         }
@@ -194,6 +199,6 @@ fn every_drop_reason_and_every_verdict_occurs() {
     assert!(missing.is_empty(), "no frame was dropped for {missing:?}");
     assert!(
         kinds.iter().all(|kind| *kind > 0),
-        "forward, reply, to host, consumed, split, held: {kinds:?}"
+        "forward, reply, to host, to ha, consumed, split, held: {kinds:?}"
     );
 }

@@ -166,12 +166,15 @@ fn ask_exit_code(error: &AskError) -> u8 {
 /// A file that is not there is a wrong argument; one that may not be read is a question of rights.
 fn load_exit_code(error: &LoadError) -> u8 {
     match error {
-        LoadError::Unreadable(_, error) | LoadError::Token(_, error)
+        LoadError::Unreadable(_, error) | LoadError::Token(_, error) | LoadError::Key(_, error)
             if error.kind() == io::ErrorKind::PermissionDenied =>
         {
             NO_PERMISSION
         }
-        LoadError::Unreadable(..) | LoadError::Wrong(..) | LoadError::Token(..) => USAGE,
+        LoadError::Unreadable(..)
+        | LoadError::Wrong(..)
+        | LoadError::Token(..)
+        | LoadError::Key(..) => USAGE,
     }
 }
 

@@ -17,7 +17,7 @@ FILTER is any of these, and all that are given must match:
   client=ADDRESS[/PREFIX]    whose flow's client lies there; without a flow, either end
   server=NAME|ADDRESS[:PORT] whose flow goes to this server; without a flow, either end
   service=NAME               of this service
-  verdict=VERDICT            forward, flood, split, reply, to_host, held, consumed, drop, or sent:
+  verdict=VERDICT            forward, flood, split, reply, to_host, to_ha, held, consumed, drop, or sent:
                              by the router itself
   reason=REASON              why it was dropped: the names that `tapvs drops` shows
   proto=PROTOCOL             tcp, udp, icmp, arp, ipv6 or an IP protocol number

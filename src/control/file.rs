@@ -42,6 +42,8 @@ pub enum LoadError {
     Wrong(PathBuf, Mistakes),
     /// The file that `[status] token_file` names cannot be read, or holds no token.
     Token(PathBuf, io::Error),
+    /// The file that `[failover.sync] key_file` names cannot be read, or holds no key.
+    Key(PathBuf, io::Error),
 }
 
 impl fmt::Display for LoadError {
@@ -54,6 +56,9 @@ impl fmt::Display for LoadError {
             Self::Token(path, error) => {
                 write!(f, "{}: cannot read the status page's token: {error}", path.display())
             }
+            Self::Key(path, error) => {
+                write!(f, "{}: cannot read the key of the pair: {error}", path.display())
+            }
         }
     }
 }
@@ -61,7 +66,7 @@ impl fmt::Display for LoadError {
 impl error::Error for LoadError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
-            Self::Unreadable(_, error) | Self::Token(_, error) => Some(error),
+            Self::Unreadable(_, error) | Self::Token(_, error) | Self::Key(_, error) => Some(error),
             Self::Wrong(_, mistakes) => Some(mistakes),
         }
     }

@@ -18,6 +18,7 @@ mod publisher;
 pub mod question;
 mod reloads;
 mod requests;
+mod secret;
 mod socket;
 #[cfg(test)]
 mod tests;

@@ -213,6 +213,7 @@ pub struct Frames {
     pub copies: u64,
     pub sent: u64,
     pub to_host: u64,
+    pub to_ha: u64,
     pub split: u64,
     pub consumed: u64,
     pub dropped: u64,

@@ -1,6 +1,7 @@
 //! The one writer of the table: from the file to the table every reader loads.
 
 use std::collections::VecDeque;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,8 +13,9 @@ use super::healths::{Healths, Line};
 use super::overrides::{Override, Overrides};
 use super::pages::Token;
 use super::protocol::{Changed, Reason, Refusal};
+use super::secret;
 use crate::addr::{ServerId, ServiceId};
-use crate::config::{Config, Server, Service};
+use crate::config::{Config, Server, Service, SyncKey};
 use crate::health::Change;
 use crate::table::{Ids, Standing, Table};
 use crate::time::Instant;
@@ -28,6 +30,7 @@ pub struct Publisher {
     healths: Healths,
     ids: Ids,
     token: Option<Token>,
+    sync_key: Option<[u8; 32]>,
     published: Arc<ArcSwap<Table>>,
     /// Replaced, oldest first, and perhaps still in use: dropping one is not the loop's work.
     kept: VecDeque<Arc<Table>>,
@@ -52,7 +55,8 @@ impl Publisher {
     pub fn open(file: &Path) -> Result<Self, LoadError> {
         let config = file::load(file)?;
         let token = read_token(&config)?;
-        Ok(Self { token, ..Self::new(file, config) })
+        let sync_key = read_sync_key(&config)?;
+        Ok(Self { token, sync_key, ..Self::new(file, config) })
     }
 
     pub(super) fn new(file: &Path, config: Config) -> Self {
@@ -63,7 +67,7 @@ impl Publisher {
         healths.follow(&config, &table);
         let published = Arc::new(ArcSwap::from_pointee(table));
         let (file, kept, token) = (file.to_owned(), VecDeque::new(), None);
-        Self { file, config, overrides, healths, ids, token, published, kept }
+        Self { file, config, overrides, healths, ids, token, sync_key: None, published, kept }
     }
 
     /// What the file said when it was last taken over.
@@ -74,6 +78,11 @@ impl Publisher {
     /// Where readers find the current table.
     pub const fn published(&self) -> &Arc<ArcSwap<Table>> {
         &self.published
+    }
+
+    /// What this router and its peer know; as it was at the start.
+    pub const fn sync_key(&self) -> Option<&[u8; 32]> {
+        self.sync_key.as_ref()
     }
 
     pub(super) fn file(&self) -> &Path {
@@ -248,6 +257,22 @@ fn read_token(config: &Config) -> Result<Option<Token>, LoadError> {
     let read =
         file.map(|file| Token::read(file).map_err(|error| LoadError::Token(file.clone(), error)));
     read.transpose()
+}
+
+fn read_sync_key(config: &Config) -> Result<Option<[u8; 32]>, LoadError> {
+    let sync = config.failover.as_ref().and_then(|failover| failover.sync.as_ref());
+    let file = match sync.map(|sync| &sync.key) {
+        None => return Ok(None),
+        Some(SyncKey::Bytes(key)) => return Ok(Some(*key)),
+        Some(SyncKey::File(file)) => file,
+    };
+    let read = || {
+        SyncKey::parse(&secret::read(file)?).ok_or_else(|| {
+            let expected = "expected 64 hex digits, such as `openssl rand -hex 32` prints";
+            io::Error::new(io::ErrorKind::InvalidData, expected)
+        })
+    };
+    read().map(Some).map_err(|error| LoadError::Key(file.clone(), error))
 }
 
 /// The server that people mean by these names; a server's address and port will do.

@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 
+use super::role::mac_of;
 use crate::addr::{LinkId, MacAddr, NetworkId};
 use crate::frame::{Arp, Frame, Operation};
-use crate::table::{Defend, Network, Table};
+use crate::table::{Defend, Local, Network, Table, VirtualIp};
 use crate::time::{Duration, Instant};
 
 /// How often a new address is announced (RFC 5227 asks for 2; one more survives a lost frame).
@@ -60,6 +61,12 @@ impl Announcer {
         }
     }
 
+    /// The virtual IPs are another router's now.
+    pub(super) fn keep_own(&mut self, table: &Table) {
+        let is_own = |address| matches!(table.local(address), Some(Local::Own(_)));
+        self.rounds.retain(|round| is_own(round.address));
+    }
+
     /// These addresses, sorted, are not the router's any more.
     pub(super) fn forget(&mut self, addresses: &[(Ipv4Addr, NetworkId)]) {
         let is_one = |address| addresses.binary_search_by_key(&address, |(one, _)| *one).is_ok();
@@ -84,14 +91,14 @@ impl Announcer {
         self.rounds.front().map(|round| round.due)
     }
 
-    /// The next announcement that is due, built in `out`. `is_open`: whether frames may leave by a
-    /// link; `gateway`: the gateway of a network, if it is known.
+    /// The next announcement that is due, built in `out`. `is_open`: whether they may leave a network
+    /// by a link; `gateway`: the gateway of a network, if it is known.
     pub(super) fn next(
         &mut self,
         table: &Table,
         out: &mut Frame,
         now: Instant,
-        is_open: impl Fn(LinkId) -> bool,
+        is_open: impl Fn(&Network, LinkId) -> bool,
         gateway: impl Fn(&Network) -> Option<Audience>,
     ) -> Option<LinkId> {
         loop {
@@ -99,14 +106,14 @@ impl Announcer {
             let network = table.network(round.network);
             let to = if round.broadcast {
                 let link = network.links.get(round.link).copied();
-                let open = |link: &LinkId| !network.is_bridged() || is_open(*link);
+                let open = |link: &LinkId| is_open(network, *link);
                 link.filter(open).map(|link| Audience { mac: MacAddr::BROADCAST, link })
             } else {
                 gateway(network)
             };
             self.go_on(table, network, round, now);
             if let Some(to) = to {
-                announcement(network, round.address).build(to.mac, out);
+                announcement(table, network, round.address).build(to.mac, out);
                 return Some(to.link);
             }
         }
@@ -119,21 +126,25 @@ impl Announcer {
         } else if round.left > 1 {
             // Who holds the address too and watches for conflicts keeps it after one broadcast in
             // ten seconds, and gives it up after two (RFC 5227 section 2.4 b).
-            let shared = table.virtual_ip(round.address).is_some_and(|vip| {
-                vip.is_shared && vip.defend == Defend::Unicast && vip.network == round.network
-            });
+            let vip = table.virtual_ip(round.address);
+            let quiet = vip.is_some_and(|vip| vip.network == round.network && is_quiet(vip));
             let (due, left) = (now + INTERVAL, round.left - 1);
             // Every interval is the same, so the queue stays sorted.
-            self.rounds.push_back(Round { due, link: 0, left, broadcast: !shared, ..round });
+            self.rounds.push_back(Round { due, link: 0, left, broadcast: !quiet, ..round });
         }
     }
 }
 
+/// Whether the hosts that share it would give it up if they heard of it too often.
+pub(super) fn is_quiet(vip: &VirtualIp) -> bool {
+    vip.is_shared && vip.defend == Defend::Unicast
+}
+
 /// "This address is mine", to whomever it is sent.
-pub(super) fn announcement(network: &Network, address: Ipv4Addr) -> Arp {
+pub(super) fn announcement(table: &Table, network: &Network, address: Ipv4Addr) -> Arp {
     Arp {
         operation: Operation::Request,
-        sender_mac: network.mac,
+        sender_mac: mac_of(table, network, address),
         sender: address,
         target_mac: MacAddr::ZERO,
         target: address,

@@ -4,10 +4,11 @@ use std::net::Ipv4Addr;
 
 use super::neighbour::{Answer, Due, Reachability};
 use super::outbox::Waiting;
+use super::role::{is_router, mac_of};
 use super::{Arrival, Consumed, Dataplane, DropReason, Event, Verdict, is_host, is_station};
-use crate::addr::{LinkId, MacAddr, NetworkId};
+use crate::addr::{MacAddr, NetworkId};
 use crate::frame::{Arp, Frame, Operation, set_macs};
-use crate::table::{Network, Table};
+use crate::table::{Local, Network, Table};
 use crate::time::Instant;
 
 impl Dataplane {
@@ -16,26 +17,43 @@ impl Dataplane {
         arrival: &Arrival<'_>,
         frame: &mut Frame,
     ) -> Result<Verdict, DropReason> {
-        let Arrival { table, network, ingress, ethernet, now } = *arrival;
+        let Arrival { table, network, ethernet, now, .. } = *arrival;
         let arp = Arp::parse(frame.bytes()).ok_or(DropReason::ArpMalformed)?;
         check_sender(network, &arp)?;
-        if is_ours(table, network, arp.sender) {
+        if self.is_claim(arrival, &arp) {
             return self.claimed(arrival, &arp, frame);
+        }
+        let active = self.is_active();
+        if active && Some(arp.sender_mac) == network.virtual_mac {
+            return Err(DropReason::OtherActive);
         }
         if self.is_servers_probe(arrival, &arp) {
             return Err(DropReason::ArpServerProbe);
         }
-        let told = self.learn(network, ingress, &arp, now);
+        // The virtual IPs are at whoever is active: the routers need not know where.
+        let is_pairs =
+            is_ours(table, network, arp.sender) || Some(arp.sender_mac) == network.virtual_mac;
+        let told = !is_pairs && self.learn(arrival, &arp);
         match arp.operation {
             Operation::Request if is_ours(table, network, arp.target) => {
-                self.meet(table, network, &arp, now);
-                self.note_asker(arrival, &arp);
-                answer(network, &arp, network.mac, frame);
+                let mac = mac_of(table, network, arp.target);
+                if !active && matches!(table.local(arp.target), Some(Local::Virtual(_))) {
+                    return Err(DropReason::BackupRole);
+                }
+                if !is_pairs {
+                    self.meet(table, network, &arp, now);
+                    self.note_asker(arrival, &arp);
+                }
+                answer(&arp, mac, mac, frame);
                 Ok(Verdict::Reply)
+            }
+            // What a backup does not pass on has told it something all the same.
+            Operation::Request | Operation::Reply if told && !active => {
+                Ok(Verdict::Consumed(Consumed::Neighbour))
             }
             // Between others.
             Operation::Request | Operation::Reply
-                if network.is_bridged() && ethernet.destination != network.mac =>
+                if network.is_bridged() && !is_router(network, ethernet.destination) =>
             {
                 self.bridge_onward(arrival)
             }
@@ -88,14 +106,24 @@ impl Dataplane {
             target,
         };
         question.build(to.unwrap_or(MacAddr::BROADCAST), self.outbox.frame_mut(slot));
-        let Some(mac) = to else { return self.send_to_all(network, slot) };
-        let link = self.egress(network, mac, self.neighbours.get(id).link);
+        let link = match to {
+            Some(mac) => self.egress(network, mac, self.neighbours.get(id).link),
+            None if self.is_active() || !network.is_bridged() => {
+                return self.send_to_all(network, slot);
+            }
+            // The active router passes it on to the other links; and where there is none, they have
+            // their turn.
+            None => {
+                network.links[usize::from(self.neighbours.get(id).tries()) % network.links.len()]
+            }
+        };
         self.outbox.send(slot, link);
         self.counters.originated += 1;
     }
 
     /// Believes what was asked for; whether that told anything.
-    fn learn(&mut self, network: &Network, ingress: LinkId, arp: &Arp, now: Instant) -> bool {
+    fn learn(&mut self, arrival: &Arrival<'_>, arp: &Arp) -> bool {
+        let Arrival { table, network, ingress, now, .. } = *arrival;
         let solicited = arp.operation == Operation::Reply && arp.target_mac == network.mac;
         let before = self.neighbours.find(network.id, arp.sender);
         let was_failed = before.is_some_and(|id| {
@@ -113,21 +141,29 @@ impl Dataplane {
             let (network, address, mac) = (network.id, arp.sender, arp.sender_mac);
             self.events.push(Event::NeighbourMoved { network, address, mac });
         }
-        self.release_held(network, id);
+        self.release_held(table, network, id);
         self.answer_questions(network, id, now);
         true
     }
 
     /// Frames that waited for neighbour `id` leave, oldest first.
-    fn release_held(&mut self, network: &Network, id: u32) {
+    fn release_held(&mut self, table: &Table, network: &Network, id: u32) {
         let neighbour = self.neighbours.get_mut(id);
         let (held, mac) = (std::mem::take(&mut neighbour.held), neighbour.mac);
         let heard_on = neighbour.link;
         let link = self.egress(network, mac, heard_on);
         for slot in held.into_iter().flatten() {
             self.outbox.unhold(slot);
-            set_macs(self.outbox.frame_mut(slot).bytes_mut(), mac, network.mac);
-            self.outbox.send(slot, link);
+            match self.leaves_from(table, network, self.outbox.frame(slot).bytes()) {
+                Ok(from) => {
+                    set_macs(self.outbox.frame_mut(slot).bytes_mut(), mac, from);
+                    self.outbox.send(slot, link);
+                }
+                Err(reason) => {
+                    self.count_slot_drop(reason, slot);
+                    self.outbox.release(slot);
+                }
+            }
         }
     }
 
@@ -169,13 +205,13 @@ fn check_sender(network: &Network, arp: &Arp) -> Result<(), DropReason> {
 
 /// Whether `address` is answered for on this very network.
 pub(super) fn is_ours(table: &Table, network: &Network, address: Ipv4Addr) -> bool {
-    let answered_on: Option<NetworkId> = table.local(address).map(crate::table::Local::network);
+    let answered_on: Option<NetworkId> = table.local(address).map(Local::network);
     answered_on == Some(network.id)
 }
 
-/// Turns `frame` into the answer to `question`: its target is at `mac`. It comes from the router
-/// even where it is about another, so that no switch behind the link takes one for the other.
-pub(super) fn answer(network: &Network, question: &Arp, mac: MacAddr, frame: &mut Frame) {
+/// Turns `frame` into the answer to `question`: its target is at `mac`. It comes from a MAC of the
+/// router's even where it is about another, so that no switch behind the link takes one for the other.
+pub(super) fn answer(question: &Arp, mac: MacAddr, from: MacAddr, frame: &mut Frame) {
     let reply = Arp {
         operation: Operation::Reply,
         sender_mac: mac,
@@ -184,5 +220,5 @@ pub(super) fn answer(network: &Network, question: &Arp, mac: MacAddr, frame: &mu
         target: question.sender,
     };
     reply.build(question.sender_mac, frame);
-    set_macs(frame.bytes_mut(), question.sender_mac, network.mac);
+    set_macs(frame.bytes_mut(), question.sender_mac, from);
 }

@@ -4,7 +4,9 @@
 //! own way; everything else is passed on to where its station is. There is no spanning tree: BPDUs
 //! pass, and [`loop_guard`](super::loop_guard) looks after loops.
 
+use super::advert::is_advert;
 use super::limit::TokenBucket;
+use super::role::is_router;
 use super::{Arrival, Consumed, Dataplane, DropReason, Verdict};
 use crate::addr::{LinkId, MacAddr};
 use crate::frame::{ETHER_TYPE_ARP, ETHER_TYPE_IPV4, ETHER_TYPE_LOOP_PROBE, ETHERNET, Frame, IP};
@@ -44,31 +46,40 @@ impl Dataplane {
         arrival: &Arrival<'_>,
         frame: &mut Frame,
     ) -> Result<Verdict, DropReason> {
-        let Arrival { network, ingress, ethernet, now, .. } = *arrival;
+        let Arrival { table, network, ingress, ethernet, now } = *arrival;
         if !ethernet.source.is_unicast() {
             return Err(DropReason::BadSourceMac);
         }
-        if ethernet.ether_type == ETHER_TYPE_LOOP_PROBE
-            && self.is_loop(network, ingress, frame.bytes(), now)
-        {
+        let is_lesson = ethernet.ether_type == ETHER_TYPE_LOOP_PROBE;
+        if is_lesson && self.is_loop(arrival, frame.bytes()) {
             return Ok(Verdict::Consumed(Consumed::LoopProbe));
         }
         if !self.guard.is_open(ingress) {
             return Err(DropReason::LinkShut);
         }
         if ethernet.source == network.mac {
-            self.own_mac_seen(network, now);
+            // What one of two routers says by one link comes back by the other through its peer.
+            if !self.is_active() {
+                return Err(DropReason::BackupBridge);
+            }
+            if !self.is_contended(table, now) {
+                self.own_mac_seen(network, now);
+            }
             return Err(DropReason::OwnSourceMac);
         }
         check_kind(frame.bytes(), ethernet.ether_type)?;
-        self.stations.learn(network.id, ethernet.source, ingress, now);
+        self.check_virtual_mac(arrival, frame.bytes())?;
+        self.learn_station(arrival, is_lesson);
+        if is_advert(arrival, frame.bytes()) {
+            return self.frame_for_router(arrival, frame);
+        }
         if ethernet.ether_type == ETHER_TYPE_ARP {
             return self.handle_arp(arrival, frame);
         }
-        if ethernet.destination == network.mac {
+        if is_router(network, ethernet.destination) {
             return self.frame_for_router(arrival, frame);
         }
-        if is_for_virtual_ip(arrival, frame.bytes()) {
+        if is_for_virtual_ip(arrival, frame.bytes()) && self.is_active() {
             return self.frame_for_router(arrival, frame);
         }
         if frame.len() > ETHERNET + usize::from(network.mtu) {
@@ -77,9 +88,26 @@ impl Dataplane {
         self.bridge_onward(arrival)
     }
 
+    /// Remembers where the sender is. The virtual MAC is no station's, and who is taught about by
+    /// another router is not there.
+    fn learn_station(&mut self, arrival: &Arrival<'_>, is_lesson: bool) {
+        let Arrival { network, ingress, ethernet, now, .. } = *arrival;
+        if Some(ethernet.source) == network.virtual_mac {
+            return;
+        }
+        if self.is_active() {
+            self.stations.learn(network.id, ethernet.source, ingress, now);
+        } else if !is_lesson {
+            self.stations.overhear(network.id, ethernet.source, ingress, now);
+        }
+    }
+
     /// Passes the frame on to where its station is, as it is.
     pub(super) fn bridge_onward(&mut self, arrival: &Arrival<'_>) -> Result<Verdict, DropReason> {
         let Arrival { network, ingress, ethernet, now, .. } = *arrival;
+        if !self.is_active() {
+            return Err(DropReason::BackupBridge);
+        }
         let limits = &mut self.limits[ingress.index()];
         if ethernet.destination.is_multicast() {
             check_group(ethernet.destination)?;

@@ -10,11 +10,12 @@ use std::net::Ipv4Addr;
 use super::announce::Audience;
 use super::arp::{answer, is_ours};
 use super::limit::TokenBucket;
+use super::role::{is_router, mac_of};
 use super::watch::Claim;
 use super::{Arrival, Consumed, Dataplane, DropReason, Event, Verdict, is_station};
 use crate::addr::{MacAddr, NetworkId};
 use crate::frame::{Arp, ETHER_TYPE_ARP, Frame, Operation};
-use crate::table::{Defend, Network, Table, VirtualIp};
+use crate::table::{Defend, Local, Network, Table, VirtualIp};
 use crate::time::{Duration, Instant};
 
 /// Virtual IPs asked for in one go.
@@ -67,6 +68,11 @@ impl Questions {
         self.waiting.push_back(question);
     }
 
+    /// Somebody else is asked from now on.
+    pub(super) fn forget_all(&mut self) {
+        self.waiting.clear();
+    }
+
     /// A question for `target` that is not too old to be answered.
     fn take(&mut self, network: NetworkId, target: Ipv4Addr, now: Instant) -> Option<Question> {
         while self.waiting.pop_front_if(|question| now >= question.at + PATIENCE).is_some() {}
@@ -89,7 +95,8 @@ impl Dataplane {
         let asks = arp.operation == Operation::Request && !arp.is_announcement();
         if asks && table.virtual_ip(arp.sender).is_some_and(|vip| vip.is_shared) {
             if is_ours(table, network, arp.target) {
-                answer(network, arp, network.mac, frame);
+                let mac = mac_of(table, network, arp.target);
+                answer(arp, mac, mac, frame);
                 return Ok(Verdict::Reply);
             }
             if network.is_bridged() {
@@ -99,18 +106,31 @@ impl Dataplane {
         Err(if suppressed { DropReason::ArpSuppressed } else { DropReason::ArpConflict })
     }
 
+    /// Whether the sender of `arp` says that an address is its own which is this router's: one of its
+    /// own, or while it is active a virtual IP that is at another MAC than the one all routers share.
+    pub(super) fn is_claim(&self, arrival: &Arrival<'_>, arp: &Arp) -> bool {
+        let Arrival { table, network, .. } = *arrival;
+        match table.local(arp.sender) {
+            Some(Local::Own(on)) => on == network.id,
+            Some(Local::Virtual(on)) => {
+                let shared_mac = Some(arp.sender_mac) == network.virtual_mac;
+                on == network.id && self.is_active() && !shared_mac
+            }
+            None => false,
+        }
+    }
+
     /// A frame between others, which a switch sent everywhere: it may mislead whom it is for.
     pub(super) fn overhear(
         &mut self,
         arrival: &Arrival<'_>,
         frame: &Frame,
     ) -> Result<(), DropReason> {
-        let Arrival { table, network, ethernet, .. } = *arrival;
-        if ethernet.ether_type != ETHER_TYPE_ARP {
+        if arrival.ethernet.ether_type != ETHER_TYPE_ARP {
             return Ok(());
         }
         match Arp::parse(frame.bytes()) {
-            Some(arp) if is_ours(table, network, arp.sender) && is_station(arp.sender_mac) => {
+            Some(arp) if self.is_claim(arrival, &arp) && is_station(arp.sender_mac) => {
                 self.note_claim(arrival, &arp);
                 Err(DropReason::ArpConflict)
             }
@@ -139,7 +159,7 @@ impl Dataplane {
     /// A packet to a virtual IP was sent to another MAC than the router's: its sender was misled.
     pub(super) fn note_misled(&mut self, arrival: &Arrival<'_>, address: Ipv4Addr) {
         let Arrival { table, network, ingress, ethernet, now } = *arrival;
-        if table.virtual_ip(address).is_some() {
+        if self.is_active() && table.virtual_ip(address).is_some() {
             let host = Audience { mac: ethernet.source, link: ingress };
             self.defence.tell(network.id, address, host, now);
         }
@@ -157,7 +177,7 @@ impl Dataplane {
                 target_mac: MacAddr::ZERO,
                 target: address,
             };
-            answer(network, &arp, mac, self.outbox.frame_mut(slot));
+            answer(&arp, mac, network.service_mac(), self.outbox.frame_mut(slot));
             self.outbox.send(slot, question.host.link);
             self.counters.originated += 1;
         }
@@ -166,6 +186,9 @@ impl Dataplane {
     /// Asks everybody for the virtual IPs whose turn it is, as nobody in particular: who answers
     /// holds one, and nobody learns anything from the question.
     pub(super) fn probe_virtual_ips(&mut self, table: &Table, now: Instant) {
+        if !self.is_active() {
+            return;
+        }
         for _ in 0..PROBES {
             let Some(vip) = self.watch.next_probe(table, now) else { return };
             let network = table.network(vip.network);
@@ -222,7 +245,7 @@ impl Dataplane {
         self.defence.claimed(network.id, address, mac, now);
         // A switch that did not know the host sent the claim everywhere. Servers have the address.
         let host = arrival.ethernet.destination;
-        let between = host.is_unicast() && host != network.mac;
+        let between = host.is_unicast() && !is_router(network, host);
         if between && self.direct_server(arrival, host).is_none() {
             self.defence.tell(network.id, address, Audience { mac: host, link: ingress }, now);
         }
@@ -252,7 +275,7 @@ impl Dataplane {
         self.neighbours.mark_used(id, now);
         if self.neighbours.get(id).is_usable() {
             let mac = self.neighbours.get(id).mac;
-            answer(network, arp, mac, frame);
+            answer(arp, mac, network.service_mac(), frame);
             return Ok(Verdict::Reply);
         }
         if self.neighbours.ask_now(id, now) {

@@ -6,8 +6,8 @@ use super::verdict::DropReason;
 use crate::addr::{ServerId, ServiceId};
 
 /// Frames through the dataplane. In and out balance:
-/// `received + originated + copies = forwarded + replied + split + transmitted + to_host + consumed +
-/// drops + waiting`.
+/// `received + originated + copies = forwarded + replied + split + transmitted + to_host + to_ha +
+/// consumed + drops + waiting`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counters {
     /// Frames handed in.
@@ -26,6 +26,8 @@ pub struct Counters {
     pub transmitted: u64,
     /// Frames for the router's own IP stack.
     pub to_host: u64,
+    /// Frames for the pair's own affairs.
+    pub to_ha: u64,
     /// Frames understood and done with.
     pub consumed: u64,
     /// Frames dropped, by reason.
@@ -45,6 +47,7 @@ impl Default for Counters {
             split: 0,
             transmitted: 0,
             to_host: 0,
+            to_ha: 0,
             consumed: 0,
             drops: [0; DropReason::COUNT],
             suppressed: 0,

@@ -181,6 +181,16 @@ impl Defence {
         }
     }
 
+    /// The virtual IPs are another router's now: nobody is told anything.
+    pub(super) fn stand_down(&mut self) {
+        self.queue.clear();
+        for host in &mut self.hosts {
+            if std::mem::take(&mut host.waits) {
+                self.contests[host.contest].idle += 1;
+            }
+        }
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.queue.peek().map(|Reverse((at, _))| *at)
     }
@@ -199,7 +209,7 @@ impl Defence {
                 continue;
             }
             let network = table.network(contest.network);
-            announcement(network, contest.address).build(host.host.mac, out);
+            announcement(table, network, contest.address).build(host.host.mac, out);
             return Some(host.host.link);
         }
     }

@@ -54,8 +54,9 @@ impl Dataplane {
         let entry = self.neighbours.get_mut(neighbour);
         let network = table.network(entry.network);
         if entry.is_usable() {
-            set_macs(frame.bytes_mut(), entry.mac, network.mac);
             let (mac, heard_on) = (entry.mac, entry.link);
+            let from = self.forwards_from(network, frame.bytes())?;
+            set_macs(frame.bytes_mut(), mac, from);
             return Ok(Verdict::Forward(self.egress(network, mac, heard_on)));
         }
         let place = entry.held.iter_mut().find(|place| place.is_none());
@@ -80,6 +81,7 @@ impl Dataplane {
             return Err(DropReason::HoldFull);
         }
         let link = self.egress(network, mac, entry.link);
+        let from = self.forwards_from(network, frame.bytes())?;
         if fragments.left() > self.outbox.room() {
             return Err(DropReason::OutboxFull);
         }
@@ -88,7 +90,7 @@ impl Dataplane {
                 self.outbox.release(slot);
                 break;
             }
-            set_macs(self.outbox.frame_mut(slot).bytes_mut(), mac, network.mac);
+            set_macs(self.outbox.frame_mut(slot).bytes_mut(), mac, from);
             self.outbox.send(slot, link);
             self.counters.originated += 1;
         }
@@ -123,14 +125,15 @@ impl Dataplane {
         slot: u16,
         now: Instant,
     ) -> Result<(), DropReason> {
+        let network = table.network(self.neighbours.get(neighbour).network);
+        let from = self.leaves_from(table, network, self.outbox.frame(slot).bytes())?;
         let way = self.way(table, neighbour, now);
         let entry = self.neighbours.get_mut(neighbour);
-        let network = table.network(entry.network);
         match way {
             Way::Open => {
                 let (mac, heard_on) = (entry.mac, entry.link);
                 let link = self.egress(network, mac, heard_on);
-                set_macs(self.outbox.frame_mut(slot).bytes_mut(), mac, network.mac);
+                set_macs(self.outbox.frame_mut(slot).bytes_mut(), mac, from);
                 self.outbox.send(slot, link);
             }
             Way::Wait => {

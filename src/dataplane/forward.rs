@@ -81,8 +81,8 @@ impl Dataplane {
             }
         };
         if let Err(reason) = self.make_room(now) {
-            if let Some(address) = seen_as {
-                self.masquerade.unmap(Socket::client_of(original), address);
+            if seen_as.is_some() {
+                self.masquerade.unmap(Socket::client_of(original), Socket::seen_in(reply));
             }
             return Err(reason);
         }
@@ -120,7 +120,7 @@ impl Dataplane {
         let port = port.ok_or(DropReason::PortsExhausted)?;
         let answer = Tuple { destination: address, destination_port: port, ..original.reversed() };
         if self.flows.is_taken(answer) {
-            self.masquerade.unmap(client, address);
+            self.masquerade.unmap(client, Socket::seen_in(answer));
             return Err(DropReason::PortsExhausted);
         }
         Ok(port)

@@ -61,7 +61,7 @@ impl Dataplane {
             }
             // Whoever complains behind the router does so in the virtual IP's name.
             Direction::Reply => {
-                let seen_as = flow.owner.map(|_| flow.original.destination);
+                let seen_as = flow.is_served().then_some(flow.original.destination);
                 (flow.original, seen_as.unwrap_or(headers.source), flow.original.source)
             }
         };

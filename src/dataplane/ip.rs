@@ -2,10 +2,13 @@
 
 use std::net::Ipv4Addr;
 
+use super::advert::{is_advert, is_sync};
 use super::flow::{Direction, Event as TcpEvent, State, Tuple};
 use super::outbox::Waiting;
+use super::role::is_router;
 use super::standing::REPEATED;
 use super::{Arrival, Dataplane, DropReason, Verdict, is_host};
+use crate::addr::NetworkId;
 use crate::frame::{
     ETHERNET, Ethernet, Frame, Icmp, Ipv4, Transport, clamp_mss, echo_reply, translate,
 };
@@ -68,12 +71,21 @@ impl Dataplane {
         if headers.total_len > usize::from(network.mtu) && !network.is_bridged() {
             return Err(DropReason::Oversize);
         }
+        if is_advert(arrival, frame.bytes()) {
+            return self.advert_came(arrival, &headers, frame);
+        }
         check_addresses(network, ethernet, &headers)?;
-        if ethernet.destination != network.mac {
+        if !is_router(network, ethernet.destination) {
             self.note_misled(arrival, headers.destination);
         }
         frame.set_len(ETHERNET + headers.total_len);
         let packet = Packet { table, network, headers, now };
+        if is_sync(&packet) {
+            return Self::check_source(&packet).map(|()| Verdict::ToHa);
+        }
+        if !self.is_active() {
+            return self.backup_packet(&packet, frame);
+        }
         if headers.is_fragment() {
             return self.handle_fragment(&packet, frame);
         }
@@ -105,16 +117,24 @@ impl Dataplane {
             return self.probe_answer(packet, frame).ok_or(reason);
         }
         match table.local(headers.destination) {
-            // The host does not put fragments together, and nobody has a reason to send it any.
-            Some(Local::Own(_)) if headers.is_fragment() => Err(DropReason::Fragment),
-            Some(Local::Own(own)) if headers.total_len > usize::from(table.network(own).mtu) => {
-                Err(DropReason::Oversize)
-            }
-            Some(Local::Own(_)) => Ok(Verdict::ToHost),
+            Some(Local::Own(own)) => for_host(packet, own),
             Some(Local::Virtual(_)) => self.virtual_ip_packet(packet, frame),
             None if is_broadcast(table, headers.destination) => Err(DropReason::Broadcast),
             None => self.route_packet(packet, frame),
         }
+    }
+
+    /// A packet that reached a backup: for the router itself, or for the active one.
+    fn backup_packet(&mut self, packet: &Packet<'_>, frame: &Frame) -> Result<Verdict, DropReason> {
+        let (table, destination) = (packet.table, packet.headers.destination);
+        let Some(Local::Own(own)) = table.local(destination) else {
+            let broadcast = is_broadcast(table, destination);
+            return Err(if broadcast { DropReason::Broadcast } else { DropReason::BackupRole });
+        };
+        if let Err(reason) = Self::check_source(packet) {
+            return self.probe_answer(packet, frame).ok_or(reason);
+        }
+        for_host(packet, own)
     }
 
     /// A packet of a known flow: translated, counted, sent on.
@@ -137,9 +157,9 @@ impl Dataplane {
         let flow = self.flows.get(id);
         let own = network.own_address().unwrap_or(headers.destination);
         // A client is told of errors by the address it talks to, a server by its router.
-        let router = match (direction, flow.owner) {
-            (Direction::Original, Some(_)) => flow.original.destination,
-            (Direction::Original, None) | (Direction::Reply, _) => own,
+        let router = match (direction, flow.is_served()) {
+            (Direction::Original, true) => flow.original.destination,
+            (Direction::Original, false) | (Direction::Reply, _) => own,
         };
         self.check_ttl(packet, router, frame)?;
         let neighbour = self.flow_hop(table, id, direction, now)?;
@@ -202,6 +222,7 @@ impl Dataplane {
                 flow.networks[1 - direction as usize] = hop.network;
             }
         }
+        self.bind(table, id);
     }
 
     /// RFC 1812 section 5.3.7, RFC 3704 section 2.2: the source is not one of the router's own
@@ -245,7 +266,7 @@ impl Dataplane {
         let bytes = headers.total_len as u64;
         flow.packets[direction as usize] = flow.packets[direction as usize].saturating_add(1);
         flow.bytes[direction as usize] += bytes;
-        let before = (flow.state, flow.assured);
+        let before = (flow.state, flow.assured, flow.reset_by);
         if let Transport::Tcp(segment) = headers.transport {
             let data = headers.total_len > headers.header_len + segment.header_len;
             flow.note_reset(direction, &segment, data);
@@ -256,10 +277,11 @@ impl Dataplane {
         }
         // Answers are not seen: a client that goes on sending has had some.
         flow.assured |= flow.direct && flow.packets[0] >= DIRECT_ASSURED;
-        let (state, assured) = (flow.state, flow.assured);
+        let (state, assured, reset_by) = (flow.state, flow.assured, flow.reset_by);
         let owner = flow.owner;
-        if (state, assured) != before {
+        if (state, assured, reset_by) != before {
             self.flows.reclass(id);
+            self.note_change(id);
         }
         self.flows.touch(id, now, state.timeout(table.timeouts()));
         for figure in self.figures.both(owner) {
@@ -278,7 +300,7 @@ impl Dataplane {
         }
         if direction == Direction::Reply {
             self.standings.answered(owner.1);
-        } else if segment.syn && flow.packets[0] > 0 && flow.packets[1] == 0 {
+        } else if segment.syn && flow.packets[0] > 0 && flow.packets[1] == 0 && !flow.copied {
             let (client, timeout) =
                 (flow.original.source, flow.state.timeout(packet.table.timeouts()));
             if self.flows.idle(id, packet.now, timeout) >= REPEATED {
@@ -297,7 +319,7 @@ impl Dataplane {
         match headers.transport {
             Transport::Icmp(_) if headers.is_fragment() => Err(DropReason::Fragment),
             Transport::Icmp(icmp) if icmp.kind == Icmp::ECHO_REQUEST => {
-                echo_reply(frame.bytes_mut(), &headers, network.mac);
+                echo_reply(frame.bytes_mut(), &headers, network.service_mac());
                 Ok(Verdict::Reply)
             }
             Transport::Icmp(icmp) if icmp.is_error() => Err(DropReason::IcmpUnknownFlow),
@@ -308,6 +330,18 @@ impl Dataplane {
                 Err(DropReason::ProtocolUnserved)
             }
         }
+    }
+}
+
+/// A packet to an own address, on network `own`. The host does not put fragments together, and nobody
+/// has a reason to send it any.
+fn for_host(packet: &Packet<'_>, own: NetworkId) -> Result<Verdict, DropReason> {
+    if packet.headers.is_fragment() {
+        Err(DropReason::Fragment)
+    } else if packet.headers.total_len > usize::from(packet.table.network(own).mtu) {
+        Err(DropReason::Oversize)
+    } else {
+        Ok(Verdict::ToHost)
     }
 }
 

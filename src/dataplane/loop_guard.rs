@@ -7,7 +7,7 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
-use super::{Dataplane, Event};
+use super::{Arrival, Dataplane, Event};
 use crate::addr::{LinkId, NetworkId};
 use crate::frame::{LoopProbe, lesson};
 use crate::table::{Network, Table};
@@ -43,24 +43,41 @@ pub(super) struct LoopGuard {
     /// Distinct from the tables' hashes by what it is fed.
     hasher: SipHasher13,
     round: u32,
-    /// `None`: no network is bridged.
+    /// `None`: no network is bridged, or another router bridges it.
     due: Option<Instant>,
+    is_bridged: bool,
+    is_active: bool,
     /// By link id.
     shut: Vec<Option<Instant>>,
     course: Option<Course>,
 }
 
 impl LoopGuard {
-    pub(super) fn new(seed: &[u8; 16]) -> Self {
+    pub(super) fn new(seed: &[u8; 16], is_active: bool) -> Self {
         let hasher = SipHasher13::new_with_key(seed);
-        Self { hasher, round: 0, due: None, shut: Vec::new(), course: None }
+        let (round, due, shut, course) = (0, None, Vec::new(), None);
+        Self { hasher, round, due, is_bridged: false, is_active, shut, course }
     }
 
     /// A set-up step.
     pub(super) fn install(&mut self, table: &Table, now: Instant) {
         self.shut.resize(table.link_count(), None);
-        let bridged = table.networks().iter().any(Network::is_bridged);
-        self.due = bridged.then(|| self.due.unwrap_or(now));
+        self.is_bridged = table.networks().iter().any(Network::is_bridged);
+        self.due = (self.is_bridged && self.is_active).then(|| self.due.unwrap_or(now));
+    }
+
+    /// This router bridges from now on. The one that did may still be about to hear of it.
+    pub(super) fn resume(&mut self, now: Instant) {
+        self.is_active = true;
+        self.due = self.is_bridged.then_some(now + INTERVAL);
+    }
+
+    /// Another router bridges, and joins the links outside: there is nothing to guard. To be called
+    /// until no link is left that was shut and is not.
+    pub(super) fn pause(&mut self) -> Option<LinkId> {
+        (self.is_active, self.due, self.course) = (false, None, None);
+        let at = self.shut.iter_mut().position(|shut| shut.take().is_some())?;
+        u16::try_from(at).ok().map(LinkId)
     }
 
     /// Whether frames may pass by `link`.
@@ -158,18 +175,16 @@ impl Dataplane {
     }
 
     /// Whether `frame` is a probe of the router's own, which came in by `ingress`. If so, of the two
-    /// links that it has connected the later in the file is shut.
-    pub(super) fn is_loop(
-        &mut self,
-        network: &Network,
-        ingress: LinkId,
-        frame: &[u8],
-        now: Instant,
-    ) -> bool {
+    /// links that it has connected the later in the file is shut, unless another router connects them.
+    pub(super) fn is_loop(&mut self, arrival: &Arrival<'_>, frame: &[u8]) -> bool {
+        let Arrival { table, network, ingress, now, .. } = *arrival;
         let probe = LoopProbe::parse(frame);
         let Some(sender) = probe.and_then(|probe| self.guard.sender(network, &probe)) else {
             return false;
         };
+        if !self.is_active() || self.is_contended(table, now) {
+            return true;
+        }
         let link = sender.max(ingress);
         let shut = &mut self.guard.shut[link.index()];
         if shut.is_none() {

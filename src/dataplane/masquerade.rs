@@ -28,6 +28,12 @@ impl Socket {
         let Tuple { protocol, source: address, source_port: port, .. } = original;
         Self { protocol, address, port }
     }
+
+    /// As who that side is seen and answered.
+    pub(super) const fn seen_in(reply: Tuple) -> Self {
+        let Tuple { protocol, destination: address, destination_port: port, .. } = reply;
+        Self { protocol, address, port }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -97,13 +103,24 @@ impl Masquerade {
         Some(port)
     }
 
-    /// A flow from `internal`, seen as coming from `address`, is gone.
-    pub(super) fn unmap(&mut self, internal: Socket, address: Ipv4Addr) {
-        let Some(id) = self.find_internal(internal, address) else { return };
+    /// A flow from `internal` is seen as coming from `external`, as another router has decided.
+    /// `None` when there is no room. It may differ from what this router would do.
+    pub(super) fn claim(&mut self, internal: Socket, external: Socket) -> Option<()> {
+        match self.find(internal, external) {
+            Some(id) => {
+                self.mappings[id as usize].flows += 1;
+                Some(())
+            }
+            None => self.add(Mapping { internal, external, flows: 1 }),
+        }
+    }
+
+    /// A flow from `internal`, seen as coming from `external`, is gone.
+    pub(super) fn unmap(&mut self, internal: Socket, external: Socket) {
+        let Some(id) = self.find(internal, external) else { return };
         let mapping = &mut self.mappings[id as usize];
         mapping.flows -= 1;
         if mapping.flows == 0 {
-            let external = mapping.external;
             self.by_internal.remove(self.hash(internal), id);
             self.by_external.remove(self.hash(external), id);
             self.free.push(id);
@@ -132,6 +149,13 @@ impl Masquerade {
         self.by_internal.insert(self.hash(mapping.internal), id);
         self.by_external.insert(self.hash(mapping.external), id);
         Some(())
+    }
+
+    fn find(&self, internal: Socket, external: Socket) -> Option<u32> {
+        self.by_internal.find(self.hash(internal), |id| {
+            let mapping = &self.mappings[id as usize];
+            mapping.internal == internal && mapping.external == external
+        })
     }
 
     fn find_internal(&self, socket: Socket, address: Ipv4Addr) -> Option<u32> {
@@ -163,6 +187,10 @@ mod tests {
         Socket { protocol: 17, address: Ipv4Addr::new(10, 0, 0, host), port }
     }
 
+    const fn external(address: Ipv4Addr, port: u16) -> Socket {
+        Socket { protocol: 17, address, port }
+    }
+
     const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
 
     #[test]
@@ -171,9 +199,9 @@ mod tests {
         let first = masquerade.map(internal(11, 5000), OUTSIDE, |_| false);
         assert_eq!(first, Some(5000), "the port itself while it is free");
         assert_eq!(masquerade.map(internal(11, 5000), OUTSIDE, |_| false), first);
-        masquerade.unmap(internal(11, 5000), OUTSIDE);
+        masquerade.unmap(internal(11, 5000), external(OUTSIDE, 5000));
         assert_ne!(masquerade.map(internal(12, 5000), OUTSIDE, |_| false), first, "still in use");
-        masquerade.unmap(internal(11, 5000), OUTSIDE);
+        masquerade.unmap(internal(11, 5000), external(OUTSIDE, 5000));
         assert_eq!(masquerade.map(internal(13, 5000), OUTSIDE, |_| false), first);
     }
 
@@ -198,10 +226,10 @@ mod tests {
         let mut masquerade = Masquerade::new(16, &[7; 16]);
         assert_eq!(masquerade.map(internal(11, 5000), OUTSIDE, |_| false), Some(5000));
         assert_eq!(masquerade.map(internal(11, 5000), elsewhere, |_| false), Some(5000));
-        masquerade.unmap(internal(11, 5000), elsewhere);
+        masquerade.unmap(internal(11, 5000), external(elsewhere, 5000));
         let service_now = |port| port == 5000;
         assert_eq!(masquerade.map(internal(11, 5000), OUTSIDE, service_now), None);
-        masquerade.unmap(internal(11, 5000), OUTSIDE);
+        masquerade.unmap(internal(11, 5000), external(OUTSIDE, 5000));
         assert_ne!(masquerade.map(internal(11, 5000), OUTSIDE, service_now), Some(5000));
     }
 }

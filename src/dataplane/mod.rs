@@ -4,10 +4,12 @@
 //! its own: time, bytes and the seed are arguments, decisions are return values. What is configured
 //! is the [`Table`]'s.
 
+mod advert;
 mod announce;
 mod arp;
 mod bridge;
 mod claim;
+mod copy;
 mod counters;
 mod defence;
 mod deliver;
@@ -30,11 +32,13 @@ mod outbox;
 mod piece;
 mod report;
 mod reset;
+mod role;
 mod schedule;
 mod service;
 mod standing;
 mod stations;
 mod swap;
+mod takeover;
 mod verdict;
 mod vip_probe;
 mod watch;
@@ -42,11 +46,12 @@ mod wheel;
 
 use std::net::Ipv4Addr;
 
-use crate::addr::{LinkId, MacAddr};
-use crate::frame::{ETHER_TYPE_ARP, ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, ETHERNET, Ethernet, Frame};
+use crate::addr::{LinkId, MacAddr, NetworkId, Role};
+use crate::frame::{ETHER_TYPE_ARP, ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Ethernet, Frame};
 use crate::table::{Network, Table};
 use crate::time::Instant;
 
+pub use copy::{CopyCounters, FLOW_RECORD, FlowChange, ImportError, Imported};
 pub use counters::{Counters, Traffic};
 pub use event::Event;
 pub use flow::{Direction, State, Tuple};
@@ -61,6 +66,7 @@ pub use watch::Claim;
 use announce::Announcer;
 use bridge::Limits;
 use claim::Questions;
+use copy::Copies;
 use counters::Figures;
 use defence::Defence;
 use draw::{Draw, Use};
@@ -74,15 +80,15 @@ use loop_guard::LoopGuard;
 use masquerade::Masquerade;
 use neighbour::Neighbours;
 use outbox::Outbox;
+use role::is_router;
 use schedule::Cursors;
 use standing::Standings;
 use stations::Stations;
 use swap::{Progress, Retiring};
+use takeover::Takeover;
 use vip_probe::Probes;
 use watch::Watch;
 
-/// Expired flows looked at per turn.
-const EXPIRIES: u32 = 512;
 /// Neighbour timers handled per turn.
 const QUESTIONS: u32 = 64;
 /// Masqueraded internal ports, at most: the ports of one external address and protocol.
@@ -97,6 +103,9 @@ const MEETING_RATE: (u64, u64) = (100, 256);
 pub enum Origin {
     /// The router's own IP stack.
     Host,
+    /// The pair's own affairs, on this network: an advert is sent there at once, to every link; what
+    /// goes to one address is routed like the host's.
+    Ha(NetworkId),
 }
 
 /// A frame, where it came from, and what it is looked at with.
@@ -112,6 +121,10 @@ struct Arrival<'t> {
 /// The forwarding engine. See the module's description.
 #[derive(Debug)]
 pub struct Dataplane {
+    role: Role,
+    takeover: Takeover,
+    /// When another router's advert was last heard.
+    other_active: Option<Instant>,
     flows: FlowTable,
     neighbours: Neighbours,
     outbox: Outbox,
@@ -135,6 +148,7 @@ pub struct Dataplane {
     retiring: Retiring,
     progress: Progress,
     endings: Endings,
+    copies: Copies,
     challenges: TokenBucket,
     answers: TokenBucket,
     acquaintances: TokenBucket,
@@ -147,9 +161,14 @@ pub struct Dataplane {
 }
 
 impl Dataplane {
-    /// An engine for at most `max_flows` flows; `seed` keys its hash tables and must be secret.
+    /// An engine for at most `max_flows` flows; `seed` keys its hash tables and must be secret. It is
+    /// a backup until it is told otherwise where `table` has a failover, and active where it has none.
     pub fn new(table: &Table, seed: [u8; 16], max_flows: usize, now: Instant) -> Self {
+        let role = if table.failover().is_some() { Role::Backup } else { Role::Active };
         let mut dataplane = Self {
+            role,
+            takeover: Takeover::default(),
+            other_active: None,
             flows: FlowTable::new(max_flows, &seed, now),
             neighbours: Neighbours::new(0, &seed, now),
             outbox: Outbox::new(),
@@ -161,7 +180,7 @@ impl Dataplane {
             questions: Questions::new(now),
             probes: Probes::new(&seed),
             stations: Stations::new(&seed, table.networks().iter().any(Network::is_bridged)),
-            guard: LoopGuard::new(&seed),
+            guard: LoopGuard::new(&seed, role == Role::Active),
             limits: Vec::new(),
             cursors: Cursors::default(),
             standings: Standings::default(),
@@ -172,6 +191,7 @@ impl Dataplane {
             retiring: Retiring::default(),
             progress: Progress::default(),
             endings: Endings::default(),
+            copies: Copies::default(),
             challenges: reset::challenge_pace(now),
             answers: TokenBucket::new(ANSWER_RATE.0, ANSWER_RATE.1, now),
             acquaintances: TokenBucket::new(MEETING_RATE.0, MEETING_RATE.1, now),
@@ -185,7 +205,8 @@ impl Dataplane {
     }
 
     /// Decides about one frame that came in by `ingress`. For `Forward` and `Reply` the frame is what
-    /// must leave; for `ToHost` it is the IP packet behind its Ethernet header, padding removed.
+    /// must leave; for `ToHost` and `ToHa` it is the IP packet behind its Ethernet header, padding
+    /// removed.
     pub fn handle_frame(
         &mut self,
         table: &Table,
@@ -208,6 +229,7 @@ impl Dataplane {
             Verdict::Split => self.counters.split += 1,
             Verdict::Reply => self.counters.replied += 1,
             Verdict::ToHost => self.counters.to_host += 1,
+            Verdict::ToHa => self.counters.to_ha += 1,
             Verdict::Consumed(_) => self.counters.consumed += 1,
             Verdict::Drop(reason) => self.counters.drops[reason.index()] += 1,
             Verdict::Held => {}
@@ -225,11 +247,9 @@ impl Dataplane {
     /// [`Dataplane::poll_timeout`] is not in the future.
     pub fn handle_timeout(&mut self, table: &Table, now: Instant) {
         self.go_on_installing(table, now);
-        let mut budget = EXPIRIES;
-        while let Some(id) = self.flows.next_expired(now, &mut budget) {
-            self.expire_flow(id, now);
-        }
+        self.expire_flows(now);
         self.end_flows(table, now);
+        self.tend_copies(table);
         self.drop_stale_pieces(now);
         self.guard_loops(table, now);
         self.probe_virtual_ips(table, now);
@@ -246,9 +266,11 @@ impl Dataplane {
             self.progress.next_deadline(),
             self.flows.next_deadline(),
             self.endings.next_deadline(),
+            self.copies.next_deadline(),
             self.neighbours.next_deadline(),
+            self.takeover.next_deadline(),
             self.announcer.next_deadline(),
-            self.watch.next_deadline(),
+            self.watch.next_deadline().filter(|_| self.is_active()),
             self.defence.next_deadline(),
             self.probes.next_deadline(),
             self.guard.next_deadline(),
@@ -262,7 +284,7 @@ impl Dataplane {
         self.retiring.pop().or_else(|| self.events.pop())
     }
 
-    /// The next frame that leaves without being the answer to the one handed in: announcements,
+    /// The next frame that leaves without being the answer to the one handed in: adverts, announcements,
     /// questions, ICMP errors, frames that waited. Swapped into `out`.
     pub fn poll_transmit(
         &mut self,
@@ -270,36 +292,42 @@ impl Dataplane {
         out: &mut Frame,
         now: Instant,
     ) -> Option<LinkId> {
-        let link = match self.outbox.pop(out) {
-            Some(link) => link,
-            None => {
-                let link = self.next_announcement(table, out, now)?;
-                self.counters.originated += 1;
-                link
-            }
+        let own = |dataplane: &mut Self, link: Option<LinkId>| {
+            dataplane.counters.originated += u64::from(link.is_some());
+            link
         };
-        self.counters.transmitted += 1;
-        Some(link)
+        let mut link = self.outbox.pop_first(out);
+        if link.is_none() {
+            let takeover = self.next_of_takeover(table, out, now);
+            link = own(self, takeover);
+        }
+        link = link.or_else(|| self.outbox.pop(out));
+        if link.is_none() {
+            let announcement = self.next_announcement(table, out, now);
+            link = own(self, announcement);
+        }
+        self.counters.transmitted += u64::from(link.is_some());
+        link
     }
 
-    /// Sends an IPv4 packet of the router's own: routed and resolved like any other.
+    /// Sends an IPv4 packet of the router's own: routed and resolved like any other, unless it is an
+    /// advert.
     pub fn send_packet(&mut self, table: &Table, packet: &[u8], origin: Origin, now: Instant) {
-        let Origin::Host = origin;
+        if let Origin::Ha(network) = origin
+            && advert::is_to_routers(packet)
+        {
+            return self.send_advert(table, network, packet);
+        }
         self.counters.originated += 1;
         let Some(slot) = self.outbox.take() else {
             self.count_no_place(DropReason::OutboxFull);
             return;
         };
-        let frame = self.outbox.frame_mut(slot);
-        frame.set_len(ETHERNET + packet.len());
-        if frame.len() != ETHERNET + packet.len() || packet.len() < 20 {
+        if !advert::write_packet(packet, self.outbox.frame_mut(slot)) {
             self.outbox.release(slot);
             self.count_no_place(DropReason::IpMalformed);
             return;
         }
-        let (header, body) = frame.bytes_mut().split_at_mut(ETHERNET);
-        header[12..].copy_from_slice(&ETHER_TYPE_IPV4.to_be_bytes());
-        body.copy_from_slice(packet);
         self.send_slot(table, slot, now);
     }
 
@@ -334,7 +362,7 @@ impl Dataplane {
         if network.is_bridged() {
             return self.bridge_frame(&arrival, frame);
         }
-        if let Err(reason) = check_ethernet(network, &ethernet) {
+        if let Err(reason) = self.check_ethernet(&arrival, frame) {
             match reason {
                 DropReason::OwnSourceMac => self.own_mac_seen(network, now),
                 DropReason::OtherDestinationMac => self.overhear(&arrival, frame)?,
@@ -343,6 +371,20 @@ impl Dataplane {
             return Err(reason);
         }
         self.frame_for_router(&arrival, frame)
+    }
+
+    /// Is this frame from a station, and for this one?
+    fn check_ethernet(&self, arrival: &Arrival<'_>, frame: &Frame) -> Result<(), DropReason> {
+        let Arrival { network, ethernet: Ethernet { source, destination, .. }, .. } = *arrival;
+        if !source.is_unicast() {
+            Err(DropReason::BadSourceMac)
+        } else if source == network.mac {
+            Err(DropReason::OwnSourceMac)
+        } else if !is_router(network, destination) && !destination.is_multicast() {
+            Err(DropReason::OtherDestinationMac)
+        } else {
+            self.check_virtual_mac(arrival, frame.bytes())
+        }
     }
 
     /// A frame that the router is to look into itself.
@@ -376,7 +418,7 @@ impl Dataplane {
         now: Instant,
     ) -> Option<LinkId> {
         let mut announcer = std::mem::take(&mut self.announcer);
-        let is_open = |link| self.guard.is_open(link);
+        let is_open = |network: &Network, link| self.may_announce(network, link);
         let gateway = |network: &Network| self.gateway(network);
         let link = announcer.next(table, out, now, is_open, gateway);
         self.announcer = announcer;
@@ -385,19 +427,6 @@ impl Dataplane {
 
     fn count_drop(&mut self, reason: DropReason) {
         self.counters.drops[reason.index()] += 1;
-    }
-}
-
-/// Is this frame from a station, and for this one?
-fn check_ethernet(network: &Network, ethernet: &Ethernet) -> Result<(), DropReason> {
-    if !ethernet.source.is_unicast() {
-        Err(DropReason::BadSourceMac)
-    } else if ethernet.source == network.mac {
-        Err(DropReason::OwnSourceMac)
-    } else if ethernet.destination != network.mac && !ethernet.destination.is_multicast() {
-        Err(DropReason::OtherDestinationMac)
-    } else {
-        Ok(())
     }
 }
 

@@ -92,6 +92,11 @@ pub(super) struct Neighbour {
 }
 
 impl Neighbour {
+    /// How often it was asked since it last answered.
+    pub(super) const fn tries(&self) -> u8 {
+        self.tries
+    }
+
     /// Whether frames can be sent to it now.
     pub(super) fn is_usable(&self) -> bool {
         matches!(self.state, Reachability::Reachable | Reachability::Probing)

@@ -77,10 +77,10 @@ impl Dataplane {
         let mut frame = std::mem::replace(self.outbox.frame_mut(slot), Frame::hollow());
         if let (Some(id), Ok(headers)) = (self.flows.resolve(flow), Ipv4::parse(frame.bytes())) {
             let flow = self.flows.get(id);
-            let (original, answered) = (flow.original, flow.packets[1] > 0);
+            let (original, answered) = (flow.original, flow.packets[1] > 0 || flow.copied);
             // A client is told by the address it talks to, a server by its router.
             let own = table.network(flow.networks[0]).own_address();
-            let router = own.filter(|_| flow.owner.is_none()).unwrap_or(original.destination);
+            let router = own.filter(|_| !flow.is_served()).unwrap_or(original.destination);
             let direct = flow.direct;
             let towards_server = direct || headers.destination == flow.reply.source;
             if towards_server && !answered {

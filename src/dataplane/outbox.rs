@@ -1,6 +1,7 @@
 //! Frames that wait: those that the router sends itself, and those whose next hop is being asked for.
 //!
-//! One fixed store of frame buffers serves both; waiting frames are swapped in and out of it.
+//! One fixed store of frame buffers serves both; waiting frames are swapped in and out of it. A part of
+//! it is kept for what must not be late whatever else waits: adverts, which also leave first.
 
 use std::collections::VecDeque;
 
@@ -11,6 +12,8 @@ use crate::frame::Frame;
 /// Frames in the store; half of them at most may wait for neighbours.
 const SLOTS: u16 = 256;
 const HELD_MOST: usize = SLOTS as usize / 2;
+/// As many more for what is urgent: an advert for every link of a few networks.
+const RESERVE: u16 = 32;
 
 /// Why a frame waits for its neighbour, and what to do when that never answers.
 #[derive(Clone, Copy, Debug)]
@@ -26,17 +29,22 @@ pub(super) struct Outbox {
     frames: Vec<Frame>,
     waiting: Vec<Waiting>,
     free: Vec<u16>,
+    /// Places from `SLOTS` on.
+    reserve: Vec<u16>,
+    urgent: VecDeque<(LinkId, u16)>,
     queue: VecDeque<(LinkId, u16)>,
     held: usize,
 }
 
 impl Outbox {
     pub(super) fn new() -> Self {
-        let slots = usize::from(SLOTS);
+        let (slots, all) = (usize::from(SLOTS), usize::from(SLOTS + RESERVE));
         Self {
-            frames: std::iter::repeat_with(Frame::new).take(slots).collect(),
+            frames: std::iter::repeat_with(Frame::new).take(all).collect(),
             waiting: vec![Waiting::Own; slots],
             free: (0..SLOTS).collect(),
+            reserve: (SLOTS..SLOTS + RESERVE).collect(),
+            urgent: VecDeque::with_capacity(all),
             queue: VecDeque::with_capacity(slots),
             held: 0,
         }
@@ -45,6 +53,11 @@ impl Outbox {
     /// A place to build a frame in; give it to [`Outbox::send`] or [`Outbox::release`].
     pub(super) fn take(&mut self) -> Option<u16> {
         self.free.pop()
+    }
+
+    /// As [`Outbox::take`], for [`Outbox::send_first`]: there is a place when there is no other.
+    pub(super) fn take_reserved(&mut self) -> Option<u16> {
+        self.reserve.pop().or_else(|| self.take())
     }
 
     /// A second frame like the one in `slot`.
@@ -61,6 +74,10 @@ impl Outbox {
         self.free.len()
     }
 
+    pub(super) fn frame(&self, slot: u16) -> &Frame {
+        &self.frames[usize::from(slot)]
+    }
+
     pub(super) fn frame_mut(&mut self, slot: u16) -> &mut Frame {
         &mut self.frames[usize::from(slot)]
     }
@@ -70,9 +87,20 @@ impl Outbox {
         self.queue.push_back((link, slot));
     }
 
+    /// The frame in `slot` leaves by `link` before all that are not urgent.
+    pub(super) fn send_first(&mut self, slot: u16, link: LinkId) {
+        self.urgent.push_back((link, slot));
+    }
+
     /// Nothing in `slot` is needed any more.
     pub(super) fn release(&mut self, slot: u16) {
-        self.free.push(slot);
+        let free = if slot < SLOTS { &mut self.free } else { &mut self.reserve };
+        free.push(slot);
+    }
+
+    /// Takes back the first frame in the queue that is not urgent.
+    pub(super) fn take_back(&mut self) -> Option<(LinkId, u16)> {
+        self.queue.pop_front()
     }
 
     /// Keeps `frame` aside, leaving an empty one in its place.
@@ -100,11 +128,19 @@ impl Outbox {
         self.waiting[usize::from(slot)]
     }
 
-    /// The next frame to leave, swapped into `out`.
+    /// The next urgent frame, swapped into `out`.
+    pub(super) fn pop_first(&mut self, out: &mut Frame) -> Option<LinkId> {
+        let (link, slot) = self.urgent.pop_front()?;
+        std::mem::swap(out, self.frame_mut(slot));
+        self.release(slot);
+        Some(link)
+    }
+
+    /// The next frame to leave that is not urgent, swapped into `out`.
     pub(super) fn pop(&mut self, out: &mut Frame) -> Option<LinkId> {
         let (link, slot) = self.queue.pop_front()?;
         std::mem::swap(out, self.frame_mut(slot));
-        self.free.push(slot);
+        self.release(slot);
         Some(link)
     }
 
@@ -115,6 +151,11 @@ impl Outbox {
 
     /// How many frames wait to be sent.
     pub(super) fn queued(&self) -> usize {
+        self.urgent.len() + self.queue.len()
+    }
+
+    /// How many frames wait to be sent that are not urgent.
+    pub(super) fn ordinary(&self) -> usize {
         self.queue.len()
     }
 }

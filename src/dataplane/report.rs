@@ -5,7 +5,9 @@ use std::net::Ipv4Addr;
 
 use super::flow::Flow;
 use super::neighbour::Neighbour;
-use super::{Counters, Dataplane, DropReason, Load, Reachability, State, Traffic, Tuple};
+use super::{
+    CopyCounters, Counters, Dataplane, DropReason, Load, Reachability, State, Traffic, Tuple,
+};
 use crate::addr::{Endpoint, MacAddr, NetworkId, Proto, ServerId, ServiceId};
 use crate::table::Table;
 use crate::time::{Duration, Instant};
@@ -27,6 +29,8 @@ pub struct Report {
     pub services: Vec<ServiceReport>,
     /// Who else speaks for the router's addresses.
     pub claims: Vec<ClaimReport>,
+    /// What was copied between the routers of a pair.
+    pub copies: CopyCounters,
 }
 
 /// Somebody else who speaks for one of the router's addresses.
@@ -95,7 +99,10 @@ pub struct FlowInfo {
     pub assured: bool,
     /// Directly routed: the server's packets are not seen.
     pub direct: bool,
-    /// Whose it is and who serves it; `None` for what is merely routed.
+    /// Learnt from the other router of a pair, from when on its packets are counted here.
+    pub copied: bool,
+    /// Whose it is and who serves it; `None` for what is merely routed, or served by a server that is
+    /// not configured here.
     pub owner: Option<(ServiceId, ServerId)>,
     /// Packets from and to the client.
     pub packets: [u32; 2],
@@ -126,6 +133,7 @@ impl FlowInfo {
             state: flow.state,
             assured: flow.assured,
             direct: flow.direct,
+            copied: flow.copied,
             owner: flow.owner,
             packets: flow.packets,
             bytes: flow.bytes,
@@ -152,7 +160,8 @@ impl Report {
         // A refused write was counted as leaving before it turned into a drop.
         let drops = c.all_drops() - c.dropped(DropReason::WriteRefused);
         let out = c.forwarded + c.replied + c.split + c.transmitted;
-        c.received + c.originated + c.copies == out + c.to_host + c.consumed + drops + self.waiting
+        let kept = c.to_host + c.to_ha + c.consumed;
+        c.received + c.originated + c.copies == out + kept + drops + self.waiting
     }
 }
 
@@ -199,6 +208,7 @@ impl Dataplane {
             generation: table.generation(),
             services: services.collect(),
             claims,
+            copies: *self.copy_counters(),
         }
     }
 

@@ -144,10 +144,11 @@ impl Dataplane {
     fn close(&mut self, table: &Table, id: u32, now: Instant) {
         let flow = self.flows.get_mut(id);
         let before = std::mem::replace(&mut flow.state, State::Close);
+        let owner = flow.owner;
+        self.note_change(id);
         if before == State::Close {
             return;
         }
-        let owner = flow.owner;
         self.flows.reclass(id);
         self.flows.touch(id, now, State::Close.timeout(table.timeouts()));
         for figure in self.figures.both(owner) {
@@ -187,6 +188,8 @@ impl Dataplane {
             // What is closing already is left to.
             _ => return true,
         };
+        // A backup has the flow, but no say in it: the client is reset by whoever hears of it next.
+        let says = says.filter(|_| self.is_active());
         if says.is_some() && (self.outbox.room() <= KEPT_FREE || !self.challenges.take(now)) {
             return false;
         }

@@ -30,6 +30,15 @@ impl Load {
         }
     }
 
+    /// A flow in `state` has come.
+    pub(super) const fn enter(&mut self, state: State) {
+        if state.is_active() {
+            self.active += 1;
+        } else {
+            self.inactive += 1;
+        }
+    }
+
     /// A flow in `state` is gone.
     pub(super) const fn leave(&mut self, state: State) {
         if state.is_active() {

@@ -16,6 +16,8 @@ const PORT_TRIES: u32 = 64;
 const FIRST_PORT: u16 = 1024;
 /// Active FTP's data port: IPVS never schedules what comes from it (`ip_vs_core.c`).
 const FTP_DATA: u16 = 20;
+/// Expired flows looked at per turn.
+const EXPIRIES: u32 = 512;
 /// How often a full table is told about.
 const TOLD_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -126,12 +128,27 @@ impl Dataplane {
         Ok(id)
     }
 
+    /// Takes out flows whose time is over.
+    pub(super) fn expire_flows(&mut self, now: Instant) {
+        for _ in 0..EXPIRIES {
+            match self.flows.next_woken(now) {
+                Some((id, true)) => self.expire_flow(id, now),
+                // The peer's copy was to live only so long.
+                Some((id, false)) => self.note_change(id),
+                None => break,
+            }
+        }
+    }
+
     /// A flow's time is over.
     pub(super) fn expire_flow(&mut self, id: u32, now: Instant) {
         let flow = self.flows.get(id);
-        if let Some(owner) = flow.owner
+        // Those of a backup may have been answered elsewhere.
+        if self.is_active()
+            && let Some(owner) = flow.owner
             && flow.state == State::SynRecv
             && flow.packets[1] == 0
+            && !flow.copied
         {
             let client = flow.original.source;
             self.note_unanswered(owner, client, now);
@@ -141,10 +158,11 @@ impl Dataplane {
 
     /// Takes a flow out and off its server's load.
     pub(super) fn remove_flow(&mut self, id: u32) {
+        self.note_gone(id);
         let flow = self.flows.get(id);
         let (owner, state) = (flow.owner, flow.state);
         if flow.masqueraded {
-            self.masquerade.unmap(Socket::client_of(flow.original), flow.reply.destination);
+            self.masquerade.unmap(Socket::client_of(flow.original), Socket::seen_in(flow.reply));
         }
         self.flows.remove(id);
         for figure in self.figures.both(owner) {

@@ -15,6 +15,9 @@ const CAPACITY: usize = 16_384;
 /// How many places a newcomer to a full table looks at; it takes that of the one silent longest. Who
 /// sends often survives a flood of made-up stations that send once.
 const SWEEP: usize = 8;
+/// While another router bridges, a station is heard where it is and a moment later on the other side:
+/// after so long it has moved.
+const ECHO: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug)]
 struct Station {
@@ -24,6 +27,8 @@ struct Station {
     /// What it is filed under: a flood of strangers has no time to work that out twice.
     hash: u32,
     seen: Instant,
+    /// It may be behind another link.
+    in_doubt: bool,
 }
 
 /// The stations of all bridged networks.
@@ -57,10 +62,41 @@ impl Stations {
         let hash = self.hash(network, mac);
         if let Some(id) = self.position(hash, network, mac) {
             let station = &mut self.stations[id];
-            (station.link, station.seen) = (link, now);
+            (station.link, station.seen, station.in_doubt) = (link, now, false);
             return;
         }
-        let station = Station { network, mac, link, hash, seen: now };
+        self.add(network, mac, link, now);
+    }
+
+    /// As [`Stations::learn`], while another router passes frames from one link to the others: where
+    /// a frame is heard first counts. Who moves is in doubt until heard of there a second time: its
+    /// first frame may have been lost on the nearer side.
+    pub(super) fn overhear(
+        &mut self,
+        network: NetworkId,
+        mac: MacAddr,
+        link: LinkId,
+        now: Instant,
+    ) {
+        let Some(id) = self.find_position(network, mac) else {
+            return self.add(network, mac, link, now);
+        };
+        let station = &mut self.stations[id];
+        let silent = now >= station.seen + ECHO;
+        if station.link == link {
+            station.in_doubt &= !silent;
+            station.seen = now;
+        } else if silent {
+            (station.link, station.seen, station.in_doubt) = (link, now, true);
+        }
+    }
+
+    fn add(&mut self, network: NetworkId, mac: MacAddr, link: LinkId, now: Instant) {
+        let hash = self.hash(network, mac);
+        if self.capacity == 0 {
+            return;
+        }
+        let station = Station { network, mac, link, hash, seen: now, in_doubt: false };
         let id = if self.stations.len() < self.capacity {
             self.stations.push(station);
             self.stations.len() - 1
@@ -73,7 +109,7 @@ impl Stations {
         self.index.insert(u64::from(hash), entry(id));
     }
 
-    /// The link that `mac` is behind, if it was heard of within `ageing`.
+    /// The link that `mac` is behind, if it was heard of within `ageing` and there is no doubt.
     pub(super) fn find(
         &self,
         network: NetworkId,
@@ -82,7 +118,7 @@ impl Stations {
         now: Instant,
     ) -> Option<LinkId> {
         let station = self.stations[self.find_position(network, mac)?];
-        (now < station.seen + ageing).then_some(station.link)
+        (now < station.seen + ageing && !station.in_doubt).then_some(station.link)
     }
 
     /// The link that `mac` was last heard of on, however long ago.
@@ -105,6 +141,26 @@ impl Stations {
             station.network == network && !links.contains(&station.link)
         };
         let found = (place..end).find(elsewhere);
+        (found.map(|at| self.stations[at].mac), found.map_or(end, |at| at + 1))
+    }
+
+    /// The station at the first of `most` places from `place` on that is in `network`, and not behind
+    /// `link` but certainly behind another; and the place after it.
+    pub(super) fn next_beyond(
+        &self,
+        (place, most): (usize, usize),
+        network: NetworkId,
+        link: LinkId,
+        ageing: Duration,
+        now: Instant,
+    ) -> (Option<MacAddr>, usize) {
+        let end = self.stations.len().min(place + most);
+        let beyond = |at: &usize| {
+            let station = &self.stations[*at];
+            let known = now < station.seen + ageing && !station.in_doubt;
+            station.network == network && station.link != link && known
+        };
+        let found = (place..end).find(beyond);
         (found.map(|at| self.stations[at].mac), found.map_or(end, |at| at + 1))
     }
 

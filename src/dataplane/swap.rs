@@ -109,7 +109,12 @@ impl Dataplane {
         self.defence.install(new);
         self.announcer.forget(&difference.removed_addresses);
         self.announcer.announce(&difference.addresses, now);
+        if !self.is_active() {
+            self.announcer.keep_own(new);
+        }
+        self.takeover.restart_round();
         self.neighbours.reserve(new.kept_hops());
+        self.copies.table_changed();
         self.progress = Progress { is_under_way: true, ..Progress::default() };
         let at_once = if is_next && old.is_some() { PART } else { usize::MAX };
         self.install_part(difference, at_once, now);

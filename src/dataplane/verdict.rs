@@ -20,6 +20,8 @@ pub enum Verdict {
     Reply,
     /// For the router's own IP stack.
     ToHost,
+    /// For the pair's own affairs: an advert, or what the peer copies of its flows.
+    ToHa,
     /// Waits for its next hop's MAC; the frame passed in was swapped for an empty one.
     Held,
     /// Understood and done with.
@@ -128,6 +130,9 @@ drop_reasons! {
     ReversePath, "reverse_path", "The way back to the source leads through another network.";
     WrongNetwork, "wrong_network", "A flow's packet from a network where the flow does not run.";
     NotForwarded, "not_forwarded", "Neither for a service nor an answer, and not routed.";
+    BackupRole, "backup_role", "For a virtual IP or to be routed, and this router is not active: its peer does that.";
+    BackupBridge, "backup_bridge", "Between a bridge's links, and this router is not active: its peer does that.";
+    OtherActive, "other_active", "From the virtual MAC, which this router has now: another one is active too.";
     NoRoute, "no_route", "No route to the destination.";
     TtlExceeded, "ttl_exceeded", "The time to live is used up.";
     TooBig, "too_big", "Longer than the next network's MTU.";

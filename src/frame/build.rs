@@ -1,4 +1,4 @@
-//! IPv4 packets that the router itself sends: ICMP errors and TCP resets.
+//! IPv4 packets that the router itself sends: ICMP errors, TCP segments and datagrams.
 //!
 //! Each writes behind a blank Ethernet header; the caller routes the packet and sets the MACs.
 
@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::Frame;
 use super::checksum;
-use super::headers::{ETHER_TYPE_IPV4, ETHERNET, ICMP, IP, Ipv4, TCP, Tcp};
+use super::headers::{ETHER_TYPE_IPV4, ETHERNET, ICMP, IP, Ipv4, TCP, Tcp, UDP};
 
 /// RFC 1812 section 4.3.2.3: as much of the packet as fits without the error exceeding 576 bytes.
 const LONGEST_ERROR: usize = 576;
@@ -17,6 +17,7 @@ const TTL: u8 = 64;
 const IP_HEADER: usize = 20;
 const ICMP_HEADER: usize = 8;
 const TCP_HEADER: usize = 20;
+const UDP_HEADER: usize = 8;
 
 /// An ICMP error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +91,40 @@ pub fn tcp_reset(headers: &Ipv4, segment: &Tcp, out: &mut Frame) {
     let source = headers.destination.octets();
     let sum = checksum::of_segment(source, headers.source.octets(), TCP, reset);
     reset[16..18].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// Writes a datagram (RFC 768). `payload` is at most 65,507 bytes.
+pub fn datagram(source: SocketAddrV4, destination: SocketAddrV4, payload: &[u8], out: &mut Frame) {
+    let (from, to) = (*source.ip(), *destination.ip());
+    let ip = IpStart { source: from, to, protocol: UDP, tos: 0, identification: 0 };
+    let len = UDP_HEADER + payload.len();
+    let message = ip.write(len, out);
+    message[..2].copy_from_slice(&source.port().to_be_bytes());
+    message[2..4].copy_from_slice(&destination.port().to_be_bytes());
+    message[4..6].copy_from_slice(&u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes());
+    message[6..8].fill(0);
+    message[UDP_HEADER..].copy_from_slice(payload);
+    let sum = match checksum::of_segment(from.octets(), to.octets(), UDP, message) {
+        0 => 0xffff,
+        sum => sum,
+    };
+    message[6..8].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// What a datagram in `packet`, an IPv4 packet whose header is in order, carries; `None` when it is
+/// anything else, or damaged.
+pub fn payload_of_datagram(packet: &[u8]) -> Option<&[u8]> {
+    let header = usize::from(packet.first()? & 0x0f) * 4;
+    let source = packet.get(12..16)?.try_into().ok()?;
+    let destination = packet.get(16..20)?.try_into().ok()?;
+    let message = packet.get(header..).filter(|_| packet[9] == UDP)?;
+    let len = usize::from(u16::from_be_bytes(message.get(4..6)?.try_into().ok()?));
+    let message = message.get(..len)?;
+    let payload = message.get(UDP_HEADER..)?;
+    // RFC 768: 0 is no checksum.
+    let is_summed = message[6..8] != [0, 0];
+    let is_intact = !is_summed || checksum::is_segment_valid(source, destination, UDP, message);
+    is_intact.then_some(payload)
 }
 
 /// What a segment of the router's own says.
@@ -187,5 +222,36 @@ impl IpStart {
         let sum = checksum::of(header);
         header[10..12].copy_from_slice(&sum.to_be_bytes());
         payload
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_datagram_carries_what_was_put_in_unless_it_is_damaged() {
+        let (source, to) = ("10.0.0.2:8848".parse().unwrap(), "10.0.0.3:8848".parse().unwrap());
+        let mut frame = Frame::new();
+        for payload in [&b""[..], b"x", b"what the other router should know"] {
+            datagram(source, to, payload, &mut frame);
+            let headers = Ipv4::parse(frame.bytes()).unwrap();
+            assert!(headers.is_transport_intact(frame.bytes()));
+            let packet = &frame.bytes()[ETHERNET..];
+            assert_eq!(payload_of_datagram(packet), Some(payload));
+            // Padding behind it is not its own.
+            assert_eq!(payload_of_datagram(&[packet, &[0; 9]].concat()), Some(payload));
+            for end in 0..packet.len() {
+                assert_eq!(payload_of_datagram(&packet[..end]), None, "{end} bytes");
+            }
+            for at in IP_HEADER..packet.len() {
+                let mut bad = packet.to_vec();
+                bad[at] ^= 0x10;
+                assert_eq!(payload_of_datagram(&bad), None, "byte {at} changed");
+            }
+            let mut unsummed = packet.to_vec();
+            unsummed[IP_HEADER + 6..IP_HEADER + 8].fill(0);
+            assert_eq!(payload_of_datagram(&unsummed), Some(payload), "no checksum");
+        }
     }
 }

@@ -15,7 +15,9 @@ mod rewrite;
 use std::fmt;
 
 pub use arp::{Arp, Operation};
-pub use build::{IcmpError, Segment, SegmentKind, icmp_error, tcp_reset};
+pub use build::{
+    IcmpError, Segment, SegmentKind, datagram, icmp_error, payload_of_datagram, tcp_reset,
+};
 pub use fragment::Fragments;
 pub use glance::{Carries, Glance, GlanceIpv4, Quoted};
 pub use headers::{

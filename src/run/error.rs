@@ -33,7 +33,11 @@ impl RunError {
     /// Whether a right is missing.
     pub fn is_permission(&self) -> bool {
         match self {
-            Self::Load(LoadError::Unreadable(_, error) | LoadError::Token(_, error))
+            Self::Load(
+                LoadError::Unreadable(_, error)
+                | LoadError::Token(_, error)
+                | LoadError::Key(_, error),
+            )
             | Self::System { error, .. } => error.kind() == io::ErrorKind::PermissionDenied,
             Self::Load(LoadError::Wrong(..)) => false,
             Self::Links(error) => error.is_permission(),

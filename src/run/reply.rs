@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::net::SocketAddrV4;
 
+use super::pair::Pair;
 use super::turns::Turns;
 use crate::addr::{LinkId, MacAddr, ServerId};
 use crate::control::protocol::{
@@ -21,6 +22,7 @@ pub(super) struct View<'r> {
     pub(super) dataplane: &'r Dataplane,
     pub(super) links: &'r Links,
     pub(super) host: &'r Host,
+    pub(super) pair: Option<&'r Pair>,
     pub(super) turns: Turns,
     pub(super) now: Instant,
 }
@@ -44,7 +46,8 @@ impl View<'_> {
                 let neighbours = self.dataplane.neighbours_in(places);
                 Found::Neighbours(neighbours.map(|known| self.neighbour(&known)).collect(), next)
             }
-            Question::Failover(_) => Found::Failover(None),
+            // What was to be done has been done.
+            Question::Failover(_) => Found::Failover(self.failover()),
         };
         Reply { uptime_us: self.uptime_us(), found }
     }
@@ -62,8 +65,12 @@ impl View<'_> {
             links: ids.map(|id| self.link(id)).collect(),
             host: protocol::Host { received: host.received, sent: host.sent },
             claims: self.dataplane.claims().map(|claim| self.claim(claim)).collect(),
-            failover: None,
+            failover: self.failover(),
         }
+    }
+
+    fn failover(&self) -> Option<Box<protocol::Failover>> {
+        self.pair.map(|pair| Box::new(pair.told(self.table, self.dataplane, self.now)))
     }
 
     fn frames(&self) -> Frames {
@@ -78,6 +85,7 @@ impl View<'_> {
             copies: counters.copies,
             sent,
             to_host: counters.to_host,
+            to_ha: counters.to_ha,
             split: counters.split,
             consumed: counters.consumed,
             dropped: counters.all_drops(),
@@ -177,7 +185,8 @@ fn part(from: usize, places: usize) -> (std::ops::Range<usize>, Option<usize>) {
 }
 
 fn flow_seen(flow: &FlowInfo, left: Duration) -> FlowSeen {
-    let FlowInfo { original, reply, state, assured, direct, owner, packets, bytes } = *flow;
+    let FlowInfo { original, reply, state, assured, direct, copied: _, owner, packets, bytes } =
+        *flow;
     FlowSeen {
         protocol: original.protocol,
         client: SocketAddrV4::new(original.source, original.source_port),

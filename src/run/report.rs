@@ -7,24 +7,45 @@ use super::turns::Turns;
 use crate::control::Notice;
 use crate::dataplane::{self, Event};
 use crate::time::Duration;
-use crate::{host, links};
+use crate::{ha, host, links};
 
 /// Something for the log.
 #[derive(Debug)]
 pub(super) enum Note {
     /// The dataplane noticed something; in words, because only the loop has the table at hand.
     Event(Event, String, Vec<(&'static str, String)>),
+    /// Something about the role, or the other router.
+    Pair(PairNote),
     /// All counters, asked for by SIGUSR1 or at the end.
     Report(Box<Report>),
 }
 
+/// A line about the pair of routers.
+#[derive(Debug)]
+pub(super) struct PairNote {
+    /// `None`: it is said however often it happens.
+    pub(super) cause: Option<Cause>,
+    pub(super) level: log::Level,
+    pub(super) text: &'static str,
+    pub(super) fields: Vec<(&'static str, String)>,
+}
+
+/// Lines of one kind share a rate limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    Dataplane(Discriminant<Event>),
+    Pair(Discriminant<ha::Event>),
+    Copying(Discriminant<ha::sync::Event>),
+}
+
 impl Notice for Note {
     /// The kind of event; a report was asked for and has no limit.
-    type Cause = Discriminant<Event>;
+    type Cause = Cause;
 
     fn cause(&self) -> Option<Self::Cause> {
         match self {
-            Self::Event(event, ..) => Some(discriminant(event)),
+            Self::Event(event, ..) => Some(Cause::Dataplane(discriminant(event))),
+            Self::Pair(note) => note.cause,
             Self::Report(_) => None,
         }
     }
@@ -32,6 +53,7 @@ impl Notice for Note {
     fn level(&self) -> log::Level {
         match self {
             Self::Event(event, ..) => event.level(),
+            Self::Pair(note) => note.level,
             Self::Report(_) => log::Level::Info,
         }
     }
@@ -39,6 +61,7 @@ impl Notice for Note {
     fn fields(&self) -> &[(&'static str, String)] {
         match self {
             Self::Event(_, _, fields) => fields,
+            Self::Pair(note) => &note.fields,
             Self::Report(_) => &[],
         }
     }
@@ -48,6 +71,7 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Event(_, text, _) => f.write_str(text),
+            Self::Pair(note) => f.write_str(note.text),
             Self::Report(report) => report.fmt(f),
         }
     }
@@ -84,6 +108,7 @@ impl Report {
             copied: counters.copies,
             sent: self.links.iter().map(|(_, link)| link.frames_out).sum(),
             to_host: counters.to_host,
+            to_ha: counters.to_ha,
             split: counters.split,
             consumed: counters.consumed,
             dropped: counters.all_drops(),
@@ -102,6 +127,7 @@ struct Balance {
     copied: u64,
     sent: u64,
     to_host: u64,
+    to_ha: u64,
     /// Cut into fragments, which are originated.
     split: u64,
     consumed: u64,
@@ -111,15 +137,25 @@ struct Balance {
 
 impl fmt::Display for Balance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { received, originated, copied, sent, to_host, split, consumed, dropped, held } =
-            self;
+        let Self {
+            received,
+            originated,
+            copied,
+            sent,
+            to_host,
+            to_ha,
+            split,
+            consumed,
+            dropped,
+            held,
+        } = self;
         write!(
             f,
             "balance: {received} in + {originated} originated + {copied} copied = {sent} out + {to_host} to host + \
-             {split} split + {consumed} consumed + {dropped} dropped + {held} held: "
+             {to_ha} to ha + {split} split + {consumed} consumed + {dropped} dropped + {held} held: "
         )?;
         let known = received + originated + copied;
-        let gone = sent + to_host + split + consumed + dropped + held;
+        let gone = sent + to_host + to_ha + split + consumed + dropped + held;
         match known.abs_diff(gone) {
             0 => f.write_str("every frame is accounted for"),
             frames if known > gone => write!(f, "{frames} frames are missing"),
@@ -140,14 +176,15 @@ mod tests {
             copied: 4,
             sent: 9,
             to_host: 1,
+            to_ha: 1,
             split: 1,
-            consumed: 2,
+            consumed: 1,
             dropped: 2,
             held: 1,
         };
         assert_eq!(
             balance.to_string(),
-            "balance: 10 in + 2 originated + 4 copied = 9 out + 1 to host + 1 split + 2 consumed + \
+            "balance: 10 in + 2 originated + 4 copied = 9 out + 1 to host + 1 to ha + 1 split + 1 consumed + \
              2 dropped + 1 held: every frame is accounted for"
         );
         balance.received = 13;

@@ -301,7 +301,7 @@ mod tests {
             ("client=203.0.113.0/33", "a prefix such as 198.51.100.0/24"),
             (
                 "verdict=dropped",
-                "one of forward, flood, split, reply, to_host, held, consumed, drop, sent",
+                "one of forward, flood, split, reply, to_host, to_ha, held, consumed, drop, sent",
             ),
             ("reason=no_flows", "one of unknown_link, runt"),
             ("proto=tpc", "tcp, udp, icmp, arp, ipv6 or an IP protocol number"),

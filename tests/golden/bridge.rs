@@ -16,7 +16,7 @@ pub(super) fn switched(
 }
 
 /// A frame of any type.
-fn raw(to: MacAddr, from: MacAddr, kind: u16, body: &[u8]) -> Vec<u8> {
+pub(super) fn raw(to: MacAddr, from: MacAddr, kind: u16, body: &[u8]) -> Vec<u8> {
     let mut frame = [&to.0[..], &from.0, &kind.to_be_bytes(), body].concat();
     frame.resize(frame.len().max(60), 0);
     frame

@@ -21,6 +21,8 @@ pub struct Step {
     pub out: Vec<(LinkId, Vec<u8>)>,
     /// The frame for the router's own IP stack.
     pub host: Option<Vec<u8>>,
+    /// The frame for the pair's own affairs.
+    pub ha: Option<Vec<u8>>,
 }
 
 impl Step {
@@ -29,7 +31,8 @@ impl Step {
         let frames =
             self.out.iter().map(|(link, frame)| format!("\n{}: {}", name(*link), line(frame)));
         let host = self.host.iter().map(|frame| format!("\nhost: {}", line(frame)));
-        verdict_name(self.verdict) + &frames.chain(host).collect::<String>()
+        let ha = self.ha.iter().map(|frame| format!("\nha: {}", line(frame)));
+        verdict_name(self.verdict) + &frames.chain(host).chain(ha).collect::<String>()
     }
 
     /// The only frame that left.
@@ -54,6 +57,7 @@ pub fn verdict_name(verdict: Verdict) -> String {
         Verdict::Flood => "flood".into(),
         Verdict::Reply => "reply".into(),
         Verdict::ToHost => "to host".into(),
+        Verdict::ToHa => "to ha".into(),
         Verdict::Split => "split".into(),
         Verdict::Held => "held".into(),
         Verdict::Consumed(Consumed::Neighbour) => "consumed neighbour".into(),
@@ -125,11 +129,12 @@ impl Router {
     pub fn feed(&mut self, link: LinkId, bytes: &[u8]) -> Step {
         self.frame.copy_from(bytes);
         let verdict = self.dataplane.handle_frame(&self.table, link, &mut self.frame, self.now);
-        let mut step = Step { verdict, out: Vec::new(), host: None };
+        let mut step = Step { verdict, out: Vec::new(), host: None, ha: None };
         match verdict {
             Verdict::Forward(link) => step.out.push((link, self.frame.bytes().to_vec())),
             Verdict::Reply => step.out.push((link, self.frame.bytes().to_vec())),
             Verdict::ToHost => step.host = Some(self.frame.bytes().to_vec()),
+            Verdict::ToHa => step.ha = Some(self.frame.bytes().to_vec()),
             Verdict::Flood => {
                 let bytes = self.frame.bytes();
                 let links = self.dataplane.flood_links(&self.table, link);
@@ -246,7 +251,7 @@ impl Router {
         let report = self.report();
         assert!(report.balances(), "frames unaccounted for: {report:#?}");
         assert!(report.flows <= report.max_flows);
-        assert!(report.waiting <= 256, "more frames wait than there is room for");
+        assert!(report.waiting <= 288, "more frames wait than there is room for");
         assert_eq!(report.flows, self.dataplane.flow_count());
         if report.flows <= 64 {
             self.check_flows();

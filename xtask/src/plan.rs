@@ -4,8 +4,8 @@ use crate::programs;
 use crate::runner::{Command, Runner};
 
 /// Test targets of `netns-tests`; one after another, because each loads every core.
-const KERNEL_TARGETS: [&str; 7] =
-    ["kernel", "scenarios", "direct", "captures", "oracle_nat", "realserver", "strangers"];
+const KERNEL_TARGETS: [&str; 8] =
+    ["kernel", "scenarios", "direct", "pair", "captures", "oracle_nat", "realserver", "strangers"];
 
 /// Everything a change has to pass.
 pub(crate) fn ci(runner: &mut Runner) {

@@ -57,6 +57,12 @@ const PROGRAMS: &[Program] = &[
         service: None,
     },
     Program {
+        name: "keepalived",
+        targets: &["pair"],
+        packages: Packages::all("keepalived"),
+        service: Some("keepalived"),
+    },
+    Program {
         name: "nft",
         targets: &["oracle_nat", "realserver"],
         packages: Packages::all("nftables"),

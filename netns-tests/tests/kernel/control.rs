@@ -143,8 +143,10 @@ fn shows(rig: &mut Rig) -> Outcome {
     );
     let count = |key: &str| status["frames"][key].as_u64().unwrap_or(0);
     let known = count("received") + count("originated") + count("copies");
-    let gone: u64 =
-        ["sent", "to_host", "split", "consumed", "dropped", "held"].map(count).iter().sum();
+    let gone: u64 = ["sent", "to_host", "to_ha", "split", "consumed", "dropped", "held"]
+        .map(count)
+        .iter()
+        .sum();
     ensure!(known == gone && known > 100, "the frames do not balance: {status}");
     ensure!(status["turns"]["count"].as_u64() > Some(10), "{status}");
     for shown in ["status", "services", "flows", "neighbours", "drops"] {

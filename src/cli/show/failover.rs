@@ -36,7 +36,7 @@ pub(super) fn show(failover: &Failover, output: &mut Output<'_>) -> Result<(), F
         output.text(&output.paint.line(tone, line))?;
     }
     output.text("\n")?;
-    let tone = |path: &Path| if path.state == "up" { Tone::Plain } else { Tone::Alarm };
+    let tone = |path: &Path| if path.state == "ok" { Tone::Plain } else { Tone::Alarm };
     let tones: Vec<_> = failover.networks.iter().map(tone).collect();
     output.text(&output.paint.table(&paths(failover).lines(), &tones))?;
     let changes = failover.transitions.iter().take(TRANSITIONS);
@@ -160,7 +160,7 @@ mod tests {
             yielded: false,
             faults: vec!["the gateway of internet does not answer".to_owned()],
             networks: vec![
-                path("internet", 51, "up", Some(peer)),
+                path("internet", 51, "ok", Some(peer)),
                 path("servers", 52, "down", None),
             ],
             adverts: Adverts {
@@ -188,7 +188,7 @@ role        active for 1 m 2 s: no adverts on any network
 priority    1, configured 200
 fault       the gateway of internet does not answer
 adverts     12.3 k sent, 7 heard, refused: 3 checksum
-flow copies 10.0.0.3:8848 connected for 5.00 s, complete, 2.00 ms behind, 40 waiting
+flow copies 10.0.0.3:8848 connected for 5.0 s, complete, 2.0 ms behind, 40 waiting
             1,000 records sent, 0 taken in; 0 datagrams sent, 0 again, 0 heard
 "
         );
@@ -196,7 +196,7 @@ flow copies 10.0.0.3:8848 connected for 5.00 s, complete, 2.00 ms behind, 40 wai
             paths(&failover).lines().join("\n"),
             "\
 NETWORK   ROUTER ID  STATE  PEER         PRIORITY  LAST ADVERT
-internet         51  up     203.0.113.3       100  37.0 ms ago
+internet         51  ok     203.0.113.3       100  37.0 ms ago
 servers          52  down   -                   -            -"
         );
     }

@@ -59,12 +59,22 @@ fn summary(status: &Status) -> String {
         writeln!(text, "loop        {turns} turns, the longest {longest}, {above_1ms} above 1 ms");
     let Host { received, sent } = host;
     let _ = writeln!(text, "host        {received} packets to own addresses, {sent} from them");
-    let Frames { received, originated, copies, sent, to_host, split, consumed, dropped, held } =
-        frames;
+    let Frames {
+        received,
+        originated,
+        copies,
+        sent,
+        to_host,
+        to_ha,
+        split,
+        consumed,
+        dropped,
+        held,
+    } = frames;
     let _ = writeln!(
         text,
         "frames      {received} in + {originated} originated + {copies} copies =\n            \
-         {sent} out + {to_host} to host + {split} split + {consumed} consumed + {dropped} dropped + \
+         {sent} out + {to_host} to host + {to_ha} to ha + {split} split + {consumed} consumed + {dropped} dropped + \
          {held} held"
     );
     text
@@ -139,7 +149,7 @@ flows       7 of 1.00 M
 loop        12.3 k turns, the longest 312 µs, 0 above 1 ms
 host        0 packets to own addresses, 0 from them
 frames      0 in + 0 originated + 0 copies =
-            0 out + 0 to host + 0 split + 0 consumed + 0 dropped + 0 held
+            0 out + 0 to host + 0 to ha + 0 split + 0 consumed + 0 dropped + 0 held
 "
         );
     }

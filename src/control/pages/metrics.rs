@@ -80,6 +80,7 @@ impl Families {
                 "Frames for the router's own addresses.",
                 frames.to_host,
             ),
+            ("tapvs_frames_to_ha_total", "Adverts and copied flows of the peer.", frames.to_ha),
             ("tapvs_frames_split_total", "Frames that left in pieces.", frames.split),
             ("tapvs_frames_consumed_total", "Frames that end in the router.", frames.consumed),
         ] {
@@ -131,7 +132,7 @@ impl Families {
         let help =
             "1 where the other router is heard as it should be, and no link of this one is down.";
         let paths = failover.networks.iter().map(|path| {
-            let is_up = f64::from(u8::from(path.state == "up"));
+            let is_up = f64::from(u8::from(path.state == "ok"));
             (vec![("network", path.network.as_str())], is_up)
         });
         self.gauge("tapvs_failover_path_up", help, paths);

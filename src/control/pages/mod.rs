@@ -52,7 +52,7 @@ POST /api/reload   reads the configuration again
 POST /api/drain    {\"service\": \"web\", \"server\": \"web1\"}
 POST /api/undrain  {\"service\": \"web\", \"server\": \"web1\"}
 POST /api/weight   {\"service\": \"web\", \"server\": \"web1\", \"weight\": 2}
-POST /api/failover {\"action\": \"yield\"}, or \"resume\"
+POST /api/failover {\"action\": \"yield\"} or {\"action\": \"resume\"}
 
 POST needs the token of [status] token_file: Authorization: Bearer TOKEN
 ";

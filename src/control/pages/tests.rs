@@ -80,6 +80,7 @@ fn found(question: &Question) -> Found {
         Question::Status => Found::Status(Box::new(Now { generation: 4, ..Now::default() })),
         Question::Drops => Found::Drops(Drops::default()),
         Question::Figures(ids) => Found::Figures(vec![Seen::default(); ids.len()]),
+        Question::Failover(_) => Found::Failover(Some(Box::default())),
         other => panic!("{other:?}"),
     }
 }
@@ -101,6 +102,7 @@ fn every_page_is_there_and_nothing_else() {
         let body = r#"{"service":"web","server":"web1","weight":2}"#;
         let body = match path {
             "/api/weight" => body,
+            "/api/failover" => r#"{"action":"yield"}"#,
             "/api/drain" | "/api/undrain" => r#"{"service":"web","server":"web1"}"#,
             _ => "",
         };

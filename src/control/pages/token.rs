@@ -1,15 +1,13 @@
 //! The word that allows changes over HTTP, and how often it may be guessed.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::fmt;
+use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::{fmt, str};
 
-use log::warn;
 use subtle::ConstantTimeEq as _;
 
+use crate::control::secret;
 use crate::time::{Duration, Instant};
 
 /// What a token has to be: too much to be guessed, and something that fits a header.
@@ -36,13 +34,7 @@ impl Token {
     /// # Errors
     /// When it cannot be read, or holds no token.
     pub(in crate::control) fn read(path: &Path) -> io::Result<Self> {
-        let mut file = File::open(path)?;
-        if file.metadata()?.permissions().mode() & 0o077 != 0 {
-            warn!("{}: others than its owner may read the token; chmod 600", path.display());
-        }
-        let mut bytes = Vec::new();
-        file.by_ref().take(4 << 10).read_to_end(&mut bytes)?;
-        let text = str::from_utf8(&bytes).unwrap_or_default().trim();
+        let text = secret::read(path)?;
         let fits = LENGTHS.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
         if !fits {
             let (least, most) = (LENGTHS.start(), LENGTHS.end());

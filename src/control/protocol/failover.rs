@@ -59,7 +59,7 @@ pub struct Path {
     pub network: String,
     /// The virtual router's id there.
     pub virtual_router_id: u8,
-    /// `up`; `degraded`: the other router is heard elsewhere, but not here; `down`: a link of this
+    /// `ok`; `degraded`: the other router is heard elsewhere, but not here; `down`: a link of this
     /// router's own.
     pub state: Cow<'static, str>,
     /// Who was last heard there.

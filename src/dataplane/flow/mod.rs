@@ -112,6 +112,14 @@ pub(super) struct Flow {
     pub(super) direct: bool,
     /// Its server was taken away: its ends are reset as soon as their sequence numbers show.
     pub(super) ending: bool,
+    /// It waits to be told about to the other router of a pair.
+    pub(super) noted: bool,
+    /// It was learnt from the other router of a pair.
+    pub(super) copied: bool,
+    /// A service's flow whose server is not configured here: it goes on, and nobody counts it.
+    pub(super) unbound: bool,
+    /// When the other router last named it among all its flows.
+    lap: u8,
 }
 
 impl Flow {
@@ -150,7 +158,16 @@ impl Flow {
             server_syn_seen: false,
             direct: false,
             ending: false,
+            noted: false,
+            copied: false,
+            unbound: false,
+            lap: 0,
         }
+    }
+
+    /// Whether it is a service's, configured here or not.
+    pub(super) const fn is_served(&self) -> bool {
+        self.owner.is_some() || self.unbound
     }
 
     /// The view of TCP from which a packet in `direction` is seen.
@@ -218,6 +235,8 @@ pub(super) struct FlowTable {
     classes: Classes,
     start: Instant,
     last: Option<(Tuple, u32, Direction)>,
+    /// The count of those who told of all their flows; wraps.
+    lap: u8,
 }
 
 impl FlowTable {
@@ -237,6 +256,7 @@ impl FlowTable {
             classes: Classes::new(capacity),
             start: now,
             last: None,
+            lap: 0,
         }
     }
 
@@ -296,6 +316,7 @@ impl FlowTable {
     /// direct flow, the original) and that there is room.
     pub(super) fn insert(&mut self, mut flow: Flow, now: Instant, timeout: Duration) -> u32 {
         let (original, reply) = (flow.original, flow.reply);
+        flow.lap = self.lap;
         let id = match self.next_free.pop() {
             Some(id) => {
                 flow.epoch = self.get(id).epoch.wrapping_add(1);
@@ -363,18 +384,37 @@ impl FlowTable {
         !is_before(self.millis(now), self.get(id).expires)
     }
 
-    /// The next flow past its deadline; the caller removes it. At most `budget` are looked at.
-    pub(super) fn next_expired(&mut self, now: Instant, budget: &mut u32) -> Option<u32> {
-        while *budget > 0 {
-            let id = self.wheel.pop(now)?;
-            *budget -= 1;
-            if self.is_expired(id, now) {
-                return Some(id);
-            }
-            let left = self.get(id).expires.wrapping_sub(self.millis(now));
+    /// The next flow whose deadline of once has passed, and whether it is past the one it has now: the
+    /// caller removes it then.
+    pub(super) fn next_woken(&mut self, now: Instant) -> Option<(u32, bool)> {
+        let id = self.wheel.pop(now)?;
+        let is_over = self.is_expired(id, now);
+        if !is_over {
+            let left = self.millis_left(id, now);
             self.wheel.schedule(id, now + Duration::from_millis(u64::from(left)));
         }
-        None
+        Some((id, is_over))
+    }
+
+    /// How long the flow lives without another packet, in milliseconds.
+    pub(super) fn millis_left(&self, id: u32, now: Instant) -> u32 {
+        let (expires, now) = (self.get(id).expires, self.millis(now));
+        if is_before(now, expires) { expires.wrapping_sub(now) } else { 0 }
+    }
+
+    /// From now on flows are of another lap: those that come, and those that join it.
+    pub(super) const fn start_lap(&mut self) {
+        self.lap = self.lap.wrapping_add(1);
+    }
+
+    /// The flow is of this lap.
+    pub(super) fn join_lap(&mut self, id: u32) {
+        self.get_mut(id).lap = self.lap;
+    }
+
+    /// Whether the flow came in this lap, or joined it.
+    pub(super) fn is_of_lap(&self, id: u32) -> bool {
+        self.get(id).lap == self.lap
     }
 
     /// When to look for expired flows next.
