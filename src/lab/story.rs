@@ -91,7 +91,7 @@ impl Story<'_> {
 
         screen.progress("router      starting");
         // Only who stays can ask; and a file that a killed lab left behind would be nobody's.
-        let path = self.args.hold.then(control_socket);
+        let path = self.args.hold.then(|| control_socket("lab"));
         let socket = path.as_deref().map_or(Socket::None, Socket::At);
         let file = configuration_file(&plan.toml(socket))?;
         let arguments = ["run".to_owned(), "/proc/self/fd/0".to_owned()];

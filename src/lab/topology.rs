@@ -45,36 +45,9 @@ impl Topology {
         })
     }
 
-    /// The servers' cables: a bridge in the router's namespace and a veth to each server. With NAT
-    /// their default route is the floating gateway address.
+    /// The servers' cables, which meet where the router is.
     pub(super) fn cable_servers(&self, plan: &Plan) -> Result<(), LinkError> {
-        self.router.run(|| {
-            let netlink = Netlink::new()?;
-            netlink.create_bridge(BRIDGE)?;
-            netlink.set_silent(BRIDGE)?;
-            netlink.set_up(BRIDGE)?;
-            for (server, namespace) in plan.servers.iter().zip(&self.servers) {
-                netlink.create_veth(server.name, SERVER_NIC, Some(namespace.fd()))?;
-                netlink.set_silent(server.name)?;
-                netlink.set_master(server.name, BRIDGE)?;
-                netlink.set_up(server.name)?;
-            }
-            Ok::<(), LinkError>(())
-        })?;
-        for (server, namespace) in plan.servers.iter().zip(&self.servers) {
-            namespace.run(|| {
-                let netlink = Netlink::new()?;
-                netlink.set_up(SERVER_NIC)?;
-                for address in plan.addresses(server) {
-                    netlink.add_address(SERVER_NIC, address)?;
-                }
-                match plan.method {
-                    Method::Nat { gateway, .. } => netlink.add_route(default_route(), gateway),
-                    Method::Direct => Ok(()),
-                }
-            })?;
-        }
-        Ok(())
+        cable_servers(plan, &self.router, &self.servers)
     }
 
     /// Connects the running router: one TAP to the servers' bridge, the other to the client.
@@ -114,6 +87,42 @@ impl Topology {
     pub(super) fn into_namespaces(self) -> Vec<Namespace> {
         [self.client, self.router].into_iter().chain(self.servers).collect()
     }
+}
+
+/// The servers' cables: a bridge in the namespace of the hub and a veth to each server. With NAT
+/// their default route is the floating gateway address.
+pub(super) fn cable_servers(
+    plan: &Plan,
+    hub: &Namespace,
+    servers: &[Namespace],
+) -> Result<(), LinkError> {
+    hub.run(|| {
+        let netlink = Netlink::new()?;
+        netlink.create_bridge(BRIDGE)?;
+        netlink.set_silent(BRIDGE)?;
+        netlink.set_up(BRIDGE)?;
+        for (server, namespace) in plan.servers.iter().zip(servers) {
+            netlink.create_veth(server.name, SERVER_NIC, Some(namespace.fd()))?;
+            netlink.set_silent(server.name)?;
+            netlink.set_master(server.name, BRIDGE)?;
+            netlink.set_up(server.name)?;
+        }
+        Ok::<(), LinkError>(())
+    })?;
+    for (server, namespace) in plan.servers.iter().zip(servers) {
+        namespace.run(|| {
+            let netlink = Netlink::new()?;
+            netlink.set_up(SERVER_NIC)?;
+            for address in plan.addresses(server) {
+                netlink.add_address(SERVER_NIC, address)?;
+            }
+            match plan.method {
+                Method::Nat { gateway, .. } => netlink.add_route(default_route(), gateway),
+                Method::Direct => Ok(()),
+            }
+        })?;
+    }
+    Ok(())
 }
 
 /// Lets a client there open more connections in a minute than a stock system has ports for.
