@@ -39,6 +39,8 @@ const PORT: u16 = 8_080;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// From one attempt of the prober to the next, and how long each may take.
 const PACE: Duration = Duration::from_millis(10);
+/// How old a connection has to be to live on in any case.
+const SETTLED: Duration = Duration::from_secs(1);
 const ATTEMPT: Duration = Duration::from_millis(100);
 
 /// What the two routers are to be, besides being a pair.
@@ -244,6 +246,13 @@ impl Pair {
         self.ask(number, &["status", "--json"])
     }
 
+    /// The role that router `number` says it has.
+    pub fn role(&self, number: usize) -> Outcome<String> {
+        let status: serde_json::Value = serde_json::from_str(&self.status(number)?)?;
+        let role = status["failover"]["role"].as_str();
+        role.map(str::to_owned).ok_or_else(|| Failure::new(format!("no role in {status}")))
+    }
+
     /// What a command says to router `number`.
     pub fn ask(&self, number: usize, arguments: &[&str]) -> Outcome<String> {
         let socket = self.scratch.path().join(format!("lvs{number}.sock"));
@@ -259,9 +268,11 @@ impl Pair {
         Ok(said)
     }
 
-    /// Opens so many connections that stay.
+    /// Opens so many connections that stay, and lets the other router hear of them.
     pub fn connections(&self, count: usize) -> Outcome<Vec<Client>> {
-        (0..count).map(|_| Client::connect(&self.client, SERVICE)).collect()
+        let opened = (0..count).map(|_| Client::connect(&self.client, SERVICE)).collect();
+        thread::sleep(SETTLED);
+        opened
     }
 
     /// Opens a new connection from a new port every 10 ms while `event` happens, and for `after` more;

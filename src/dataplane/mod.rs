@@ -265,7 +265,7 @@ impl Dataplane {
         let deadlines = [
             self.progress.next_deadline(),
             self.flows.next_deadline(),
-            self.endings.next_deadline(),
+            self.endings.next_deadline().filter(|_| self.is_active()),
             self.copies.next_deadline(),
             self.neighbours.next_deadline(),
             self.takeover.next_deadline(),

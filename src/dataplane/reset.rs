@@ -42,7 +42,12 @@ impl Dataplane {
     }
 
     /// One step of the walk over the flow table, for servers whose flows are to be ended.
+    /// A backup leaves all that for when it takes over: what it has are copies, and whoever forwards
+    /// ends the flows.
     pub(super) fn end_flows(&mut self, table: &Table, now: Instant) {
+        if !self.is_active() {
+            return;
+        }
         for _ in 0..DEADLINES {
             let Some(doomed) = self.endings.pass_deadline(now) else { break };
             if self.has_flows(doomed.server) {

@@ -90,15 +90,14 @@ fn copied() -> Ip {
 
 /// The same, whatever the configuration.
 fn judge(make: impl Fn() -> Router, cases: Vec<(&str, LinkId, Bytes, &str)>) {
-    let mut wrong = 0;
+    let mut wrong = String::new();
     for (name, link, Bytes(frame), expect) in cases {
         let text = make().feed(link, &frame).text();
         if text.lines().ne(expect.lines().map(str::trim)) {
-            wrong += 1;
-            eprintln!("--- {name}\nexpected:\n{expect}\nbut:\n{text}\n");
+            wrong += &format!("--- {name}\nexpected:\n{expect}\nbut:\n{text}\n");
         }
     }
-    assert_eq!(wrong, 0, "cases that went otherwise");
+    assert!(wrong.is_empty(), "cases that went otherwise:\n{wrong}");
 }
 
 #[test]

@@ -135,7 +135,7 @@ const MASTER: &str = "(outside) Entering MASTER STATE";
 const BACKUP: &str = "(outside) Entering BACKUP STATE";
 
 fn role_is(pair: &Pair, role: &str) -> bool {
-    pair.status(0).is_ok_and(|status| status.contains(&format!("\"role\":\"{role}\"")))
+    pair.role(0).is_ok_and(|found| found == role)
 }
 
 /// keepalived has the lower priority.

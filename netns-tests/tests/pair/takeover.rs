@@ -130,7 +130,7 @@ fn yields() -> Outcome {
         all_work(&mut connections)?;
         // It would preempt, but for the operator's wish.
         std::thread::sleep(Duration::from_secs(1));
-        ensure!(pair.status(0)?.contains("\"role\":\"backup\""), "it took the role back");
+        ensure!(pair.role(0)? == "backup", "it took the role back");
         let before = pair.router(0)?.log().len();
         let (gaps, _) = pair.probed(Duration::from_millis(500), |pair| {
             pair.ask(0, &["failover", "resume"])?;
@@ -191,9 +191,7 @@ fn service_fails() -> Outcome {
         };
         ensure!(eventually(Duration::from_secs(5), || faulty(0) && faulty(1)), "nobody noticed");
         std::thread::sleep(Duration::from_secs(1));
-        let active = |number: usize| -> Outcome<bool> {
-            Ok(pair.status(number)?.contains("\"role\":\"active\""))
-        };
+        let active = |number: usize| -> Outcome<bool> { Ok(pair.role(number)? == "active") };
         ensure!(active(0)? != active(1)?, "not exactly one is active");
         pair.connections(4)?;
         down(pair, true)?;
@@ -216,7 +214,7 @@ fn paused() -> Outcome {
         pair.router(1)?.wait_for(second, &["role=backup"])?;
         ensure!(
             eventually(Duration::from_secs(5), || {
-                pair.status(0).is_ok_and(|status| status.contains("\"role\":\"active\""))
+                pair.role(0).is_ok_and(|role| role == "active")
             }),
             "the first is not active: {:?}",
             pair.router(0)?.log().split_off(before)

@@ -23,10 +23,10 @@ fn every_record_arrives_once_in_order() {
         world.run_until_done(Duration::from_secs(20), World::connected);
         let mut pushed = Vec::new();
         while pushed.len() < 2_000 {
-            let amount = world.dice.below(60);
+            let amount = usize::try_from(world.dice.below(60)).unwrap();
             let now = world.now;
             let session = &mut world.routers[A].session;
-            for _ in 0..session.wants(now).map_or(0, |want| want.records.min(amount as usize)) {
+            for _ in 0..session.wants(now).map_or(0, |want| want.records.min(amount)) {
                 let number = pushed.len() as u64;
                 assert!(session.push(&super::world::record(number, 1_000_000 + number), now));
                 pushed.push((number, 1_000_000 + number));

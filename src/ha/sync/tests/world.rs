@@ -162,6 +162,9 @@ pub(super) fn record(flow: u64, value: u64) -> [u8; 64] {
     record
 }
 
+/// When it arrives, which one it is, at whom, and what.
+type UnderWay = (Instant, u64, usize, Vec<u8>);
+
 /// Two routers and what is under way between them.
 pub(super) struct World {
     pub(super) now: Instant,
@@ -170,7 +173,7 @@ pub(super) struct World {
     /// Nothing arrives there.
     pub(super) cut: [bool; 2],
     pub(super) dice: Dice,
-    under_way: BinaryHeap<Reverse<(Instant, u64, usize, Vec<u8>)>>,
+    under_way: BinaryHeap<Reverse<UnderWay>>,
     sent: u64,
     /// Every datagram ever sent and to whom, if wanted.
     pub(super) tape: Option<Vec<(usize, Vec<u8>)>>,
