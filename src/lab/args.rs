@@ -9,7 +9,8 @@ use clap::{Args, ValueEnum};
 ///
 /// One client, the router, three real servers, all from this binary. Sends requests through the
 /// virtual IP, stops a server to show what clients see, starts it again and cleans up; nothing is
-/// left behind, also after Ctrl-C. With --verbose the router's log is shown.
+/// left behind, also after Ctrl-C. With `pair` it is two routers, and the active one that is killed
+/// in the middle of a download. With --verbose the routers' log is shown.
 #[derive(Clone, Debug, Args)]
 pub struct LabArgs {
     /// How the router reaches the servers
@@ -26,7 +27,7 @@ pub struct LabArgs {
     /// Keep the network up afterwards, until Ctrl-C, and say how to look inside
     #[arg(long)]
     pub hold: bool,
-    /// Print the router's configuration file and stop
+    /// Print the router's configuration file and stop; of a pair both, one after the other
     #[arg(long)]
     pub print_config: bool,
 }
@@ -38,6 +39,8 @@ pub enum Kind {
     Nat,
     /// The router passes requests on; the servers, which hold the virtual IP too, answer past it
     Direct,
+    /// Two routers rewrite addresses, one at a time; the other takes over
+    Pair,
 }
 
 impl fmt::Display for Kind {
@@ -45,6 +48,7 @@ impl fmt::Display for Kind {
         f.pad(match self {
             Self::Nat => "nat",
             Self::Direct => "direct",
+            Self::Pair => "pair",
         })
     }
 }

@@ -88,7 +88,7 @@ pub(super) fn send(
 
 fn request(target: SocketAddr) -> Outcome {
     let start = super::now();
-    let result = fetch(target);
+    let result = fetch(target, PATIENCE);
     let micros = (super::now() - start).total_micros();
     match result {
         Ok(server) => Outcome::Answered { server, micros },
@@ -97,13 +97,21 @@ fn request(target: SocketAddr) -> Outcome {
 }
 
 /// One `GET /`: the name of the server that answered. Closes as soon as the answer is whole.
-fn fetch(target: SocketAddr) -> Result<String, (Failure, String)> {
-    let deadline = Deadline::after(PATIENCE);
+pub(super) fn fetch(target: SocketAddr, patience: Duration) -> Result<String, (Failure, String)> {
+    let deadline = Deadline::after(patience);
     let stream = ask(target, deadline).map_err(|error| sort(&error))?;
+    read_name(&stream, deadline)
+}
+
+/// Reads one whole answer: the name of the server that gave it.
+pub(super) fn read_name(
+    stream: &TcpStream,
+    deadline: Deadline,
+) -> Result<String, (Failure, String)> {
     let mut answer = Vec::new();
     let mut part = [0; 4096];
     loop {
-        let read = deadline.read(&stream, &mut part).map_err(|error| sort(&error))?;
+        let read = deadline.read(stream, &mut part).map_err(|error| sort(&error))?;
         answer.extend_from_slice(&part[..read]);
         let more = read > 0 && answer.len() < LARGEST_ANSWER;
         match parse(&answer) {
@@ -122,7 +130,8 @@ fn ask(target: SocketAddr, deadline: Deadline) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-fn sort(error: &io::Error) -> (Failure, String) {
+/// What a client makes of an error.
+pub(super) fn sort(error: &io::Error) -> (Failure, String) {
     use io::ErrorKind as Kind;
 
     let failure = match error.kind() {

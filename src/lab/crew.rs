@@ -42,6 +42,8 @@ impl<E: std::error::Error> From<E> for Stop {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Who {
     Router,
+    /// One of a pair, by position.
+    PairRouter(usize),
     Client,
     /// By position in the plan.
     Server(usize),
@@ -51,6 +53,7 @@ impl fmt::Display for Who {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Router => f.pad("router"),
+            Self::PairRouter(position) => write!(f, "router lvs{}", position + 1),
             Self::Client => f.pad("client"),
             Self::Server(position) => write!(f, "server s{}", position + 1),
         }
@@ -203,22 +206,41 @@ impl Crew {
         Ok(None)
     }
 
-    /// Waits until a child has printed a line with all these words.
+    /// Waits until a child has printed a line with all these words, and returns it.
     pub(super) fn wait_for_words(
         &mut self,
         who: Who,
         words: &[&str],
         patience: Duration,
         screen: &Screen,
-    ) -> Result<(), Stop> {
+    ) -> Result<String, Stop> {
+        self.wait_for_lines(who, vec![words], patience, screen)
+    }
+
+    /// Waits until a child has printed, in whatever order, a line with all the words of each; returns
+    /// the last one.
+    pub(super) fn wait_for_lines(
+        &mut self,
+        who: Who,
+        mut lines: Vec<&[&str]>,
+        patience: Duration,
+        screen: &Screen,
+    ) -> Result<String, Stop> {
         let deadline = Deadline::after(patience);
         while let Some(line) = self.next(deadline, screen)? {
-            if line.who == who && words.iter().all(|word| has_word(&line.text, word)) {
-                return Ok(());
+            let is_it = |words: &&[&str]| words.iter().all(|word| has_word(&line.text, word));
+            if line.who == who
+                && let Some(position) = lines.iter().position(is_it)
+            {
+                lines.swap_remove(position);
+                if lines.is_empty() {
+                    return Ok(line.text);
+                }
             }
         }
         let seconds = patience.as_secs();
-        let (last, words) = (self.last_lines(who), words.join(" … "));
+        let words = lines.first().map(|words| words.join(" … ")).unwrap_or_default();
+        let last = self.last_lines(who);
         Err(Stop::Failed(format!("the {who} did not say `{words}` within {seconds} s{last}")))
     }
 
@@ -262,10 +284,13 @@ impl Crew {
         self.members.len()
     }
 
-    /// Ends every child: asks the router, which has something to tidy up, and kills the others.
-    /// A signal cuts the router's farewell short.
+    /// Ends every child: asks the routers, which have something to tidy up, and kills the others.
+    /// A signal cuts the routers' farewell short.
     pub(super) fn dismiss(&mut self, screen: &Screen) -> Result<(), Stop> {
-        let farewell = self.part_from(Who::Router, screen);
+        let all = self.members.iter().map(|member| member.who);
+        let routers: Vec<_> =
+            all.filter(|who| matches!(who, Who::Router | Who::PairRouter(_))).collect();
+        let farewell = routers.into_iter().try_for_each(|router| self.part_from(router, screen));
         // Whoever is dropped is killed and reaped.
         self.members.clear();
         farewell

@@ -20,9 +20,9 @@ pub(super) fn configuration_file(text: &str) -> io::Result<File> {
     })
 }
 
-/// Where the router listens: elsewhere for each lab, several may run at a time.
-pub(super) fn control_socket() -> PathBuf {
-    std::env::temp_dir().join(format!("tapvs-lab-{}.sock", std::process::id()))
+/// Where the router of that name listens: elsewhere for each lab, several may run at a time.
+pub(super) fn control_socket(router: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("tapvs-lab-{}-{router}.sock", std::process::id()))
 }
 
 /// Takes a socket's name away. It can still be reached through what is returned.
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn a_socket_without_a_name_can_be_reached() {
         use std::os::unix::net::{UnixListener, UnixStream};
-        let path = control_socket().with_extension("test");
+        let path = control_socket("test");
         let listener = UnixListener::bind(&path).unwrap();
         let file = without_name(&path).unwrap();
         assert!(!path.exists());

@@ -1,6 +1,6 @@
 //! `tapvs lab`: a whole network in namespaces on this machine, all of it from this one binary.
 //!
-//! One client, the router, three real servers. The router is `tapvs run` as a process of its own:
+//! One client, one router or two, three real servers. A router is `tapvs run` as a process of its own:
 //! the lab knows its configuration file and its log, nothing of what is inside. What the lab says is
 //! what the client saw.
 
@@ -10,10 +10,12 @@ mod crew;
 mod deadline;
 mod file;
 pub(crate) mod grid;
+mod pair;
 mod plan;
 mod responder;
 mod screen;
 mod shares;
+mod stage;
 mod story;
 mod tally;
 mod topology;
@@ -25,9 +27,11 @@ use std::sync::LazyLock;
 pub use self::args::{Kind, LabArgs, LabClientArgs, LabServerArgs};
 use self::client::Load;
 use self::crew::{Crew, Stop};
+use self::pair::PairPlan;
 use self::plan::{Plan, Socket};
 use self::responder::Responder;
 use self::screen::Screen;
+use self::stage::Stage;
 use self::story::Story;
 use crate::links::become_root;
 use crate::links::clock::Clock;
@@ -40,9 +44,12 @@ const NOT_PERMITTED: u8 = 77;
 /// `tapvs lab`; `verbose` shows what the router logs. To be called before the process has a second
 /// thread.
 pub fn main(args: &LabArgs, verbose: bool) -> ExitCode {
-    let plan = Plan::new(args.kind);
+    let pair = matches!(args.kind, Kind::Pair).then(PairPlan::new);
+    let plan = pair.as_ref().map_or_else(|| Plan::new(args.kind), |pair| pair.plan.clone());
     if args.print_config {
-        return finish("lab", io::stdout().write_all(plan.toml(Socket::Default).as_bytes()));
+        let file = || plan.toml(Socket::Default);
+        let text = pair.as_ref().map_or_else(file, PairPlan::files);
+        return finish("lab", io::stdout().write_all(text.as_bytes()));
     }
     let before = user_namespace();
     if let Err(missing) = become_root() {
@@ -54,8 +61,12 @@ pub fn main(args: &LabArgs, verbose: bool) -> ExitCode {
         Ok(crew) => crew,
         Err(error) => return finish("lab", Err(error)),
     };
-    let story = Story { args, plan: &plan, screen: &screen, own_users: before != user_namespace() };
-    match story.tell(&mut crew) {
+    let stage = Stage { args, plan: &plan, screen: &screen, own_users: before != user_namespace() };
+    let told = match &pair {
+        Some(pair) => pair::Story { stage, pair }.tell(&mut crew),
+        None => Story(stage).tell(&mut crew),
+    };
+    match told {
         Ok(()) => ExitCode::SUCCESS,
         Err(Stop::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(Stop::Failed(why)) => finish("lab", Err(io::Error::other(why))),

@@ -76,13 +76,24 @@ pub(super) enum Socket<'p> {
     At(&'p Path),
 }
 
+impl Socket<'_> {
+    /// The line of the file that says so.
+    pub(super) fn line(self) -> String {
+        match self {
+            Self::Default => String::new(),
+            Self::None => "control_socket = \"none\"\n".to_owned(),
+            Self::At(path) => format!("control_socket = \"{}\"\n", path.display()),
+        }
+    }
+}
+
 impl Plan {
     /// Weights 1, 2 and 3, so that the shares have something to show.
     pub(super) fn new(kind: Kind) -> Self {
         let outside: fn(u8) -> Cidr = |last| cidr([198, 51, 100, last], 24);
         let inside: fn(u8) -> Cidr = |last| cidr([10, 0, 0, last], 24);
         let (method, home, port) = match kind {
-            Kind::Nat => {
+            Kind::Nat | Kind::Pair => {
                 let gateway = inside(1).address();
                 (Method::Nat { router_inside: inside(2), gateway }, inside, 8080)
             }
@@ -140,29 +151,34 @@ impl Plan {
 
     /// The file that the lab's router runs with.
     pub(super) fn toml(&self, control_socket: Socket<'_>) -> String {
-        let Endpoint { address, port } = self.service;
         let method = self.method;
         let networks = match method {
             Method::Nat { router_inside, gateway } => self.two_networks(router_inside, gateway),
             Method::Direct => self.one_network(),
         };
-        // What a client of a directly routed server sees is what it answers from the virtual IP.
-        let check = match method {
-            Method::Nat { .. } => "http",
-            Method::Direct => "virtual_ip",
-        };
-        let socket = match control_socket {
-            Socket::Default => String::new(),
-            Socket::None => "control_socket = \"none\"\n".to_owned(),
-            Socket::At(path) => format!("control_socket = \"{}\"\n", path.display()),
-        };
-        let mut text = format!(
+        let socket = control_socket.line();
+        let services = self.services();
+        format!(
             r#"# The router of `tapvs lab {method}`.
 [router]
 name = "lab"
 {socket}
 {networks}
-[[service]]
+{services}"#
+        )
+    }
+
+    /// The part of a router's file that is about the service.
+    pub(super) fn services(&self) -> String {
+        let Endpoint { address, port } = self.service;
+        let method = self.method;
+        // What a client of a directly routed server sees is what it answers from the virtual IP.
+        let check = match method {
+            Method::Nat { .. } => "http",
+            Method::Direct => "virtual_ip",
+        };
+        let mut text = format!(
+            r#"[[service]]
 name = "web"
 protocol = "tcp"
 address = "{address}"
@@ -231,7 +247,7 @@ fn host(address: IpAddr) -> Cidr {
     Cidr::new(address, 32).expect("the lab's addresses are IPv4")
 }
 
-fn cidr(address: [u8; 4], prefix: u8) -> Cidr {
+pub(super) fn cidr(address: [u8; 4], prefix: u8) -> Cidr {
     Cidr::new(Ipv4Addr::from(address).into(), prefix).expect("the lab's prefixes fit IPv4")
 }
 

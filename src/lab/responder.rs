@@ -1,6 +1,9 @@
-//! The lab's real server: a tiny HTTP/1.1 responder that says its name. One request per connection.
+//! The lab's real server: a tiny HTTP/1.1 responder that says its name. One request per connection,
+//! unless the request says `Connection: keep-alive`.
 //!
-//! `GET /` answers the server's name, `GET /bytes/N` answers N bytes (byte `i` is `i mod 251`).
+//! `GET /` answers the server's name, `GET /bytes/N` answers N bytes (byte `i` is `i mod 251`), and
+//! `GET /bytes/N/at/R` answers R of them in a second, until the client sends anything more: then the
+//! rest at once.
 
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -17,6 +20,10 @@ const LARGEST_HEAD: usize = 8 * 1024;
 const LARGEST_BODY: u64 = 64 * 1024 * 1024;
 /// A client must have sent its request by then.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// For how long a connection that is kept may say nothing.
+const IDLE: Duration = Duration::from_secs(600);
+/// From one part of a slow answer to the next.
+const STEP: Duration = Duration::from_millis(10);
 /// How long a client that has its answer may take to close.
 const LINGER: Duration = Duration::from_millis(500);
 /// What `/bytes/N` repeats; prime, so that a shifted or repeated segment shows.
@@ -70,8 +77,16 @@ impl Responder {
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let mut head = [0; LARGEST_HEAD];
-        let Some(length) = read_head(stream, &mut head)? else { return Ok(()) };
-        self.respond(stream, &request(&head[..length]))?;
+        let mut patience = PATIENCE;
+        loop {
+            let Some(length) = read_head(stream, &mut head, patience)? else { return Ok(()) };
+            let is_kept = wants_more(&head[..length]);
+            self.respond(stream, &request(&head[..length]), is_kept)?;
+            if !is_kept {
+                break;
+            }
+            patience = IDLE;
+        }
         // Whoever closes first remembers the connection for a minute (TIME_WAIT), and would answer for
         // it even after this process has died: better the client. Unread bytes would reset it.
         let linger = Deadline::after(LINGER);
@@ -79,19 +94,23 @@ impl Responder {
         Ok(())
     }
 
-    fn respond(&self, mut stream: &TcpStream, request: &Request) -> io::Result<()> {
+    fn respond(&self, mut stream: &TcpStream, request: &Request, is_kept: bool) -> io::Result<()> {
         let (status, length, body) = match request {
             Request::Name => ("200 OK", 0, format!("{}\n", self.name)),
-            Request::Bytes(length) => ("200 OK", *length, String::new()),
+            Request::Bytes { length, .. } => ("200 OK", *length, String::new()),
             Request::Wrong(status) => (*status, 0, format!("{status}\n")),
         };
+        let connection = if is_kept { "keep-alive" } else { "close" };
         let total = length + body.len() as u64;
         let answer = format!(
             "HTTP/1.1 {status}\r\nServer: tapvs-lab\r\nContent-Type: text/plain\r\n\
-             Content-Length: {total}\r\nConnection: close\r\n\r\n{body}"
+             Content-Length: {total}\r\nConnection: {connection}\r\n\r\n{body}"
         );
         stream.write_all(answer.as_bytes())?;
-        write_pattern(stream, length)
+        match request {
+            Request::Bytes { rate: Some(rate), .. } => write_slowly(stream, length, *rate),
+            _ => write_pattern(stream, 0, length),
+        }
     }
 }
 
@@ -99,14 +118,22 @@ impl Responder {
 #[derive(Debug, PartialEq, Eq)]
 enum Request {
     Name,
-    Bytes(u64),
+    /// How many, and how many of them in a second; at once without.
+    Bytes {
+        length: u64,
+        rate: Option<u64>,
+    },
     /// Not something this server does, and the status that says so.
     Wrong(&'static str),
 }
 
 /// Reads up to the blank line; the head's length, or `None` when the client left before.
-fn read_head(stream: &TcpStream, head: &mut [u8; LARGEST_HEAD]) -> io::Result<Option<usize>> {
-    let deadline = Deadline::after(PATIENCE);
+fn read_head(
+    stream: &TcpStream,
+    head: &mut [u8; LARGEST_HEAD],
+    patience: Duration,
+) -> io::Result<Option<usize>> {
+    let deadline = Deadline::after(patience);
     let mut length = 0;
     while length < head.len() {
         match deadline.read(stream, &mut head[length..])? {
@@ -137,23 +164,58 @@ fn request(head: &[u8]) -> Request {
     if method != "GET" {
         return Request::Wrong("405 Method Not Allowed");
     }
-    match target.strip_prefix("/bytes/").map(str::parse) {
-        None if target == "/" => Request::Name,
-        Some(Ok(length)) if length <= LARGEST_BODY => Request::Bytes(length),
-        None | Some(Ok(_) | Err(_)) => Request::Wrong("404 Not Found"),
+    if target == "/" {
+        return Request::Name;
     }
+    bytes(target).unwrap_or(Request::Wrong("404 Not Found"))
 }
 
-fn write_pattern(mut stream: &TcpStream, length: u64) -> io::Result<()> {
-    // A whole number of patterns, so that every chunk begins at the pattern's start.
-    let chunk: Vec<u8> = (0..=250).cycle().take(PATTERN * 256).collect();
-    let mut left = length;
+/// `/bytes/N` and `/bytes/N/at/R`.
+fn bytes(target: &str) -> Option<Request> {
+    let (length, rate) = match target.strip_prefix("/bytes/")?.split_once("/at/") {
+        None => (target.strip_prefix("/bytes/")?, None),
+        Some((length, rate)) => (length, Some(rate.parse().ok().filter(|rate| *rate > 0)?)),
+    };
+    let length = length.parse().ok().filter(|length| *length <= LARGEST_BODY)?;
+    Some(Request::Bytes { length, rate })
+}
+
+/// Whether the client will ask again on the same connection.
+fn wants_more(head: &[u8]) -> bool {
+    const KEPT: &[u8] = b"\r\nConnection: keep-alive\r\n";
+    head.windows(KEPT.len()).any(|window| window.eq_ignore_ascii_case(KEPT))
+}
+
+/// The pattern's bytes from `from` up to `to`.
+fn write_pattern(mut stream: &TcpStream, from: u64, to: u64) -> io::Result<()> {
+    // A whole number of patterns, so that every chunk begins where the one before began.
+    let start = usize::try_from(from % PATTERN as u64).unwrap_or_default();
+    let chunk: Vec<u8> = (0..=250).cycle().skip(start).take(PATTERN * 256).collect();
+    let mut left = to - from;
     while left > 0 {
         let part = usize::try_from(left).map_or(chunk.len(), |left| left.min(chunk.len()));
         stream.write_all(&chunk[..part])?;
         left -= part as u64;
     }
     Ok(())
+}
+
+/// As many bytes in a second, until the client sends something: then all that are left.
+fn write_slowly(stream: &TcpStream, length: u64, rate: u64) -> io::Result<()> {
+    let part = (rate / (1_000 / STEP.as_millis() as u64)).max(1);
+    let mut sent = 0;
+    while sent < length {
+        let next = (sent + part).min(length);
+        write_pattern(stream, sent, next)?;
+        sent = next;
+        match Deadline::after(STEP).read(stream, &mut [0; 64]) {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
+            Err(error) => return Err(error),
+            // Closed, or in a hurry.
+            Ok(_) => break,
+        }
+    }
+    write_pattern(stream, sent, length)
 }
 
 #[cfg(test)]
@@ -208,6 +270,47 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_is_kept_when_the_client_wants_it() {
+        let mut stream = TcpStream::connect(start()).unwrap();
+        let mut answer = [0; 1024];
+        for _ in 0..3 {
+            stream.write_all(b"GET / HTTP/1.1\r\nConnection: keep-alive\r\n\r\n").unwrap();
+            let mut length = 0;
+            while !answer[..length].ends_with(b"\r\n\r\ns7\n") {
+                length += Deadline::after(PATIENCE).read(&stream, &mut answer[length..]).unwrap();
+            }
+            let text = String::from_utf8_lossy(&answer[..length]);
+            assert!(text.contains("\r\nConnection: keep-alive\r\n"), "{text}");
+        }
+        stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut last = Vec::new();
+        stream.read_to_end(&mut last).unwrap();
+        assert!(String::from_utf8_lossy(&last).contains("\r\nConnection: close\r\n"));
+    }
+
+    #[test]
+    fn a_slow_answer_is_slow_until_the_client_hurries() {
+        const LENGTH: usize = 100_000;
+        let mut stream = TcpStream::connect(start()).unwrap();
+        let request = format!("GET /bytes/{LENGTH}/at/10000 HTTP/1.1\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let begin = super::super::now();
+        let mut part = [0; 2_000];
+        stream.read_exact(&mut part).unwrap();
+        // Less the head, that is 17 parts of 100 bytes, 10 ms apart.
+        assert!(super::super::now() - begin >= crate::time::Duration::from_millis(150));
+        stream.write_all(b"!").unwrap();
+        let mut answer = part.to_vec();
+        stream.read_to_end(&mut answer).unwrap();
+        let body = body(&answer);
+        assert_eq!(body.len(), LENGTH);
+        assert!(body.iter().enumerate().all(|(at, &byte)| usize::from(byte) == at % PATTERN));
+        // Else it had taken ten seconds.
+        assert!(super::super::now() - begin < crate::time::Duration::from_secs(5));
+    }
+
+    #[test]
     fn refuses_what_it_does_not_do() {
         let address = start();
         for (request, status) in [
@@ -215,6 +318,8 @@ mod tests {
             ("GET /other HTTP/1.1\r\n\r\n".to_owned(), "404"),
             ("GET /bytes/67108865 HTTP/1.1\r\n\r\n".to_owned(), "404"),
             ("GET /bytes/-1 HTTP/1.1\r\n\r\n".to_owned(), "404"),
+            ("GET /bytes/9/at/0 HTTP/1.1\r\n\r\n".to_owned(), "404"),
+            ("GET /bytes/9/at/ HTTP/1.1\r\n\r\n".to_owned(), "404"),
             ("GET /\r\n\r\n".to_owned(), "400"),
             ("\r\n\r\n".to_owned(), "400"),
             (format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(2 * LARGEST_HEAD)), "431"),

@@ -45,36 +45,9 @@ impl Topology {
         })
     }
 
-    /// The servers' cables: a bridge in the router's namespace and a veth to each server. With NAT
-    /// their default route is the floating gateway address.
+    /// The servers' cables, which meet where the router is.
     pub(super) fn cable_servers(&self, plan: &Plan) -> Result<(), LinkError> {
-        self.router.run(|| {
-            let netlink = Netlink::new()?;
-            netlink.create_bridge(BRIDGE)?;
-            netlink.set_silent(BRIDGE)?;
-            netlink.set_up(BRIDGE)?;
-            for (server, namespace) in plan.servers.iter().zip(&self.servers) {
-                netlink.create_veth(server.name, SERVER_NIC, Some(namespace.fd()))?;
-                netlink.set_silent(server.name)?;
-                netlink.set_master(server.name, BRIDGE)?;
-                netlink.set_up(server.name)?;
-            }
-            Ok::<(), LinkError>(())
-        })?;
-        for (server, namespace) in plan.servers.iter().zip(&self.servers) {
-            namespace.run(|| {
-                let netlink = Netlink::new()?;
-                netlink.set_up(SERVER_NIC)?;
-                for address in plan.addresses(server) {
-                    netlink.add_address(SERVER_NIC, address)?;
-                }
-                match plan.method {
-                    Method::Nat { gateway, .. } => netlink.add_route(default_route(), gateway),
-                    Method::Direct => Ok(()),
-                }
-            })?;
-        }
-        Ok(())
+        cable_servers(plan, &self.router, &self.servers)
     }
 
     /// Connects the running router: one TAP to the servers' bridge, the other to the client.
@@ -110,36 +83,66 @@ impl Topology {
         Ok(all.into_iter().find(|neighbour| neighbour.address == address))
     }
 
-    /// Lets the client open more connections in a minute than a stock system has ports for.
-    pub(super) fn widen_client_ports(&self) -> io::Result<()> {
-        self.client.write_sysctl("net/ipv4/ip_local_port_range", "1024 65535")?;
-        self.client.write_sysctl("net/ipv4/tcp_tw_reuse", "1")
-    }
-
-    /// How many namespaces there are.
-    pub(super) fn count(&self) -> usize {
-        2 + self.servers.len()
-    }
-
-    /// Names under `/proc` that a process inside would have for its namespace: `net:[4026532000]`.
-    pub(super) fn names(&self) -> Vec<String> {
-        let all = [&self.client, &self.router].into_iter().chain(&self.servers);
-        all.filter_map(|namespace| {
-            let path = format!("/proc/self/fd/{}", namespace.fd().as_raw_fd());
-            Some(fs::read_link(path).ok()?.to_string_lossy().into_owned())
-        })
-        .collect()
+    /// All of them, to be rid of.
+    pub(super) fn into_namespaces(self) -> Vec<Namespace> {
+        [self.client, self.router].into_iter().chain(self.servers).collect()
     }
 }
 
-/// Processes that are inside one of the namespaces so named, as far as this user may see them.
-pub(super) fn inhabitants(names: &[String]) -> Vec<u32> {
+/// The servers' cables: a bridge in the namespace of the hub and a veth to each server. With NAT
+/// their default route is the floating gateway address.
+pub(super) fn cable_servers(
+    plan: &Plan,
+    hub: &Namespace,
+    servers: &[Namespace],
+) -> Result<(), LinkError> {
+    hub.run(|| {
+        let netlink = Netlink::new()?;
+        netlink.create_bridge(BRIDGE)?;
+        netlink.set_silent(BRIDGE)?;
+        netlink.set_up(BRIDGE)?;
+        for (server, namespace) in plan.servers.iter().zip(servers) {
+            netlink.create_veth(server.name, SERVER_NIC, Some(namespace.fd()))?;
+            netlink.set_silent(server.name)?;
+            netlink.set_master(server.name, BRIDGE)?;
+            netlink.set_up(server.name)?;
+        }
+        Ok::<(), LinkError>(())
+    })?;
+    for (server, namespace) in plan.servers.iter().zip(servers) {
+        namespace.run(|| {
+            let netlink = Netlink::new()?;
+            netlink.set_up(SERVER_NIC)?;
+            for address in plan.addresses(server) {
+                netlink.add_address(SERVER_NIC, address)?;
+            }
+            match plan.method {
+                Method::Nat { gateway, .. } => netlink.add_route(default_route(), gateway),
+                Method::Direct => Ok(()),
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// Lets a client there open more connections in a minute than a stock system has ports for.
+pub(super) fn widen_ports(client: &Namespace) -> io::Result<()> {
+    client.write_sysctl("net/ipv4/ip_local_port_range", "1024 65535")?;
+    client.write_sysctl("net/ipv4/tcp_tw_reuse", "1")
+}
+
+/// Processes that are inside one of the namespaces, as far as this user may see them.
+pub(super) fn inhabitants(namespaces: &[Namespace]) -> Vec<u32> {
+    // What a process inside would have under `/proc`: `net:[4026532000]`.
+    let names: Vec<_> = namespaces
+        .iter()
+        .filter_map(|all| fs::read_link(format!("/proc/self/fd/{}", all.fd().as_raw_fd())).ok())
+        .collect();
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
     let mut inside: Vec<u32> = processes
         .filter_map(|process| process.ok()?.file_name().to_str()?.parse().ok())
         .filter(|pid| {
-            fs::read_link(format!("/proc/{pid}/ns/net"))
-                .is_ok_and(|name| names.iter().any(|own| name.as_os_str() == own.as_str()))
+            fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|name| names.contains(&name))
         })
         .collect();
     inside.sort_unstable();

@@ -28,6 +28,7 @@ pub(crate) fn test(runner: &mut Runner) {
     // As the README has it.
     runner.run("the lab", &cargo(&["run", "--release", "--", "lab"]));
     runner.run("the lab, direct", &cargo(&["run", "--release", "--", "lab", "direct"]));
+    runner.run("the lab, a pair", &cargo(&["run", "--release", "--", "lab", "pair"]));
     for target in KERNEL_TARGETS {
         let test = cargo(&["test", "--package", "netns-tests", "--test", target]);
         let name = format!("kernel tests: {target}");

@@ -23,6 +23,18 @@ pub(crate) fn trials() -> Vec<Trial> {
             let claims = ["asked again 20 times: the router's", "rewrote 0 of their answers"];
             whole_story("direct", 4, &claims)
         }),
+        trial("the_pairs_lab_tells_its_whole_story", pairs_story),
+        trial("a_pairs_lab_that_is_ended_leaves_nothing_behind", || {
+            // While it builds, while one router is dead, while the other one waits for its role.
+            for (moment, signal, code) in [
+                ("finds the servers up", Signal::INT, Some(INTERRUPTED)),
+                ("lvs2        is active", Signal::KILL, None),
+                ("lvs1        has all flows", Signal::INT, Some(INTERRUPTED)),
+            ] {
+                ended_after(moment, signal, code)?;
+            }
+            Ok(())
+        }),
         trial("an_interrupted_lab_leaves_nothing_behind", || {
             ended_after_each_line(Signal::INT, |status, text| {
                 // The story's last lines may be out before the signal is in.
@@ -37,16 +49,58 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Each server is named at the beginning of so many lines.
-fn whole_story(kind: &str, lines: usize, words: &[&str]) -> Outcome {
-    let mut lab = Lab::start(&[kind, "--requests", "600"])?;
+/// The story of a pair: what is printed, and that the lab finds nothing wrong with it.
+fn pairs_story() -> Outcome {
+    let mut lab = Lab::start(&["pair", "--requests", "600"])?;
+    let text = lab.whole_text()?;
+    let after = |words: &str| text.split_once(words).map(|(_, rest)| rest);
+    let killed = after("Killing lvs1").and_then(|_| after("lvs2        is active after"));
+    let back = killed.and_then(|rest| rest.split_once("lvs1        is active after"));
+    let Some((between, rest)) = back else {
+        return Err(Failure::new(format!("lvs2 and lvs1 did not become active in turn:\n{text}")));
+    };
+    for (part, place) in [(between, "takeover"), (rest, "return")] {
+        // Pause, number and failures of each: 50 idle connections, none of them broken.
+        for row in ["a download, byte by byte", "idle connections, used again"] {
+            let line = part.lines().find(|line| line.trim_start().starts_with(row));
+            let failed = line.and_then(|line| line.split_whitespace().next_back());
+            ensure!(failed == Some("0"), "{place}: {line:?}\n{text}");
+        }
+        ensure!(part.contains("no connection broken"), "{place}:\n{text}");
+    }
+    ensure!(rest.contains("64 MiB on one connection, every byte right"), "{text}");
+    ensure!(rest.contains(NOTHING_LEFT), "{text}");
+    lab.must_be_gone()
+}
+
+/// A pair's lab gets the signal once it has printed a line with these words.
+fn ended_after(moment: &str, signal: Signal, code: Option<i32>) -> Outcome {
+    let mut lab = Lab::start(&["pair", "--requests", "100"])?;
     let mut text = String::new();
+    while !text.contains(moment) {
+        let Some(line) = lab.line()? else {
+            let (status, errors) = lab.end()?;
+            return Err(Failure::new(format!("no `{moment}`, {status}:\n{text}{errors}")));
+        };
+        text.push_str(&line);
+        text.push('\n');
+    }
+    let running = lab.processes()?;
+    ensure!(running.len() > 3, "not even seen while it runs: {running:?}");
+    lab.signal(signal)?;
     while let Some(line) = lab.line()? {
         text.push_str(&line);
         text.push('\n');
     }
     let (status, errors) = lab.end()?;
-    ensure!(status.success(), "{status}\n{text}{errors}");
+    ensure!(status.code() == code, "{signal:?} after `{moment}`: {status}\n{text}{errors}");
+    lab.must_be_gone().context(format_args!("{signal:?} after `{moment}`"))
+}
+
+/// Each server is named at the beginning of so many lines.
+fn whole_story(kind: &str, lines: usize, words: &[&str]) -> Outcome {
+    let mut lab = Lab::start(&[kind, "--requests", "600"])?;
+    let text = lab.whole_text()?;
     let always = [
         "that s3 is down",
         "the share of s3 by the others",
@@ -135,6 +189,18 @@ impl Lab {
         Ok((read > 0).then(|| line.trim_end().to_owned()))
     }
 
+    /// All that it prints, to its good end.
+    fn whole_text(&mut self) -> Outcome<String> {
+        let mut text = String::new();
+        while let Some(line) = self.line()? {
+            text.push_str(&line);
+            text.push('\n');
+        }
+        let (status, errors) = self.end()?;
+        ensure!(status.success(), "{status}\n{text}{errors}");
+        Ok(text)
+    }
+
     fn signal(&self, signal: Signal) -> Outcome {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         // Until it is waited for, the pid is the child's, whether it still runs or not.
@@ -158,7 +224,7 @@ impl Lab {
         );
         let files: Vec<_> = fs::read_dir(self.scratch.path())?.collect();
         ensure!(files.is_empty(), "it left the files {files:?}");
-        for device in ["tapvs0", "tapvs1", "labbr0"] {
+        for device in ["tapvs0", "tapvs1", "labbr0", "labbr1"] {
             let here = Path::new("/sys/class/net").join(device).exists();
             ensure!(!here, "it left the device {device}");
         }
