@@ -179,7 +179,7 @@ impl Router {
             self.fire_timers(now);
             self.tell_events(now);
             if let Some(pair) = &mut self.pair {
-                pair.turn(&self.table, &mut self.dataplane, &self.links, now);
+                pair.turn(&self.table, &mut self.dataplane, &mut self.links, now);
             }
             self.transmit(now);
             self.tell_traces(now);

@@ -308,11 +308,15 @@ impl Machine {
             self.become_active(reason, now);
             return;
         }
+        let has_links = self.has_links();
         for position in 0..self.paths.len() {
             let path = &mut self.paths[position];
             if !path.is_silent && now >= path.down_at {
                 path.is_silent = true;
-                self.events.push(Event::PathDegraded { network: path.network });
+                // Who is deaf itself has nothing to say about the other router.
+                if has_links {
+                    self.events.push(Event::PathDegraded { network: path.network });
+                }
                 // Who is not heard on the first network would not give way to this router.
                 if position == 0 {
                     self.preempts = None;

@@ -146,6 +146,21 @@ impl Links {
         self.links.get(link.index()).is_some_and(working)
     }
 
+    /// Whether the device is there, but down.
+    pub fn is_down(&self, link: LinkId) -> bool {
+        let down = |link: &Link| matches!(link.device, Device::Present(_)) && link.is_down;
+        self.links.get(link.index()).is_some_and(down)
+    }
+
+    /// Finds out whether a device that was down is up, with a frame that is not counted.
+    pub fn knock(&mut self, link: LinkId, frame: &Frame) {
+        if let Some(link) = self.links.get_mut(link.index())
+            && let Device::Present(tap) = &link.device
+        {
+            link.is_down = tap.write(frame.bytes()).is_err();
+        }
+    }
+
     /// What a link has carried, over all devices it has had.
     pub fn counters(&self, link: LinkId) -> Counters {
         self.links.get(link.index()).map_or_else(Counters::default, |link| link.counters)

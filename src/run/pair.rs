@@ -16,13 +16,16 @@ use crate::addr::{LinkId, NetworkId, Role};
 use crate::config::{Config, Failover, FailoverNetwork};
 use crate::control::protocol::failover::Wish;
 use crate::dataplane::{self, Dataplane, Origin};
-use crate::frame::ETHERNET;
+use crate::frame::{ETHERNET, Frame, lesson};
 use crate::ha::signature::Key;
 use crate::ha::{Event, Fault, Ha, Member, PROTOCOL, Settings};
 use crate::links::carrier::{Carriers, Changed};
 use crate::links::{LinkError, Links};
 use crate::table::Table;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
+
+/// How often links that are down are tried.
+const KNOCK: Duration = Duration::from_millis(50);
 
 /// Both routers, as far as the loop has to do with them.
 #[derive(Debug)]
@@ -39,6 +42,9 @@ pub(super) struct Pair {
     /// What ha was told of the configuration.
     failover: Failover,
     members: Vec<Member>,
+    /// When links that are down are tried again.
+    knock_at: Option<Instant>,
+    frame: Frame,
     advert: Vec<u8>,
     notes: Vec<Note>,
 }
@@ -77,6 +83,8 @@ impl Pair {
             starved: None,
             failover: failover.clone(),
             members,
+            knock_at: None,
+            frame: Frame::new(),
             advert: Vec::with_capacity(1_500),
             notes: Vec::new(),
         };
@@ -140,7 +148,7 @@ impl Pair {
         &mut self,
         table: &Table,
         dataplane: &mut Dataplane,
-        links: &Links,
+        links: &mut Links,
         now: Instant,
     ) {
         self.look_at_links(table, links, now);
@@ -149,6 +157,8 @@ impl Pair {
             self.ha.handle_timeout(now);
         }
         if let Some(copying) = &mut self.copying {
+            // That the peer is there is known before its first record, and that it was its last after.
+            copying.tell(&mut self.ha, dataplane, &mut self.notes, now);
             copying.take_in(table, dataplane, now);
             copying.tell(&mut self.ha, dataplane, &mut self.notes, now);
         }
@@ -161,7 +171,7 @@ impl Pair {
     /// When [`Pair::turn`] has something to do.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let copying = self.copying.as_ref().and_then(Copying::poll_timeout);
-        [self.ha.poll_timeout(), copying].into_iter().flatten().min()
+        [self.ha.poll_timeout(), copying, self.knock_at].into_iter().flatten().min()
     }
 
     /// The next thing for the log.
@@ -206,7 +216,8 @@ impl Pair {
         }
     }
 
-    fn look_at_links(&mut self, table: &Table, links: &Links, now: Instant) {
+    fn look_at_links(&mut self, table: &Table, links: &mut Links, now: Instant) {
+        self.knock(table, links, now);
         for (known, network) in self.networks.iter_mut().zip(table.networks()) {
             let works = |link: &LinkId| {
                 links.is_working(*link) && self.nics.get(link.index()).is_some_and(|nic| *nic)
@@ -215,6 +226,24 @@ impl Pair {
             if *known != is_up {
                 *known = is_up;
                 self.ha.handle_link(network.id, is_up, now);
+            }
+        }
+    }
+
+    /// Tries links that are down with a frame that tells nobody anything: a backup may have nothing
+    /// else to send for long, and would not notice that they are up again.
+    fn knock(&mut self, table: &Table, links: &mut Links, now: Instant) {
+        if self.knock_at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.knock_at = None;
+        for network in table.networks() {
+            for link in network.links.iter().copied() {
+                if links.is_down(link) {
+                    lesson(network.mac, &mut self.frame);
+                    links.knock(link, &self.frame);
+                    self.knock_at = Some(now + KNOCK);
+                }
             }
         }
     }
