@@ -240,7 +240,7 @@ fn happen(machine: &mut Machine, case: Case, happens: Happens) -> Option<Instant
         Happens::Higher => hear(own.checked_add(1)?, SMALLER),
         Happens::Early => machine.handle_timeout(now),
         Happens::Due => {
-            now = machine.poll_timeout().unwrap();
+            now = machine.poll_timeout()?;
             machine.handle_timeout(now);
         }
         Happens::LinkDown => machine.handle_link(SECOND, false, now),

@@ -95,7 +95,7 @@ fn preempting_takes_as_long_as_if_nobody_were_heard() {
     let mut machine = machine(rules(200, true), at(0));
     let mut became = None;
     for millis in (10..2_000).step_by(100) {
-        became = became.or(run_until(&mut machine, at(millis)));
+        became = became.or_else(|| run_until(&mut machine, at(millis)));
         if became.is_some() {
             break;
         }
@@ -404,7 +404,7 @@ fn whoever_yielded_takes_over_when_the_other_one_dies() {
     machine.resume(at(6_010));
     let mut became = None;
     for millis in (6_100..8_000).step_by(100) {
-        became = became.or(run_until(&mut machine, at(millis)));
+        became = became.or_else(|| run_until(&mut machine, at(millis)));
         machine.hear(0, said(100, GREATER, INTERVAL), at(millis.min(6_300)));
     }
     assert!(became.is_some(), "resume undoes it");
