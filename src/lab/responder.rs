@@ -23,7 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// For how long a connection that is kept may say nothing.
 const IDLE: Duration = Duration::from_secs(600);
 /// From one part of a slow answer to the next.
-const STEP: Duration = Duration::from_millis(10);
+const STEP: Duration = Duration::from_millis(1_000 / STEPS);
+/// How many parts that makes in a second.
+const STEPS: u64 = 100;
 /// How long a client that has its answer may take to close.
 const LINGER: Duration = Duration::from_millis(500);
 /// What `/bytes/N` repeats; prime, so that a shifted or repeated segment shows.
@@ -202,7 +204,7 @@ fn write_pattern(mut stream: &TcpStream, from: u64, to: u64) -> io::Result<()> {
 
 /// As many bytes in a second, until the client sends something: then all that are left.
 fn write_slowly(stream: &TcpStream, length: u64, rate: u64) -> io::Result<()> {
-    let part = (rate / (1_000 / STEP.as_millis() as u64)).max(1);
+    let part = (rate / STEPS).max(1);
     let mut sent = 0;
     while sent < length {
         let next = (sent + part).min(length);
