@@ -44,6 +44,7 @@ fn terms(version: u8, interval: &str, priority: u8) -> Terms {
 struct Keepalived {
     child: Child,
     log: PathBuf,
+    pids: [PathBuf; 2],
 }
 
 impl Keepalived {
@@ -75,11 +76,11 @@ impl Keepalived {
         let out = fs::File::create(&log)?;
         let mut command = Command::new(PROGRAM);
         command.args(["--dont-fork", "--log-console", "--log-detail", "--vrrp", "--use-file"]);
-        command.arg(file).arg("--pid").arg(folder.join("keepalived.pid"));
-        command.arg("--vrrp_pid").arg(folder.join("vrrp.pid"));
+        let pids = ["keepalived.pid", "vrrp.pid"].map(|name| folder.join(name));
+        command.arg(file).arg("--pid").arg(&pids[0]).arg("--vrrp_pid").arg(&pids[1]);
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
         let child = home.spawn(&mut command).context("cannot start keepalived")?;
-        Ok(Self { child, log })
+        Ok(Self { child, log, pids })
     }
 
     fn said(&self) -> String {
@@ -94,6 +95,20 @@ impl Keepalived {
             "keepalived did not say `{words}` {times} times:\n{}",
             self.said()
         );
+        Ok(())
+    }
+
+    /// Kills it with all that it started, before either can say goodbye or start the other anew.
+    fn kill(&mut self) -> Outcome {
+        self.signal(Signal::STOP)?;
+        for pid in children_of(self.child.id()) {
+            kill_process(pid, Signal::KILL)?;
+        }
+        self.child.kill()?;
+        self.child.wait()?;
+        for file in &self.pids {
+            drop(fs::remove_file(file));
+        }
         Ok(())
     }
 
@@ -175,14 +190,8 @@ fn active(version: u8) -> Outcome {
         ensure!(eventually(PATIENCE, hears), "it does not hear keepalived");
         ensure!(role_is(pair, "backup"), "both are active");
         well_understood(pair, version)?;
-        // Killed with all that it started: its child says goodbye otherwise.
         let before = pair.router(0)?.log().len();
-        let children = children_of(keepalived.child.id());
-        for pid in &children {
-            kill_process(*pid, Signal::KILL)?;
-        }
-        keepalived.child.kill()?;
-        keepalived.child.wait()?;
+        keepalived.kill()?;
         pair.wait_until_active(0, before)?;
         take_addresses(pair)?;
         netns_tests::pair::all_work(&mut pair.connections(2)?)?;

@@ -171,6 +171,7 @@ impl<N: Notice> Thread<N> {
         match command_of(command, &request.body) {
             Ok(request) => {
                 self.do_request(Asker::Command(id), request, now);
+                self.ask_loop();
                 None
             }
             Err(refusal) => Some(of_answer(&Answer::Error(refusal))),
