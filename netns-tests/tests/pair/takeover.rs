@@ -1,15 +1,23 @@
 //! Kills, hand-overs, links that fail: how long clients notice, and which connections live on.
 
-use std::time::Duration;
+use std::net::UdpSocket;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use netns_tests::direct::neighbour;
 use netns_tests::harness::{say, trial};
 use netns_tests::pair::{NIC, Pair, Terms, all_work};
-use netns_tests::{Context as _, Failure, GATEWAY, Outcome, SERVER_NIC, VIP, ensure, eventually};
+use netns_tests::wire::Wire;
+use netns_tests::{
+    CLIENT, Context as _, Failure, GATEWAY, Outcome, SERVER_NIC, VIP, ensure, eventually,
+};
 use rustix::process::Signal;
 use tapvs::addr::MacAddr;
 use tapvs::links::{LinkError, Netlink};
+
+use crate::wire::is_advert;
 
 /// How often the active router is killed.
 const KILLS: u32 = 50;
@@ -19,6 +27,7 @@ const LONGEST_GAP: Duration = Duration::from_millis(500);
 /// let a prober run that sleeps 10 ms between attempts of up to 100 ms.
 const LONGEST_HANDOVER: Duration = Duration::from_millis(61 + 20 + 110);
 const CONNECTIONS: usize = 40;
+const OVERLOAD: Duration = Duration::from_secs(15);
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -28,6 +37,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("an_operator_hands_over_and_takes_back", yields),
         trial("a_link_that_fails_takes_the_role_along", link_fails),
         trial("a_gateway_or_service_that_fails_takes_the_role_along", service_fails),
+        trial("overload_is_no_death", overloaded),
         trial("a_paused_router_finds_out_that_it_was_replaced", paused),
     ]
 }
@@ -49,7 +59,7 @@ fn killed_often() -> Outcome {
             let heir = 1 - active;
             let before = pair.router(heir)?.log().len();
             // What has been said last has to have arrived.
-            std::thread::sleep(Duration::from_millis(100));
+            thread::sleep(Duration::from_millis(100));
             let (gaps, ()) = pair.probed(Duration::from_millis(300), |pair| {
                 pair.kill(active);
                 pair.wait_until_active(heir, before).map(drop)
@@ -129,7 +139,7 @@ fn yields() -> Outcome {
         ensure!(gaps.longest <= LONGEST_HANDOVER, "{gaps:?}");
         all_work(&mut connections)?;
         // It would preempt, but for the operator's wish.
-        std::thread::sleep(Duration::from_secs(1));
+        thread::sleep(Duration::from_secs(1));
         ensure!(pair.role(0)? == "backup", "it took the role back");
         let before = pair.router(0)?.log().len();
         let (gaps, _) = pair.probed(Duration::from_millis(500), |pair| {
@@ -190,7 +200,7 @@ fn service_fails() -> Outcome {
             pair.status(number).is_ok_and(|status| status.contains("fewer servers up"))
         };
         ensure!(eventually(Duration::from_secs(5), || faulty(0) && faulty(1)), "nobody noticed");
-        std::thread::sleep(Duration::from_secs(1));
+        thread::sleep(Duration::from_secs(1));
         let active = |number: usize| -> Outcome<bool> { Ok(pair.role(number)? == "active") };
         ensure!(active(0)? != active(1)?, "not exactly one is active");
         pair.connections(4)?;
@@ -199,6 +209,51 @@ fn service_fails() -> Outcome {
         ensure!(eventually(Duration::from_secs(10), well), "the better one is not active again");
         Ok(())
     })
+}
+
+/// More than the router can do, for so long: adverts leave all the same.
+fn overloaded() -> Outcome {
+    on_pair(Terms::USUAL, |pair| {
+        let mut connections = pair.connections(CONNECTIONS)?;
+        let before = pair.router(1)?.log().len();
+        let wire = Wire::open(&pair.observer, NIC)?;
+        let ending = AtomicBool::new(false);
+        let sent = AtomicU64::new(0);
+        let longest = thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| flood(pair, &ending, &sent));
+            }
+            let begun = Instant::now();
+            let (mut last, mut longest) = (begun, Duration::ZERO);
+            while begun.elapsed() < OVERLOAD {
+                if wire.receive(Duration::from_secs(1), is_advert).is_some() {
+                    longest = longest.max(last.elapsed());
+                    last = Instant::now();
+                }
+            }
+            ending.store(true, Ordering::Relaxed);
+            longest.max(last.elapsed())
+        });
+        let datagrams = sent.load(Ordering::Relaxed) / OVERLOAD.as_secs();
+        say(format_args!("{datagrams} datagrams a second, {longest:?} between adverts at most"));
+        ensure!(datagrams > 20_000, "only {datagrams} datagrams a second: that is no overload");
+        let news = pair.router(1)?.log().split_off(before);
+        let changed = news.iter().any(|line| line.contains("role="));
+        ensure!(!changed, "the backup took over: {news:?}");
+        all_work(&mut connections)
+    })
+}
+
+/// Sends as fast as it can to a port that nobody serves.
+fn flood(pair: &Pair, ending: &AtomicBool, sent: &AtomicU64) {
+    let socket = pair.client.run(|| UdpSocket::bind((CLIENT, 0)));
+    let Ok(socket) = socket else { return };
+    let mut count = 0;
+    while !ending.load(Ordering::Relaxed) {
+        // Refusals come back as errors, and full queues too.
+        count += u64::from(socket.send_to(b"of no use to anybody", (VIP, 9)).is_ok());
+    }
+    sent.fetch_add(count, Ordering::Relaxed);
 }
 
 fn paused() -> Outcome {

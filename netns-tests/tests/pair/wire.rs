@@ -24,7 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-fn is_advert(frame: &[u8]) -> bool {
+pub(crate) fn is_advert(frame: &[u8]) -> bool {
     frame.starts_with(&GROUP_MAC) && frame.get(23) == Some(&112)
 }
 
