@@ -3,7 +3,7 @@
 //! Owns what is in a datagram, who is believed, and what is sent again. Knows no sockets, no flows and
 //! no addresses: records are bytes, and the loop takes them from the dataplane and gives them to it.
 //!
-//! Two routers greet each other ([`greeter`]) and thereby make a session, which lasts until nothing was
+//! Two routers greet each other (`greeter`) and thereby make a session, which lasts until nothing was
 //! heard for [`SILENCE`] or one of them starts anew. In it records go from an active router to one
 //! that says it is backup: first every flow, then what changes, and slowly every flow again. Each
 //! datagram is signed with both nonces of the session and has a number that is never used again.

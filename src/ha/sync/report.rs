@@ -49,7 +49,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// All of them, in the order of [`Report::refused`].
+    /// All of them, in the order of [`Counters::refused`].
     pub const ALL: [Self; 6] = [
         Self::Version,
         Self::Malformed,
