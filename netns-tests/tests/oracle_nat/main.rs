@@ -143,10 +143,13 @@ fn without_quoted_checksum(outs: &[Out]) -> Vec<Out> {
     outs
 }
 
+/// A datagram's link and header, and its pieces by their offsets.
+type Pieces = (LinkId, Vec<u8>, Vec<(u16, Vec<u8>)>);
+
 /// The datagrams that the frames add up to, with their own header's checksum and fragment words
 /// blanked; in one list, for they come out at other times.
 fn whole(outs: &[Out]) -> Vec<Out> {
-    let mut data: Vec<(LinkId, Vec<u8>, Vec<(u16, Vec<u8>)>)> = Vec::new();
+    let mut data: Vec<Pieces> = Vec::new();
     for (link, frame) in seen(outs).into_iter().flatten() {
         let fragment = u16::from_be_bytes([frame[12], frame[13]]);
         let mut header = frame[..26].to_vec();
@@ -159,7 +162,7 @@ fn whole(outs: &[Out]) -> Vec<Out> {
             None => data.push((link, header, vec![piece])),
         }
     }
-    let join = |(link, header, mut pieces): (LinkId, Vec<u8>, Vec<(u16, Vec<u8>)>)| {
+    let join = |(link, header, mut pieces): Pieces| {
         pieces.sort();
         let body: Vec<u8> = pieces.into_iter().flat_map(|(_, bytes)| bytes).collect();
         (link, [header, body].concat())
