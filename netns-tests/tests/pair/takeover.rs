@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 use netns_tests::direct::neighbour;
 use netns_tests::harness::{say, trial};
-use netns_tests::pair::{NIC, Pair, Terms, all_work};
+use netns_tests::pair::{NIC, Pair, SERVICE, Terms, all_work};
+use netns_tests::tcp::Client;
 use netns_tests::wire::Wire;
 use netns_tests::{
     CLIENT, Context as _, Failure, GATEWAY, Outcome, SERVER_NIC, VIP, ensure, eventually,
 };
 use rustix::process::Signal;
 use tapvs::addr::MacAddr;
-use tapvs::links::{LinkError, Netlink};
+use tapvs::links::{LinkError, Namespace, Netlink};
 
 use crate::wire::is_advert;
 
@@ -27,6 +28,9 @@ const LONGEST_GAP: Duration = Duration::from_millis(500);
 /// let a prober run that sleeps 10 ms between attempts of up to 100 ms.
 const LONGEST_HANDOVER: Duration = Duration::from_millis(61 + 20 + 110);
 const CONNECTIONS: usize = 40;
+/// Those who open connections at the same time, and how many each opens at most.
+const OPENERS: usize = 4;
+const MOST_EACH: usize = 2_200;
 const OVERLOAD: Duration = Duration::from_secs(15);
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -37,6 +41,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("an_operator_hands_over_and_takes_back", yields),
         trial("a_link_that_fails_takes_the_role_along", link_fails),
         trial("a_gateway_or_service_that_fails_takes_the_role_along", service_fails),
+        trial("connections_live_on_while_many_are_opened", many_connections),
         trial("overload_is_no_death", overloaded),
         trial("a_paused_router_finds_out_that_it_was_replaced", paused),
     ]
@@ -209,6 +214,48 @@ fn service_fails() -> Outcome {
         ensure!(eventually(Duration::from_secs(10), well), "the better one is not active again");
         Ok(())
     })
+}
+
+/// The active router is killed while clients open as many connections as they can.
+fn many_connections() -> Outcome {
+    on_pair(Terms::USUAL, |pair| {
+        let ending = AtomicBool::new(false);
+        let begun = Instant::now();
+        let (mut opened, killed) = thread::scope(|scope| -> Outcome<_> {
+            let client = &*pair.client;
+            let openers: Vec<_> =
+                (0..OPENERS).map(|_| scope.spawn(|| open_many(client, &ending))).collect();
+            thread::sleep(Duration::from_secs(2));
+            pair.routers[0] = None;
+            let killed = Instant::now();
+            ending.store(true, Ordering::Relaxed);
+            let opened = openers.into_iter().map(|opener| opener.join().unwrap_or_default());
+            Ok((opened.flatten().collect::<Vec<_>>(), killed))
+        })?;
+        pair.wait_until_active(1, 0)?;
+        let last = opened.iter().map(|(_, at)| *at).max().unwrap_or(killed);
+        let rate = opened.len() as f64 / (last - begun).as_secs_f64();
+        opened.retain(|(_, at)| killed - *at >= Duration::from_secs(1));
+        let old = opened.len();
+        let alive = opened.iter_mut().filter_map(|(client, _)| client.echo(b"alive?").ok()).count();
+        say(format_args!(
+            "{rate:.0} connections a second; of {old} older than a second {alive} live on"
+        ));
+        ensure!(rate >= 500.0, "only {rate:.0} connections a second: that proves little");
+        ensure!(alive * 100 >= old * 99, "of {old} only {alive} live on");
+        Ok(())
+    })
+}
+
+/// Opens connections one after the other; each with when it was.
+fn open_many(client: &Namespace, ending: &AtomicBool) -> Vec<(Client, Instant)> {
+    let mut opened = Vec::new();
+    while !ending.load(Ordering::Relaxed) && opened.len() < MOST_EACH {
+        if let Ok(connection) = Client::connect(client, SERVICE) {
+            opened.push((connection, Instant::now()));
+        }
+    }
+    opened
 }
 
 /// More than the router can do, for so long: adverts leave all the same.
