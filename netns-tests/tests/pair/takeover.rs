@@ -30,7 +30,7 @@ const LONGEST_HANDOVER: Duration = Duration::from_millis(61 + 20 + 110);
 const CONNECTIONS: usize = 40;
 /// Those who open connections at the same time, and how many each opens at most.
 const OPENERS: usize = 4;
-const MOST_EACH: usize = 2_200;
+const MOST_EACH: usize = 1_500;
 const OVERLOAD: Duration = Duration::from_secs(15);
 
 pub(crate) fn trials() -> Vec<Trial> {
