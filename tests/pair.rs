@@ -1,6 +1,7 @@
 //! Two whole routers on two switches with hosts that keep ARP caches, in memory and in virtual time:
 //! cables are cut one way or both, frames get lost, routers pause, restart, and their clocks jump. Once
 //! everything has been whole for long enough, exactly one is active, and everybody knows where.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
@@ -41,6 +42,10 @@ impl Dice {
 
     fn below(&mut self, most: u64) -> u64 {
         self.next() % most
+    }
+
+    fn pick(&mut self, places: usize) -> usize {
+        usize::try_from(self.below(places as u64)).unwrap()
     }
 }
 
@@ -293,11 +298,11 @@ impl World {
 
     /// Something goes wrong, or is mended.
     fn mishap(&mut self) {
-        let (number, network) = (self.dice.below(2) as usize, self.dice.below(2) as usize);
+        let (number, network) = (self.dice.pick(2), self.dice.pick(2));
         let what = self.dice.below(9);
         self.note(format_args!("mishap {what} at router {number}, network {network}"));
         match what {
-            0 => self.loss = [50, 300, 900][self.dice.below(3) as usize],
+            0 => self.loss = [50, 300, 900][self.dice.pick(3)],
             1 => self.loss = 0,
             // One way only.
             2 => self.cut[network][number][1 - number] = true,
@@ -351,15 +356,15 @@ impl World {
             [Role::Backup, Role::Active] => 1,
             _ => return Err(format!("the roles are {roles:?}")),
         };
-        for network in 0..2 {
-            let place = self.places[network].get(&VIRTUAL_MACS[network]);
+        for (network, virtual_mac) in VIRTUAL_MACS.into_iter().enumerate() {
+            let place = self.places[network].get(&virtual_mac);
             if place != Some(&active) {
                 return Err(format!(
                     "switch {network} has the virtual MAC at {place:?}, not {active}"
                 ));
             }
             let cache = self.hosts[network].cache;
-            if cache.is_some_and(|mac| mac != VIRTUAL_MACS[network]) {
+            if cache.is_some_and(|mac| mac != virtual_mac) {
                 return Err(format!("the host of network {network} has {cache:?}"));
             }
         }
@@ -392,11 +397,12 @@ fn live(seed: u64) -> (World, Result<usize, String>) {
         });
     }
     if world.story.matches("is ").count() != roles {
-        settled = settled.and(Err("a role changed although nothing happened".to_owned()));
+        settled = settled.and_then(|_| Err("a role changed although nothing happened".to_owned()));
     }
     for network in 0..2 {
         if world.hosts[network].cache.is_none() {
-            settled = settled.and(Err(format!("nobody answered the host of network {network}")));
+            settled =
+                settled.and_then(|_| Err(format!("nobody answered the host of network {network}")));
         }
     }
     (world, settled)
@@ -416,7 +422,7 @@ fn a_pair_that_is_whole_has_one_active_router_that_everybody_knows() {
             Err(why) => failures.push(format!("seed {seed}: {why}\n{}", world.story)),
         }
     }
-    assert!(changes > 2 * SEEDS as usize, "only {changes} takeovers: nothing was tried");
+    assert!(changes as u64 > 2 * SEEDS, "only {changes} takeovers: nothing was tried");
     let count = failures.len();
     failures.truncate(3);
     assert!(count == 0, "{count} of {SEEDS}:\n{}", failures.join("\n"));
