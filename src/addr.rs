@@ -65,12 +65,19 @@ pub enum Role {
     Backup,
 }
 
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+impl Role {
+    /// Its name in answers and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
             Self::Active => "active",
             Self::Backup => "backup",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }
 

@@ -12,7 +12,7 @@ use mio::{Registry, Token};
 
 use self::copying::Copying;
 use super::report::Note;
-use crate::addr::{LinkId, NetworkId, Role};
+use crate::addr::{LinkId, NetworkId};
 use crate::config::{Config, Failover, FailoverNetwork};
 use crate::control::protocol::failover::Wish;
 use crate::dataplane::{self, Dataplane, Origin};
@@ -297,12 +297,4 @@ fn members(failover: &Failover, table: &Table) -> Vec<Member> {
 fn half(seed: [u8; 16]) -> [u8; 8] {
     let [half @ .., _, _, _, _, _, _, _, _] = seed;
     half
-}
-
-/// The role's name in answers.
-const fn name(role: Role) -> &'static str {
-    match role {
-        Role::Active => "active",
-        Role::Backup => "backup",
-    }
 }

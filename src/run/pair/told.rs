@@ -1,6 +1,6 @@
 //! What is told of the pair to whoever asks.
 
-use super::{Pair, name, words};
+use super::{Pair, words};
 use crate::control::protocol::failover::{
     Adverts, Discard, Failover, Path, Peer, Sync, Transition,
 };
@@ -32,7 +32,7 @@ impl Pair {
         };
         let transition = |transition: &ha::Transition| Transition {
             ago_ms: ago(transition.at),
-            role: name(transition.role).into(),
+            role: transition.role.name().into(),
             reason: words::reason(&transition.reason, table),
         };
         let faults = report.faults.iter().map(|fault| words::fault(fault, table));
@@ -42,7 +42,7 @@ impl Pair {
             format!("a link of {network} is down")
         });
         Failover {
-            role: name(report.role).into(),
+            role: report.role.name().into(),
             since_ms: ago(report.since),
             reason: words::reason(&report.reason, table),
             priority: report.priority,

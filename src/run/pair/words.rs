@@ -4,7 +4,6 @@ use std::mem::discriminant;
 use std::net::SocketAddrV4;
 
 use super::super::report::{Cause, Note, PairNote};
-use super::name;
 use crate::addr::{NetworkId, Role};
 use crate::control::Entry;
 use crate::ha::sync;
@@ -21,7 +20,7 @@ pub(super) fn note(event: &Event, table: &Table) -> Note {
                 Role::Active => "active: this router speaks for the virtual IPs",
                 Role::Backup => "backup: this router keeps silent about the virtual IPs",
             };
-            let fields = vec![("role", name(*role).to_owned()), ("reason", reason)];
+            let fields = vec![("role", role.to_string()), ("reason", reason)];
             (log::Level::Info, text, fields)
         }
         Event::Contention { network: id, from, priority } => {
