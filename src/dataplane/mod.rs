@@ -26,6 +26,7 @@ mod limit;
 mod look;
 mod loop_guard;
 mod masquerade;
+mod memory;
 mod neighbour;
 mod originate;
 mod outbox;

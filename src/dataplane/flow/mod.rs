@@ -18,6 +18,7 @@ pub(super) use index::Index;
 pub use tcp::State;
 pub(super) use tcp::{Event, View};
 
+use super::memory::addresses;
 use super::neighbour::NeighbourRef;
 use super::wheel::Wheel;
 use crate::addr::{NetworkId, ServerId, ServiceId};
@@ -225,8 +226,6 @@ fn deltas(from: Tuple, to: Tuple) -> (Delta, Delta) {
 #[derive(Debug)]
 pub(super) struct FlowTable {
     flows: Vec<Flow>,
-    /// Heads of free places; chained through `epoch`-stamped records by `next_free`.
-    next_free: Vec<u32>,
     capacity: usize,
     len: usize,
     index: Index,
@@ -247,7 +246,6 @@ impl FlowTable {
         wheel.reserve(capacity);
         Self {
             flows: Vec::with_capacity(capacity),
-            next_free: Vec::with_capacity(capacity),
             capacity,
             len: 0,
             index: Index::new(capacity * 2),
@@ -258,6 +256,11 @@ impl FlowTable {
             last: None,
             lap: 0,
         }
+    }
+
+    /// Where it lies in memory, so that somebody may choose the pages.
+    pub(super) fn memory(&self) -> [Range<usize>; 4] {
+        [addresses(&self.flows), self.index.memory(), self.wheel.memory(), self.classes.memory()]
     }
 
     /// How many flows there are.
@@ -317,7 +320,7 @@ impl FlowTable {
     pub(super) fn insert(&mut self, mut flow: Flow, now: Instant, timeout: Duration) -> u32 {
         let (original, reply) = (flow.original, flow.reply);
         flow.lap = self.lap;
-        let id = match self.next_free.pop() {
+        let id = match self.classes.reuse() {
             Some(id) => {
                 flow.epoch = self.get(id).epoch.wrapping_add(1);
                 *self.get_mut(id) = flow;
@@ -352,7 +355,7 @@ impl FlowTable {
         self.wheel.cancel(id);
         self.classes.unlink(class, id);
         self.get_mut(id).class = Class::Free;
-        self.next_free.push(id);
+        self.classes.release(id);
         self.len -= 1;
         self.last = None;
     }
