@@ -256,6 +256,7 @@ impl Router {
         if read.more {
             self.ready.insert(link);
         }
+        self.dataplane.look_ahead(&self.frames[..read.count]);
         let mut written = 0;
         for at in 0..read.count {
             let traced = self.tracers.is_on() && self.trace_arrival(link, at, now);

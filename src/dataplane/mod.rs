@@ -5,6 +5,7 @@
 //! is the [`Table`]'s.
 
 mod advert;
+mod ahead;
 mod announce;
 mod arp;
 mod bridge;

@@ -3,6 +3,7 @@
 //! Owns storage, look-up, deadlines and eviction. What a flow means to servers and counters is the
 //! business of the rest of the dataplane.
 
+mod approach;
 mod classes;
 mod index;
 mod proof;
