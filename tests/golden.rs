@@ -169,6 +169,7 @@ fn every_drop_reason_and_every_verdict_occurs() {
     let scenarios = [
         bridge::a_loop,
         bridge::a_storm,
+        drops::bad_offloads,
         drops::outbox_full,
         drops::refused,
         endings::a_client_reset,

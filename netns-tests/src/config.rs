@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
+use crate::mode;
 use crate::rig::{
     CLIENT_TAP, GATEWAY, ROUTER_INSIDE, ROUTER_OUTSIDE, SERVERS_TAP, VIP, server_address,
 };
@@ -69,10 +70,10 @@ control_socket = "{}/lvs1.sock"
 max_flows = 200_000
 forward = "servers-out"
 unserved = "reset"
-
+{}
 [[network]]
 name = "internet"
-links = ["{CLIENT_TAP}"]
+links = [{}]
 addresses = ["{ROUTER_OUTSIDE}/24"]
 
 [[network]]
@@ -88,7 +89,9 @@ network = "internet"
 address = "{GATEWAY}"
 network = "servers"
 "#,
-        folder.display()
+        folder.display(),
+        mode::router(),
+        mode::client_link(CLIENT_TAP),
     );
     text + &self::services(services, "nat", server_address)
 }

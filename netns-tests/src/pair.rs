@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use tapvs::links::{LinkError, Namespace, Netlink};
 
 use crate::cable::{add_route, make_bridge, plug, plug_tap, within};
+use crate::mode;
 use crate::rig::{CLIENT, GATEWAY, SERVER_NIC, VIP, server_address, silent_namespace};
 use crate::tcp::{Client, EchoServer, connect};
 use crate::{Context as _, Failure, Outcome, Router, Scratch, ensure, eventually};
@@ -67,13 +68,13 @@ impl Terms {
     pub fn config(self, number: usize, folder: &str) -> String {
         let Self { failover, priorities, sync, more_sync, service } = self;
         let (own, peer) = if number == 0 { (2, 3) } else { (3, 2) };
-        let priority = priorities[number];
+        let (priority, mode) = (priorities[number], mode::router());
         let mut text = format!(
             r#"[router]
 name = "lvs{number}"
 control_socket = "{folder}/lvs{number}.sock"
 max_flows = 100_000
-
+{mode}
 [[network]]
 name = "internet"
 links = ["out{number}"]

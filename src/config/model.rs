@@ -47,6 +47,22 @@ pub struct Router {
     pub unserved: Unserved,
     /// How long a flow lives in each state.
     pub timeouts: Timeouts,
+    /// How frames are moved.
+    pub io: Io,
+    /// Whether links leave checksums and segments to be done where the kernel can, unless one says
+    /// otherwise.
+    pub offload: bool,
+}
+
+/// How frames are moved between the router and its links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Io {
+    /// By io_uring where it is there and allowed.
+    Auto,
+    /// Many with each system call, or not at all.
+    Uring,
+    /// One with each system call.
+    Syscall,
 }
 
 /// `[status]`: what the router tells over HTTP.
@@ -175,6 +191,9 @@ impl Default for Bridge {
 pub struct Link {
     /// The TAP's interface name, 1 to 15 bytes.
     pub tap: String,
+    /// Whether checksums and segments are left to be done where the kernel can; `None`: as the router
+    /// says.
+    pub offload: Option<bool>,
     /// The NIC it is joined with.
     pub attach: Option<Attach>,
 }

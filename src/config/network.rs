@@ -110,16 +110,17 @@ impl<'a> Reader<'a, '_> {
                 None => "the name of a TAP device or a table such as { tap = \"tapvs0\" }",
             };
             let tap = value.parse(form, interface)?;
-            return Some(Link { tap: self.interface(tap)?, attach: None });
+            return Some(Link { tap: self.interface(tap)?, offload: None, attach: None });
         }
         let mut section = value.section()?;
         let tap = section
             .require("tap", "the name of the TAP device, such as \"tapvs0\"")
             .and_then(|value| value.parse(INTERFACE, interface))
             .and_then(|tap| self.interface(tap));
+        let offload = section.get("offload").and_then(Value::boolean).map(|at| at.value);
         let attach = section.get("attach").map(|value| self.attach(value));
         section.finish();
-        Some(Link { tap: tap?, attach: attach.unwrap_or_default() })
+        Some(Link { tap: tap?, offload, attach: attach.unwrap_or_default() })
     }
 
     fn attach(&mut self, value: Value<'_>) -> Option<Attach> {

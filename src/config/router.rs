@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::duration;
-use super::model::{Forward, Router, Timeouts, Unserved};
+use super::model::{Forward, Io, Router, Timeouts, Unserved};
 use super::section::{Section, Value};
 use crate::time::Duration;
 
@@ -22,6 +22,8 @@ pub(super) fn read(mut section: Section<'_>) -> Router {
     let forward = section.get("forward").and_then(|value| value.choice(&FORWARD, &[]));
     let unserved = section.get("unserved").and_then(|value| value.choice(&UNSERVED, &[]));
     let timeouts = section.get("timeouts").and_then(timeouts);
+    let io = section.get("io").and_then(|value| value.choice(&IO, &[]));
+    let offload = section.get("offload").and_then(Value::boolean);
     section.finish();
     Router {
         name,
@@ -31,6 +33,8 @@ pub(super) fn read(mut section: Section<'_>) -> Router {
         forward: forward.map_or(Forward::ServersOut, |at| at.value),
         unserved: unserved.map_or(Unserved::Reset, |at| at.value),
         timeouts: timeouts.unwrap_or(Timeouts::IPVS),
+        io: io.map_or(Io::Auto, |at| at.value),
+        offload: offload.is_none_or(|at| at.value),
     }
 }
 
@@ -39,6 +43,8 @@ const FORWARD: [(&str, Forward); 3] =
 
 const UNSERVED: [(&str, Unserved); 3] =
     [("reset", Unserved::Reset), ("icmp", Unserved::Icmp), ("drop", Unserved::Drop)];
+
+const IO: [(&str, Io); 3] = [("auto", Io::Auto), ("uring", Io::Uring), ("syscall", Io::Syscall)];
 
 const NAME: &str = "1 to 64 letters, digits, \"-\", \"_\" or \".\"";
 

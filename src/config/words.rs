@@ -6,7 +6,7 @@ use super::duration;
 use super::failover::{AdvertChecksum, VrrpVersion};
 use super::mistake::quote;
 use super::model::{
-    Defend, Forward, Health, HttpCheck, Inquiry, Method, OnDown, OnRemove, PassiveHealth,
+    Defend, Forward, Health, HttpCheck, Inquiry, Io, Method, OnDown, OnRemove, PassiveHealth,
     Scheduler, StatusCodes, UdpCheck, Unserved,
 };
 
@@ -26,6 +26,16 @@ impl fmt::Display for Unserved {
             Self::Reset => "reset",
             Self::Icmp => "icmp",
             Self::Drop => "drop",
+        })
+    }
+}
+
+impl fmt::Display for Io {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Auto => "auto",
+            Self::Uring => "uring",
+            Self::Syscall => "syscall",
         })
     }
 }

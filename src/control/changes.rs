@@ -50,7 +50,17 @@ impl Changes {
     }
 
     fn router(&mut self, old: &Router, new: &Router) {
-        let Router { name, control_socket, watch, max_flows, forward, unserved, timeouts } = old;
+        let Router {
+            name,
+            control_socket,
+            watch,
+            max_flows,
+            forward,
+            unserved,
+            timeouts,
+            io,
+            offload,
+        } = old;
         self.restart("[router] name", name, &new.name);
         let socket = |path: &Option<PathBuf>| {
             path.as_ref().map_or_else(|| "none".to_owned(), |path| path.display().to_string())
@@ -64,6 +74,8 @@ impl Changes {
         let flows =
             |max: Option<u32>| max.map_or_else(|| "by memory".to_owned(), |n| n.to_string());
         self.restart("[router] max_flows", flows(*max_flows), flows(new.max_flows));
+        self.restart("[router] io", *io, new.io);
+        self.restart("[router] offload", *offload, new.offload);
         self.field("[router] forward", *forward, new.forward);
         self.field("[router] unserved", *unserved, new.unserved);
         let pairs = named_timeouts(timeouts).into_iter().zip(named_timeouts(&new.timeouts));
@@ -322,11 +334,16 @@ const fn named_timeouts(all: &Timeouts) -> [(&'static str, Duration); 9] {
 }
 
 fn link(link: &Link) -> String {
+    let offload = match link.offload {
+        None => "",
+        Some(true) => " with offload",
+        Some(false) => " without offload",
+    };
     match &link.attach {
-        None => link.tap.clone(),
+        None => format!("{}{offload}", link.tap),
         Some(attach) => {
             let force = if attach.force { " (force)" } else { "" };
-            format!("{} attached to {}{force}", link.tap, attach.nic)
+            format!("{}{offload} attached to {}{force}", link.tap, attach.nic)
         }
     }
 }

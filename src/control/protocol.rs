@@ -158,6 +158,9 @@ pub struct Now {
     pub max_flows: usize,
     /// Its turns.
     pub turns: Turns,
+    /// How frames are moved: `uring` or `syscall`.
+    #[serde(default)]
+    pub io: Cow<'static, str>,
     /// Where every frame went.
     pub frames: Frames,
     /// The links, in file order.
@@ -232,6 +235,10 @@ pub struct Link {
     pub read_errors: u64,
     pub refused: u64,
     pub lost: u64,
+    #[serde(default)]
+    pub offload: Cow<'static, str>,
+    #[serde(default)]
+    pub cut: u64,
 }
 
 /// Packets of the router's own IP stack.

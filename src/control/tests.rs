@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{
-    Bridge, Config, Forward, Health, Inquiry, Lifecycle, Link, Masquerade, Method, Network, Route,
-    Router, Scheduler, Server, Service, Timeouts, Unserved, VirtualIp,
+    Bridge, Config, Forward, Health, Inquiry, Io, Lifecycle, Link, Masquerade, Method, Network,
+    Route, Router, Scheduler, Server, Service, Timeouts, Unserved, VirtualIp,
 };
 
 /// Something for the log.
@@ -124,7 +124,7 @@ fn a_dead_control_thread_costs_no_memory() {
 pub(super) fn config() -> Config {
     let network = |name: &str, tap: &str, address: &str| Network {
         name: name.to_owned(),
-        links: vec![Link { tap: tap.to_owned(), attach: None }],
+        links: vec![Link { tap: tap.to_owned(), offload: None, attach: None }],
         addresses: vec![address.parse().unwrap()],
         gateway: None,
         mtu: 1500,
@@ -149,6 +149,8 @@ pub(super) fn config() -> Config {
             forward: Forward::ServersOut,
             unserved: Unserved::Reset,
             timeouts: Timeouts::IPVS,
+            io: Io::Auto,
+            offload: true,
         },
         networks: vec![internet, network("servers", "tapvs1", "10.0.0.2/24")],
         routes: vec![Route {

@@ -50,7 +50,7 @@ impl Dataplane {
         seen_as: Option<Ipv4Addr>,
         frame: &mut Frame,
     ) -> Result<Verdict, DropReason> {
-        let Packet { table, network, headers, now } = *packet;
+        let Packet { table, network, headers, now, .. } = *packet;
         let original = packet.tuple().ok_or(DropReason::NotForwarded)?;
         match headers.transport {
             // A late answer would leave under the server's own address.
@@ -165,7 +165,8 @@ impl Dataplane {
     ) -> Result<(), DropReason> {
         let Packet { table, headers, now, .. } = *packet;
         let egress = table.network(self.neighbours.get(neighbour).network);
-        if headers.total_len > usize::from(egress.mtu) && headers.dont_fragment {
+        let is_too_long = packet.longest() > usize::from(egress.mtu);
+        if is_too_long && headers.dont_fragment {
             let error = IcmpError::FragmentationNeeded(egress.mtu);
             decrement_ttl(frame.bytes_mut());
             self.report_error(table, error, router, frame, &headers, now);
@@ -173,7 +174,7 @@ impl Dataplane {
         }
         let reason = match self.way(table, neighbour, now) {
             // What has to be cut cannot wait: its pieces would be too many.
-            Way::Wait if headers.total_len > usize::from(egress.mtu) => DropReason::HoldFull,
+            Way::Wait if is_too_long => DropReason::HoldFull,
             Way::Open | Way::Wait => return Ok(()),
             Way::Closed(reason) => reason,
         };
@@ -208,11 +209,11 @@ impl Dataplane {
         frame: &mut Frame,
         waiting: Waiting,
     ) -> Result<Verdict, DropReason> {
-        let (table, headers) = (packet.table, &packet.headers);
+        let table = packet.table;
         decrement_ttl(frame.bytes_mut());
         let egress = table.network(self.neighbours.get(neighbour).network);
-        if headers.total_len > usize::from(egress.mtu) {
-            return self.split(table, neighbour, frame, headers);
+        if packet.longest() > usize::from(egress.mtu) {
+            return self.split(packet, neighbour, frame);
         }
         self.deliver(table, neighbour, frame, waiting)
     }

@@ -45,7 +45,7 @@ impl Dataplane {
         (id, direction, quote): (u32, Direction, Quote),
         frame: &mut Frame,
     ) -> Result<Verdict, DropReason> {
-        let Packet { table, network, headers, now } = *packet;
+        let Packet { table, network, headers, now, .. } = *packet;
         Self::check_source(packet)?;
         self.revalidate(table, id);
         if self.flows.get(id).networks[direction as usize] != network.id {

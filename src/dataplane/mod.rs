@@ -49,7 +49,7 @@ mod wheel;
 use std::net::Ipv4Addr;
 
 use crate::addr::{LinkId, MacAddr, NetworkId, Role};
-use crate::frame::{ETHER_TYPE_ARP, ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Ethernet, Frame};
+use crate::frame::{ETHER_TYPE_ARP, ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Ethernet, Frame, Offload};
 use crate::table::{Network, Table};
 use crate::time::Instant;
 
@@ -117,6 +117,7 @@ struct Arrival<'t> {
     network: &'t Network,
     ingress: LinkId,
     ethernet: Ethernet,
+    offload: Offload,
     now: Instant,
 }
 
@@ -360,7 +361,8 @@ impl Dataplane {
     ) -> Result<Verdict, DropReason> {
         let network = table.network_of(ingress).ok_or(DropReason::UnknownLink)?;
         let ethernet = Ethernet::parse(frame.bytes()).ok_or(DropReason::Runt)?;
-        let arrival = Arrival { table, network, ingress, ethernet, now };
+        let offload = frame.accept()?;
+        let arrival = Arrival { table, network, ingress, ethernet, offload, now };
         if network.is_bridged() {
             return self.bridge_frame(&arrival, frame);
         }

@@ -103,7 +103,7 @@ impl Dataplane {
             flow.ending = false;
             return Ok(());
         }
-        if segment.ack && headers.is_transport_intact(frame.bytes()) {
+        if segment.ack && headers.is_transport_intact(frame) {
             self.reset_ends(table, id, direction, &segment, now);
         }
         Err(DropReason::FlowEnded)

@@ -126,7 +126,7 @@ impl Dataplane {
             (false, false) => return None,
         };
         let at = self.probes.under_way.iter().position(is_answered)?;
-        if !headers.is_transport_intact(frame.bytes()) {
+        if !headers.is_transport_intact(frame) {
             return None;
         }
         let probe = self.probes.under_way.swap_remove(at);

@@ -16,7 +16,7 @@ use crate::addr::{LinkId, NetworkId};
 use crate::config::{Config, Failover, FailoverNetwork};
 use crate::control::protocol::failover::Wish;
 use crate::dataplane::{self, Dataplane, Origin};
-use crate::frame::{ETHERNET, Frame, lesson};
+use crate::frame::{Frame, lesson};
 use crate::ha::signature::Key;
 use crate::ha::{Event, Fault, Ha, Member, PROTOCOL, Settings};
 use crate::links::carrier::{Carriers, Changed};
@@ -272,11 +272,6 @@ impl Pair {
         }
         self.starved = starved;
     }
-}
-
-/// What the pair is told: the IP packet behind the Ethernet header.
-pub(super) fn packet_of(frame: &[u8]) -> &[u8] {
-    frame.get(ETHERNET..).unwrap_or_default()
 }
 
 /// The networks that adverts run on, with what both routers share there.

@@ -61,6 +61,7 @@ impl View<'_> {
             flows: self.dataplane.flow_count(),
             max_flows: self.dataplane.max_flows(),
             turns: self.turns.told(),
+            io: Cow::Borrowed(self.links.io()),
             frames: self.frames(),
             links: ids.map(|id| self.link(id)).collect(),
             host: protocol::Host { received: host.received, sent: host.sent },
@@ -77,12 +78,13 @@ impl View<'_> {
         let counters = self.dataplane.counters();
         let ids = (0..=u16::MAX).map(LinkId).take(self.links.len());
         let links = ids.map(|id| self.links.counters(id));
-        let (received, sent) =
-            links.fold((0, 0), |(i, o), link| (i + link.frames_in, o + link.frames_out));
+        let (received, sent, cut) = links.fold((0, 0, 0), |(i, o, cut), link| {
+            (i + link.frames_in, o + link.frames_out, cut + link.cut)
+        });
         Frames {
             received,
             originated: counters.originated,
-            copies: counters.copies,
+            copies: counters.copies + cut,
             sent,
             to_host: counters.to_host,
             to_ha: counters.to_ha,
@@ -104,6 +106,8 @@ impl View<'_> {
             read_errors: counters.read_errors,
             refused: counters.refused.total(),
             lost: counters.lost,
+            offload: Cow::Borrowed(self.links.offloads(id).name()),
+            cut: counters.cut,
         }
     }
 

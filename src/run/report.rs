@@ -118,7 +118,7 @@ impl Report {
         Balance {
             received: self.links.iter().map(|(_, link)| link.frames_in).sum(),
             originated: counters.originated,
-            copied: counters.copies,
+            copied: counters.copies + self.links.iter().map(|(_, link)| link.cut).sum::<u64>(),
             sent: self.links.iter().map(|(_, link)| link.frames_out).sum(),
             to_host: counters.to_host,
             to_ha: counters.to_ha,
@@ -136,7 +136,8 @@ impl Report {
 struct Balance {
     received: u64,
     originated: u64,
-    /// How many more left than came in, where a bridge sent one to several links.
+    /// How many more left than came in, where a bridge sent one to several links or a link took no
+    /// segments.
     copied: u64,
     sent: u64,
     to_host: u64,
@@ -193,8 +194,16 @@ impl Balance {
 }
 
 fn of_link(name: &str, counters: &links::Counters) -> Entry {
-    let links::Counters { frames_in, bytes_in, frames_out, bytes_out, read_errors, refused, lost } =
-        counters;
+    let links::Counters {
+        frames_in,
+        bytes_in,
+        frames_out,
+        bytes_out,
+        read_errors,
+        refused,
+        cut,
+        lost,
+    } = counters;
     let links::Refused { down, no_memory, invalid, gone, other } = refused;
     let mut fields = vec![("link", name.to_owned())];
     let counts = [
@@ -203,6 +212,7 @@ fn of_link(name: &str, counters: &links::Counters) -> Entry {
         ("frames_out", *frames_out),
         ("bytes_out", *bytes_out),
         ("read_errors", *read_errors),
+        ("cut", *cut),
         ("removed", *lost),
         ("refused", refused.total()),
     ];

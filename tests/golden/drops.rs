@@ -309,6 +309,17 @@ fn the_outbox_is_bounded() {
     outbox_full();
 }
 
+/// Frames whose virtio-net headers ask for what cannot be: tests/offload.rs has all ways to do so.
+pub(crate) fn bad_offloads() -> Router {
+    let mut router = Router::new(config());
+    for (kind, reason) in [(1, DropReason::OffloadMalformed), (0x20, DropReason::OffloadUnknown)] {
+        let mut frame = gso::Super::plain(syn().frame());
+        frame.header.gso_type = kind;
+        assert_eq!(router.feed_offload(OUT, &frame).0, Verdict::Drop(reason));
+    }
+    router
+}
+
 /// Frames that the loop could not get rid of.
 pub(crate) fn refused() -> Router {
     let mut router = Router::new(config());

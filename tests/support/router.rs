@@ -10,6 +10,7 @@ use tapvs::frame::Frame;
 use tapvs::table::{Ids, Standing, Table};
 use tapvs::time::{Duration, Instant};
 
+use super::gso::Super;
 use super::network::{FAR_IN, IN, OUT, bridged_owner, owner};
 use super::packet::{is_at, line};
 
@@ -145,6 +146,30 @@ impl Router {
         step.out.extend(self.transmits());
         self.check();
         step
+    }
+
+    /// As [`Router::feed`], with a virtio-net header before the frame, and before all that leave.
+    pub fn feed_offload(&mut self, link: LinkId, frame: &Super) -> (Verdict, Vec<(LinkId, Super)>) {
+        self.frame.copy_from(&frame.bytes);
+        self.frame.set_header(frame.header.to_bytes());
+        let verdict = self.dataplane.handle_frame(&self.table, link, &mut self.frame, self.now);
+        let mut out = Vec::new();
+        match verdict {
+            Verdict::Forward(link) => out.push((link, Super::of(&self.frame))),
+            Verdict::Reply => out.push((link, Super::of(&self.frame))),
+            Verdict::ToHost | Verdict::ToHa => out.push((link, Super::of(&self.frame))),
+            Verdict::Flood => {
+                let links = self.dataplane.flood_links(&self.table, link);
+                out.extend(links.map(|link| (link, Super::of(&self.frame))));
+            }
+            Verdict::Split | Verdict::Held | Verdict::Consumed(_) | Verdict::Drop(_) => {}
+        }
+        while let Some(link) = self.dataplane.poll_transmit(&self.table, &mut self.frame, self.now)
+        {
+            out.push((link, Super::of(&self.frame)));
+        }
+        self.check();
+        (verdict, out)
     }
 
     /// Lets time pass, doing what falls due on the way.

@@ -7,6 +7,19 @@ use crate::runner::{Command, Runner};
 const KERNEL_TARGETS: [&str; 8] =
     ["kernel", "scenarios", "direct", "pair", "captures", "oracle_nat", "realserver", "strangers"];
 
+/// Trials that are run again in other modes: how frames are moved, whether they leave something to be
+/// done, target and part of the trials' names. All trials hold in each mode, and would take as long again.
+const MODES: [[&str; 4]; 8] = [
+    ["syscall", "false", "kernel", "arrive_unchanged"],
+    ["syscall", "true", "kernel", "arrive_unchanged"],
+    ["uring", "false", "kernel", "arrive_unchanged"],
+    ["uring", "mixed", "kernel", "arrive_unchanged"],
+    ["syscall", "false", "kernel", "reaches_every_server"],
+    ["uring", "mixed", "kernel", "reaches_every_server"],
+    ["syscall", "true", "direct", "_on_two_networks"],
+    ["uring", "mixed", "direct", "_bridged"],
+];
+
 const KERNEL_LINTS: [&str; 22] = [
     "clippy",
     "--package",
@@ -76,6 +89,16 @@ pub(crate) fn test(runner: &mut Runner) {
             _ if runner.lacks_privileges() => runner.unprivileged(&name),
             Ok(()) => runner.run(&name, &test),
             Err(missing) => runner.check(&name, || Err(missing)),
+        }
+    }
+    for [io, offload, target, part] in MODES {
+        let test = cargo(&["test", "--package", "netns-tests", "--test", target, part]);
+        let test = test.env("TAPVS_TEST_IO", io).env("TAPVS_TEST_OFFLOAD", offload);
+        let name = format!("kernel tests: {target} {part}, io {io}, offload {offload}");
+        if runner.lacks_privileges() {
+            runner.unprivileged(&name);
+        } else {
+            runner.run(&name, &test);
         }
     }
     // Its numbers mean little, that every load goes through every forwarder unharmed means all.

@@ -56,6 +56,8 @@ fn moment(second: u64) -> Moment {
         read_errors: 0,
         refused,
         lost: 0,
+        offload: "off".into(),
+        cut: 0,
     };
     let drop = |reason: &'static str, count, meaning: &'static str| Drop {
         reason: reason.into(),

@@ -212,6 +212,8 @@ fn sample() -> Snapshot {
             read_errors: 0,
             refused: 0,
             lost: 0,
+            offload: "tcp+udp".into(),
+            cut: 0,
         }],
         claims: vec![Claim {
             address: "203.0.113.10".to_owned(),

@@ -67,6 +67,7 @@ fn every_line_says_what_it_is_about_and_every_counter_has_a_name() {
         bytes_out: 14,
         read_errors: 15,
         refused: Refused { down: 16, no_memory: 17, invalid: 18, gone: 0, other: 20 },
+        cut: 0,
         lost: 21,
     };
     let report = Report {
@@ -90,7 +91,7 @@ fn every_line_says_what_it_is_about_and_every_counter_has_a_name() {
         [
             "report: loop uptime=3600 turns=0 longest_us=0 above_1ms=0",
             "report: link link=tapvs0 frames_in=11 bytes_in=12 frames_out=13 bytes_out=14 read_errors=15 \
-             removed=21 refused=71 refused_down=16 refused_no_memory=17 refused_invalid=18 refused_other=20",
+             cut=0 removed=21 refused=71 refused_down=16 refused_no_memory=17 refused_invalid=18 refused_other=20",
             "report: host received=1 sent=4 refused=2 ignored=3 limited=5",
             "report: table generation=3 flows=5 max_flows=1000",
             "report: service service=web protocol=tcp address=203.0.113.10:80 active=46 inactive=47 flows=41 \
