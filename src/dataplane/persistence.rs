@@ -438,7 +438,7 @@ impl Dataplane {
     /// A flow that a client has is assured now.
     pub(super) fn assure_client_of(&mut self, flow: u32) {
         let flow = self.flows.get(flow);
-        if let Some((service, _)) = flow.owner.filter(|_| flow.is_remembered())
+        if let Some((service, _)) = flow.owner().filter(|_| flow.is_remembered())
             && let Some(client) = self.clients.find(service, flow.original.source)
         {
             self.assure_client(client);
@@ -455,7 +455,7 @@ impl Dataplane {
     /// The client that has `flow` has one less.
     pub(super) fn release_client(&mut self, flow: u32) {
         let flow = self.flows.get(flow);
-        if let Some((service, _)) = flow.owner
+        if let Some((service, _)) = flow.owner()
             && let Some(client) = self.clients.find(service, flow.original.source)
         {
             let client = self.clients.get_mut(client);

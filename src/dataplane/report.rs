@@ -138,7 +138,7 @@ impl FlowInfo {
             direct: flow.direct,
             one_packet: flow.is_one_packet(),
             copied: flow.copied,
-            owner: flow.owner,
+            owner: flow.owner(),
             packets: flow.packets,
             bytes: flow.bytes,
         }

@@ -146,7 +146,7 @@ impl Dataplane {
             // One record is enough for all datagrams of a client that a server has to answer.
             if let Some((id, Direction::Reply)) = self.live_flow(answer, packet.now)
                 && let flow = self.flows.get(id)
-                && (flow.original, flow.owner) == (original, owner)
+                && (flow.original, flow.owner()) == (original, owner)
                 && flow.is_one_packet()
             {
                 return Ok(id);
@@ -193,7 +193,7 @@ impl Dataplane {
         let flow = self.flows.get(id);
         // Those of a backup may have been answered elsewhere.
         if self.is_active()
-            && let Some(owner) = flow.owner
+            && let Some(owner) = flow.owner()
             && flow.state == State::SynRecv
             && flow.packets[1] == 0
             && !flow.copied
@@ -208,7 +208,7 @@ impl Dataplane {
     pub(super) fn remove_flow(&mut self, id: u32) {
         self.note_gone(id);
         let flow = self.flows.get(id);
-        let (owner, state, is_one_packet) = (flow.owner, flow.state, flow.is_one_packet());
+        let (owner, state, is_one_packet) = (flow.owner(), flow.state, flow.is_one_packet());
         if flow.is_remembered() {
             self.release_client(id);
         }
