@@ -107,7 +107,7 @@ fn with_load<T: Send>(
         // It opens sockets: it has to be there.
         let client = scope.spawn(|| stage.client.run(|| ask(target, connections, &shared)));
         let result = run(&shared);
-        shared.ending.store(true, Ordering::Relaxed);
+        shared.ending.store(true, Ordering::SeqCst);
         for thread in [server, client] {
             thread.join().map_err(|_| Failure::new("a load thread panicked"))?.context("load")?;
         }
@@ -122,7 +122,7 @@ fn serve(mut listener: TcpListener, connections: Connections, shared: &Shared) -
     let mut events = Events::with_capacity(256);
     let mut clients: Vec<Option<Served>> = Vec::new();
     let mut free = Vec::new();
-    while !shared.ending.load(Ordering::Relaxed) {
+    while !shared.ending.load(Ordering::SeqCst) {
         wait(&mut poll, &mut events)?;
         for event in &events {
             if event.token() == LISTENER {
@@ -183,7 +183,7 @@ fn ask(target: SocketAddr, connections: Connections, shared: &Shared) -> io::Res
     for place in 0..CONNECTIONS {
         all.push(Asking::connect(target, place, poll.registry())?);
     }
-    while !shared.ending.load(Ordering::Relaxed) {
+    while !shared.ending.load(Ordering::SeqCst) {
         wait(&mut poll, &mut events)?;
         for event in &events {
             let place = event.token().0;
@@ -197,6 +197,8 @@ fn ask(target: SocketAddr, connections: Connections, shared: &Shared) -> io::Res
                             break;
                         }
                     }
+                    // The server may have gone first.
+                    Step::Failed if shared.ending.load(Ordering::SeqCst) => return Ok(()),
                     Step::Failed => {
                         shared.failed.fetch_add(1, Ordering::Relaxed);
                         all[place] = Asking::connect(target, place, poll.registry())?;
@@ -297,7 +299,7 @@ mod tests {
                 while shared.answered.load(Ordering::Relaxed) < 200 && Instant::now() < end {
                     thread::sleep(Duration::from_millis(1));
                 }
-                shared.ending.store(true, Ordering::Relaxed);
+                shared.ending.store(true, Ordering::SeqCst);
             });
             assert!(shared.answered.load(Ordering::Relaxed) >= 200);
             assert_eq!(shared.failed.load(Ordering::Relaxed), 0);
