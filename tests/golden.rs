@@ -118,6 +118,8 @@ mod own_traffic;
 mod reload;
 #[path = "golden/roles.rs"]
 mod roles;
+#[path = "golden/scheduling.rs"]
+mod scheduling;
 #[path = "golden/standing.rs"]
 mod standing;
 #[path = "golden/table.rs"]

@@ -80,6 +80,9 @@ pub(super) enum Operate {
         /// Only in this state
         #[arg(long, ignore_case = true, value_parser = STATES.map(State::name))]
         state: Option<String>,
+        /// The clients that services with persistence remember, rather than flows
+        #[arg(long, conflicts_with = "state")]
+        persistent: bool,
         /// No more than this; 0 for all
         #[arg(long, value_name = "N", default_value_t = 1_000)]
         limit: usize,
@@ -209,13 +212,14 @@ fn show(command: Operate, router: &mut Router, output: &mut Output<'_>) -> Resul
     match command {
         Operate::Status(_) => show::status::show(router, output),
         Operate::Services { interval, .. } => show::services::show(router, interval, output),
-        Operate::Flows { client, server, service, state, limit, .. } => {
+        Operate::Flows { client, server, service, state, persistent, limit, .. } => {
             let request = |from| Request::Flows {
                 from,
                 client: client.clone(),
                 server: server.clone(),
                 service: service.clone(),
                 state: state.clone(),
+                persistent,
             };
             show::flows::show(router, request, limit, output)
         }

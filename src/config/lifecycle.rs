@@ -60,13 +60,14 @@ impl Kind {
     }
 
     fn may_start_slowly(self) -> Result<(), String> {
-        match self.scheduler {
-            Scheduler::LeastConnection | Scheduler::WeightedLeastConnection => Ok(()),
-            other => Err(format!(
-                "{other} gives a new server no more than its share anyway; leave slow_start out, or \
-                 use scheduler = \"lc\" or \"wlc\""
-            )),
+        if self.scheduler.compares_loads() {
+            return Ok(());
         }
+        let scheduler = self.scheduler;
+        Err(format!(
+            "{scheduler} gives a new server no more than its share anyway; leave slow_start out, or \
+             use scheduler = \"lc\", \"wlc\" or \"sed\""
+        ))
     }
 
     fn answers_are_seen(self) -> Result<(), String> {

@@ -7,7 +7,7 @@ use super::failover::{AdvertChecksum, VrrpVersion};
 use super::mistake::quote;
 use super::model::{
     Defend, Forward, Health, HttpCheck, Inquiry, Io, Method, OnDown, OnRemove, PassiveHealth,
-    Scheduler, StatusCodes, UdpCheck, Unserved,
+    Persistence, Scheduler, StatusCodes, UdpCheck, Unserved,
 };
 
 impl fmt::Display for Forward {
@@ -83,6 +83,16 @@ impl fmt::Display for Scheduler {
             Self::WeightedRoundRobin => "wrr",
             Self::LeastConnection => "lc",
             Self::WeightedLeastConnection => "wlc",
+            Self::ShortestExpectedDelay => "sed",
+            Self::NeverQueue => "nq",
+            Self::SourceHash => "sh",
+            Self::DestinationHash => "dh",
+            Self::Maglev => "mh",
+            Self::Failover => "fo",
+            Self::Overflow => "ovf",
+            Self::Locality => "lblc",
+            Self::LocalityReplicated => "lblcr",
+            Self::PowerOfTwo => "twos",
         })
     }
 }
@@ -167,5 +177,12 @@ impl fmt::Display for OnDown {
 impl fmt::Display for PassiveHealth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} unanswered, retry {}", self.unanswered, self.retry)
+    }
+}
+
+impl fmt::Display for Persistence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", duration::text(self.timeout))?;
+        if self.prefix < 32 { write!(f, " by /{}", self.prefix) } else { Ok(()) }
     }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crate::addr::Cidr;
 use crate::config::{
-    Bridge, Config, Failover, FailoverNetwork, FlowSync, Health, Lifecycle, Link, Network, Router,
-    Server, Service, StatusPage, Timeouts, VirtualIp,
+    Balance, Bridge, Config, Failover, FailoverNetwork, FlowSync, Group, Health, Lifecycle, Link,
+    Network, Router, SchedulerFlags, Server, Service, StatusPage, Timeouts, VirtualIp,
 };
 use crate::time::Duration;
 
@@ -200,7 +200,7 @@ impl Changes {
     }
 
     fn services(&mut self, old: &[Service], new: &[Service]) {
-        let key = |service: &Service| (service.protocol, service.address, service.port);
+        let key = |service: &Service| (service.protocol, service.address, service.ports());
         let old_by_key: HashMap<_, _> = old.iter().map(|s| (key(s), s)).collect();
         let new_by_key: HashMap<_, _> = new.iter().map(|s| (key(s), s)).collect();
         for service in old.iter().filter(|s| !new_by_key.contains_key(&key(s))) {
@@ -218,14 +218,17 @@ impl Changes {
     }
 
     fn service(&mut self, old: &Service, new: &Service) {
-        // The first three are what makes it the same service.
+        // The first four are what makes it the same service.
         let Service {
             protocol: _,
             address: _,
             port: _,
+            last_port: _,
+            group,
             name,
             method,
             scheduler,
+            balance,
             health,
             servers,
             fallback,
@@ -235,6 +238,8 @@ impl Changes {
         self.field(&key("name"), name, &new.name);
         self.field(&key("method"), *method, new.method);
         self.field(&key("scheduler"), *scheduler, new.scheduler);
+        self.field(&key("group"), group_text(group.as_ref()), group_text(new.group.as_ref()));
+        self.balance(&key, balance, &new.balance);
         if *health != new.health {
             let said = |health: &Option<Arc<Health>>| {
                 health.as_ref().map_or_else(|| "none".to_owned(), |health| health.to_string())
@@ -253,9 +258,11 @@ impl Changes {
                 self.applied.push(key(&format!("{label} added with weight {}", server.weight)));
                 continue;
             };
-            let Server { endpoint: _, name, weight } = before;
+            let Server { endpoint: _, name, weight, limits } = before;
             self.field(&key(&format!("{label}: name")), name, &server.name);
             self.field(&key(&format!("{label}: weight")), *weight, server.weight);
+            self.field(&key(&format!("{label}: max_flows")), limits.max, server.limits.max);
+            self.field(&key(&format!("{label}: min_flows")), limits.min, server.limits.min);
         }
         let fallback_text = |fallback: &Option<Server>| {
             optional(
@@ -284,6 +291,23 @@ impl Changes {
         );
     }
 
+    fn balance(&mut self, key: &dyn Fn(&str) -> String, old: &Balance, new: &Balance) {
+        let Balance { flags, persistence, expire_quiescent, one_packet, timeouts } = *old;
+        self.field(&key("scheduler_flags"), flags_text(flags), flags_text(new.flags));
+        self.field(&key("persistence"), optional(persistence), optional(new.persistence));
+        self.field(&key("expire_quiescent"), expire_quiescent, new.expire_quiescent);
+        self.field(&key("one_packet"), one_packet, new.one_packet);
+        let as_router = |timeouts: &Option<Timeouts>| match timeouts {
+            None => "as the router's".to_owned(),
+            Some(all) => {
+                let all = named_timeouts(all);
+                let all: Vec<_> = all.iter().map(|(name, time)| format!("{name} {time}")).collect();
+                all.join(", ")
+            }
+        };
+        self.field(&key("timeouts"), as_router(&timeouts), as_router(&new.timeouts));
+    }
+
     /// Entries that have no fields of their own: there or not.
     fn set<T: PartialEq>(&mut self, old: &[T], new: &[T], line: impl Fn(&T) -> String) {
         let removed = old.iter().filter(|entry| !new.contains(entry));
@@ -306,6 +330,22 @@ impl Changes {
             list.push(format!("{what}: {is}, was {was}"));
         }
     }
+}
+
+fn group_text(group: Option<&Group>) -> String {
+    let Some(Group { name, members }) = group else { return "none".to_owned() };
+    let members = members.iter().map(|member| {
+        let name = &member.name;
+        format!("{name} at {} {}", member.protocol, member.listen())
+    });
+    std::iter::once(name.clone()).chain(members).collect::<Vec<_>>().join(", ")
+}
+
+fn flags_text(flags: SchedulerFlags) -> String {
+    let SchedulerFlags { port, fallback } = flags;
+    let words = [(port, "port"), (fallback, "fallback")];
+    let words: Vec<_> = words.iter().filter(|(on, _)| *on).map(|(_, word)| *word).collect();
+    if words.is_empty() { "none".to_owned() } else { words.join(", ") }
 }
 
 const fn named_timeouts(all: &Timeouts) -> [(&'static str, Duration); 9] {

@@ -227,6 +227,7 @@ impl Publisher {
 
     /// The loop works with `generation` and holds nothing older: that is dropped here.
     pub(super) fn acknowledged(&mut self, generation: u32) {
+        self.ids.acknowledge(generation);
         while self.kept.front().is_some_and(|table| table.generation() != generation) {
             self.kept.pop_front();
         }
@@ -410,8 +411,16 @@ mod tests {
         publisher.replace(shorter.clone(), NOW);
         assert_eq!(ids(&publisher), before[1..], "the other server keeps its id");
         publisher.replace(config(), NOW);
-        assert!(!before.contains(&ids(&publisher)[0]), "flows of the first id may still live");
+        assert_eq!(ids(&publisher), before, "flows of the first one may still live, and are its");
         publisher.replace(shorter.clone(), NOW);
+        // Another one in its place is somebody else.
+        let mut other = shorter.clone();
+        other.services[0].servers.insert(0, gone.clone());
+        other.services[0].servers[0].endpoint.port = 9;
+        publisher.replace(other, NOW);
+        assert!(!before.contains(&ids(&publisher)[0]));
+        publisher.replace(shorter.clone(), NOW);
+        publisher.acknowledged(publisher.generation());
         publisher.server_gone(before[0]);
         shorter.services[0].servers.insert(0, gone);
         publisher.replace(shorter, NOW);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{
-    Bridge, Config, Forward, Health, Inquiry, Io, Lifecycle, Link, Masquerade, Method, Network,
-    Route, Router, Scheduler, Server, Service, Timeouts, Unserved, VirtualIp,
+    Balance, Bridge, Config, Forward, Health, Inquiry, Io, Lifecycle, Link, Masquerade, Method,
+    Network, Route, Router, Scheduler, Server, Service, Timeouts, Unserved, VirtualIp,
 };
 
 /// Something for the log.
@@ -135,7 +135,7 @@ pub(super) fn config() -> Config {
     let server = |name: &str, endpoint: &str| {
         let socket: std::net::SocketAddr = endpoint.parse().unwrap();
         let endpoint = crate::addr::Endpoint { address: socket.ip(), port: socket.port() };
-        Server { name: name.to_owned(), endpoint, weight: 1 }
+        Server::new(name.to_owned(), endpoint, 1)
     };
     let mut internet = network("internet", "tapvs0", "203.0.113.2/24");
     internet.gateway = Some("203.0.113.1".parse().unwrap());
@@ -167,8 +167,11 @@ pub(super) fn config() -> Config {
             protocol: crate::addr::Proto::Tcp,
             address: vip,
             port: 80,
+            last_port: None,
+            group: None,
             method: Method::Nat,
             scheduler: Scheduler::WeightedLeastConnection,
+            balance: Balance::default(),
             health: None,
             servers: vec![server("web1", "10.0.0.11:8080"), server("web2", "10.0.0.12:8080")],
             fallback: None,

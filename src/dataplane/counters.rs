@@ -110,6 +110,17 @@ pub(super) struct Figures {
 pub(super) struct Figure {
     pub(super) traffic: Traffic,
     pub(super) load: Load,
+    /// Clients that are remembered.
+    pub(super) clients: u32,
+    /// Datagrams whose answers are waited for.
+    pub(super) datagrams: u32,
+}
+
+impl Figure {
+    /// Whatever there is that still refers to it.
+    pub(super) const fn held(&self) -> u32 {
+        self.load.total().saturating_add(self.clients).saturating_add(self.datagrams)
+    }
 }
 
 impl Figures {

@@ -109,8 +109,8 @@ impl Dataplane {
         // A service's port is never lent out: its clients' packets would go to a server's own
         // connection.
         let is_service = |port| match packet.headers.transport {
-            Transport::Tcp(_) => table.service(Proto::Tcp, address, port).is_some(),
-            Transport::Udp(_) => table.service(Proto::Udp, address, port).is_some(),
+            Transport::Tcp(_) => table.is_service_port(Proto::Tcp, address, port),
+            Transport::Udp(_) => table.is_service_port(Proto::Udp, address, port),
             Transport::Icmp(_) | Transport::Other => false,
         };
         // Nor are those of the router's own connections.
@@ -228,10 +228,10 @@ fn goes_past_service(packet: &Packet<'_>) -> bool {
             segment.syn
                 && !segment.ack
                 && !segment.rst
-                && table.is_server(Proto::Tcp, headers.destination, segment.destination)
+                && table.may_be_server(Proto::Tcp, headers.destination, segment.destination)
         }
         Transport::Udp(udp) => {
-            table.is_server(Proto::Udp, headers.destination, udp.destination)
+            table.may_be_server(Proto::Udp, headers.destination, udp.destination)
                 && !table.is_server(Proto::Udp, headers.source, udp.source)
         }
         Transport::Icmp(_) | Transport::Other => false,

@@ -294,22 +294,26 @@ impl Dataplane {
             flow.note_reset(direction, &segment, data);
             flow.state = flow.state.next(flow.view(direction), TcpEvent::of(&segment));
             flow.note_handshake(direction, &segment);
-        } else if flow.packets[0] >= 2 && flow.packets[1] >= 1 {
+        } else if flow.packets[0] >= 2 && flow.packets[1] >= 1 && !flow.is_one_packet() {
             flow.assured = true;
         }
         // Answers are not seen: a client that goes on sending has had some.
-        flow.assured |= flow.direct && flow.packets[0] >= DIRECT_ASSURED;
+        flow.assured |= flow.direct && flow.packets[0] >= DIRECT_ASSURED && !flow.is_one_packet();
         let (state, assured, reset_by) = (flow.state, flow.assured, flow.reset_by);
         let owner = flow.owner();
         if (state, assured, reset_by) != before {
             self.flows.reclass(id);
             self.note_change(id);
+            if assured && !before.1 {
+                self.assure_client_of(id);
+            }
         }
-        self.flows.touch(id, now, state.timeout(table.timeouts()));
+        let timeout = self.timeout(table, owner, state);
+        self.flows.touch(id, now, timeout);
         for figure in self.figures.both(owner) {
             figure.traffic.count(direction, packets, bytes);
-            figure.load.move_between(before.0, state);
         }
+        self.flow_moved(owner, before.0, state);
     }
 
     /// What a segment shows of whether the flow's server answers.
@@ -323,8 +327,8 @@ impl Dataplane {
         if direction == Direction::Reply {
             self.standings.answered(owner.1);
         } else if segment.syn && flow.packets[0] > 0 && flow.packets[1] == 0 && !flow.copied {
-            let (client, timeout) =
-                (flow.original.source, flow.state.timeout(packet.table.timeouts()));
+            let client = flow.original.source;
+            let timeout = self.timeout(packet.table, Some(owner), flow.state);
             if self.flows.idle(id, packet.now, timeout) >= REPEATED {
                 self.note_unanswered(owner, client, packet.now);
             }

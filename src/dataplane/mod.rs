@@ -23,6 +23,7 @@ mod fragments;
 mod icmp;
 mod ip;
 mod late;
+mod lifetime;
 mod limit;
 mod look;
 mod loop_guard;
@@ -31,6 +32,7 @@ mod memory;
 mod neighbour;
 mod originate;
 mod outbox;
+mod persistence;
 mod piece;
 mod report;
 mod reset;
@@ -41,6 +43,7 @@ mod standing;
 mod stations;
 mod swap;
 mod takeover;
+mod threshold;
 mod verdict;
 mod vip_probe;
 mod watch;
@@ -59,6 +62,7 @@ pub use event::Event;
 pub use flow::{Direction, State, Tuple};
 pub use late::LateDrop;
 pub use neighbour::Reachability;
+pub use persistence::ClientInfo;
 pub use report::{ClaimReport, FlowInfo, NeighbourInfo, Report, ServerReport, ServiceReport};
 pub use schedule::Load;
 pub use verdict::{Consumed, DropReason, Verdict};
@@ -77,17 +81,20 @@ use event::Events;
 use flow::FlowTable;
 use fragments::Fragments;
 use late::LateDrops;
+use lifetime::Lifetimes;
 use limit::TokenBucket;
 use loop_guard::LoopGuard;
 use masquerade::Masquerade;
 use neighbour::Neighbours;
 use outbox::Outbox;
+use persistence::Clients;
 use role::is_router;
-use schedule::Cursors;
+use schedule::Schedulers;
 use standing::Standings;
 use stations::Stations;
 use swap::{Progress, Retiring};
 use takeover::Takeover;
+use threshold::Thresholds;
 use vip_probe::Probes;
 use watch::Watch;
 
@@ -142,7 +149,10 @@ pub struct Dataplane {
     guard: LoopGuard,
     /// By link id.
     limits: Vec<Limits>,
-    cursors: Cursors,
+    schedulers: Schedulers,
+    thresholds: Thresholds,
+    lifetimes: Lifetimes,
+    clients: Clients,
     standings: Standings,
     figures: Figures,
     counters: Counters,
@@ -185,7 +195,10 @@ impl Dataplane {
             stations: Stations::new(&seed, table.networks().iter().any(Network::is_bridged)),
             guard: LoopGuard::new(&seed, role == Role::Active),
             limits: Vec::new(),
-            cursors: Cursors::default(),
+            schedulers: Schedulers::new(&seed),
+            thresholds: Thresholds::default(),
+            lifetimes: Lifetimes::default(),
+            clients: Clients::new(&seed, max_flows, now),
             standings: Standings::default(),
             figures: Figures::default(),
             counters: Counters::default(),
@@ -251,6 +264,7 @@ impl Dataplane {
     pub fn handle_timeout(&mut self, table: &Table, now: Instant) {
         self.go_on_installing(table, now);
         self.expire_flows(now);
+        self.expire_clients(now);
         self.end_flows(table, now);
         self.tend_copies(table);
         self.drop_stale_pieces(now);
@@ -268,6 +282,7 @@ impl Dataplane {
         let deadlines = [
             self.progress.next_deadline(),
             self.flows.next_deadline(),
+            self.clients.next_deadline(),
             self.endings.next_deadline().filter(|_| self.is_active()),
             self.copies.next_deadline(),
             self.neighbours.next_deadline(),

@@ -60,7 +60,7 @@ pub struct ServiceReport {
     pub name: String,
     /// What it balances.
     pub proto: Proto,
-    /// Where clients find it.
+    /// Where clients find it, at the first of its ports.
     pub endpoint: Endpoint,
     /// What it carried.
     pub traffic: Traffic,
@@ -83,6 +83,8 @@ pub struct ServerReport {
     pub traffic: Traffic,
     /// Its flows.
     pub load: Load,
+    /// It has as many flows as it may have.
+    pub is_full: bool,
 }
 
 /// One flow, for listings and tests.
@@ -98,6 +100,8 @@ pub struct FlowInfo {
     pub assured: bool,
     /// Directly routed: the server's packets are not seen.
     pub direct: bool,
+    /// For one datagram and its answer: the client's packets do not find it.
+    pub one_packet: bool,
     /// Learnt from the other router of a pair, from when on its packets are counted here.
     pub copied: bool,
     /// Whose it is and who serves it; `None` for what is merely routed, or served by a server that is
@@ -132,6 +136,7 @@ impl FlowInfo {
             state: flow.state,
             assured: flow.assured,
             direct: flow.direct,
+            one_packet: flow.is_one_packet(),
             copied: flow.copied,
             owner: flow.owner(),
             packets: flow.packets,
@@ -188,12 +193,13 @@ impl Dataplane {
                     weight: server.weight,
                     traffic: figure.traffic,
                     load: figure.load,
+                    is_full: self.thresholds.is_full(server.id),
                 }
             });
             ServiceReport {
                 name: service.name.clone(),
                 proto: service.proto,
-                endpoint: Endpoint { address: service.address.into(), port: service.port },
+                endpoint: Endpoint { address: service.address.into(), port: service.ports.first },
                 traffic: figure.traffic,
                 load: figure.load,
                 servers: servers.collect(),

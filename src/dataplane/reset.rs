@@ -155,10 +155,9 @@ impl Dataplane {
             return;
         }
         self.flows.reclass(id);
-        self.flows.touch(id, now, State::Close.timeout(table.timeouts()));
-        for figure in self.figures.both(owner) {
-            figure.load.move_between(before, State::Close);
-        }
+        let timeout = self.timeout(table, owner, State::Close);
+        self.flows.touch(id, now, timeout);
+        self.flow_moved(owner, before, State::Close);
     }
 
     /// Whether the walk may go on beyond this place.

@@ -90,7 +90,7 @@ impl Dataplane {
         let network = table.network(hop.network);
         let own = network.address_beside(target.address).ok_or(ProbeError::NotProbed)?;
         let from = SocketAddrV4::new(own, source_port);
-        let to = SocketAddrV4::new(service.address, service.port);
+        let to = SocketAddrV4::new(service.address, service.ports.first);
         if self.probes.under_way.len() == MOST {
             return Err(ProbeError::TooMany);
         }

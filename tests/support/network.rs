@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use tapvs::addr::{Endpoint, LinkId, MacAddr, Proto};
 use tapvs::config::{
-    Bridge, Config, Forward, Io, Lifecycle, Link, Method, Network, Router, Scheduler, Server,
-    Service, Timeouts, Unserved, VirtualIp,
+    Balance, Bridge, Config, Forward, Io, Lifecycle, Link, Method, Network, Router, Scheduler,
+    Server, Service, Timeouts, Unserved, VirtualIp,
 };
 
 /// The internet's link.
@@ -157,8 +157,11 @@ pub fn service(protocol: Proto, port: u16, servers: Vec<Server>) -> Service {
         protocol,
         address: VIP.into(),
         port,
+        last_port: None,
+        group: None,
         method: Method::Nat,
         scheduler: Scheduler::RoundRobin,
+        balance: Balance::default(),
         health: None,
         servers,
         fallback: None,
@@ -168,5 +171,5 @@ pub fn service(protocol: Proto, port: u16, servers: Vec<Server>) -> Service {
 
 pub fn server(n: u8, port: u16, weight: u16) -> Server {
     let endpoint = Endpoint { address: server_ip(n).into(), port };
-    Server { name: format!("server{n}"), endpoint, weight }
+    Server::new(format!("server{n}"), endpoint, weight)
 }

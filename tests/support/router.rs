@@ -288,8 +288,11 @@ impl Router {
         let mut tuples = BTreeSet::new();
         let mut count = 0;
         for flow in self.dataplane.flows() {
-            let tuples_of = [flow.original, flow.reply];
-            for tuple in &tuples_of[..if flow.direct { 1 } else { 2 }] {
+            let tuples_of = [
+                Some(flow.original).filter(|_| !flow.one_packet),
+                Some(flow.reply).filter(|_| !flow.direct),
+            ];
+            for tuple in tuples_of.iter().flatten() {
                 let key = (
                     tuple.protocol,
                     tuple.source,
@@ -309,6 +312,7 @@ impl Router {
                     let mine = self
                         .dataplane
                         .flows()
+                        .filter(|flow| !flow.one_packet)
                         .filter(|flow| flow.owner.is_some_and(|(_, id)| id == server.id));
                     mine.filter(|flow| flow.state.is_active() == active).count()
                 };
@@ -318,6 +322,7 @@ impl Router {
             let of = self
                 .dataplane
                 .flows()
+                .filter(|flow| !flow.one_packet)
                 .filter(|flow| flow.owner.is_some_and(|(id, _)| id == service.id))
                 .count();
             assert_eq!((seen.load.active + seen.load.inactive) as usize, of);

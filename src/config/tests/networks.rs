@@ -55,12 +55,12 @@ fn the_router() {
         (
             name,
             "timeouts = { udp = 300 }",
-            "router.timeouts.udp: found 300; expected 1s to 24h, as a whole number with the unit ms, s, m or h, such as \"300s\"",
+            "router.timeouts.udp: found 300; expected 10ms to 24h, as a whole number with the unit ms, s, m or h, such as \"300s\"",
         ),
         (
             name,
-            "timeouts = { udp = \"999ms\" }",
-            "router.timeouts.udp: found \"999ms\"; expected 1s to 24h, as a whole number with the unit ms, s, m or h, such as \"300s\"",
+            "timeouts = { udp = \"9ms\" }",
+            "router.timeouts.udp: found \"9ms\"; expected 10ms to 24h, as a whole number with the unit ms, s, m or h, such as \"300s\"",
         ),
         (
             name,

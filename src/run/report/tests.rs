@@ -33,6 +33,7 @@ fn every_line_says_what_it_is_about_and_every_counter_has_a_name() {
             bytes_out: 35,
         },
         load: Load { active: 36, inactive: 37 },
+        is_full: false,
     };
     let service = ServiceReport {
         name: "web".to_owned(),
