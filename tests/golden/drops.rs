@@ -313,7 +313,7 @@ fn the_outbox_is_bounded() {
 pub(crate) fn bad_offloads() -> Router {
     let mut router = Router::new(config());
     for (kind, reason) in [(1, DropReason::OffloadMalformed), (0x20, DropReason::OffloadUnknown)] {
-        let mut frame = support::gso::Super::plain(syn().frame());
+        let mut frame = gso::Super::plain(syn().frame());
         frame.header.gso_type = kind;
         assert_eq!(router.feed_offload(OUT, &frame).0, Verdict::Drop(reason));
     }
