@@ -42,7 +42,8 @@ fn frames_are_read_in_order_until_there_are_none() {
 fn frames_are_written_in_order_each_with_its_result() {
     for mut engine in engines() {
         let (ours, theirs) = device();
-        let closed = { device().0.as_raw_fd() };
+        // No descriptor: one that was closed may be another test's by now.
+        let closed = -1;
         let mut results = Results::new();
         for count in [0_usize, 1, 2, MOST / 2] {
             let bytes: Vec<_> = (0..count).map(|number| vec![1; number + 1]).collect();
