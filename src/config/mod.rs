@@ -30,9 +30,9 @@ pub use failover::{
 pub(crate) use mistake::quote;
 pub use mistake::{Mistake, Mistakes};
 pub use model::{
-    Attach, Bridge, Config, Defend, Forward, Health, HttpCheck, Inquiry, Lifecycle, Link,
-    Masquerade, Method, Network, OnDown, OnRemove, PassiveHealth, Route, Router, Scheduler, Server,
-    Service, StatusCodes, StatusPage, Timeouts, UdpCheck, Unserved, VirtualIp,
+    Attach, AttachMode, Bridge, Config, Defend, Forward, Health, HttpCheck, Inquiry, Lifecycle,
+    Link, Masquerade, Method, Network, Nic, OnDown, OnRemove, PassiveHealth, Route, Router,
+    Scheduler, Server, Service, StatusCodes, StatusPage, Timeouts, UdpCheck, Unserved, VirtualIp,
 };
 
 use std::collections::HashSet;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crate::addr::Cidr;
 use crate::config::{
-    Bridge, Config, Failover, FailoverNetwork, FlowSync, Health, Lifecycle, Link, Network, Router,
-    Server, Service, StatusPage, Timeouts, VirtualIp,
+    AttachMode, Bridge, Config, Failover, FailoverNetwork, FlowSync, Health, Lifecycle, Link,
+    Network, Router, Server, Service, StatusPage, Timeouts, VirtualIp,
 };
 use crate::time::Duration;
 
@@ -325,8 +325,12 @@ fn link(link: &Link) -> String {
     match &link.attach {
         None => link.tap.clone(),
         Some(attach) => {
+            let mode = match attach.mode {
+                AttachMode::Bridge => "",
+                AttachMode::Macvtap => " by macvtap",
+            };
             let force = if attach.force { " (force)" } else { "" };
-            format!("{} attached to {}{force}", link.tap, attach.nic)
+            format!("{} attached to {}{mode}{force}", link.tap, attach.nic)
         }
     }
 }
@@ -342,7 +346,9 @@ fn optional<T: fmt::Display>(value: Option<T>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Attach, Forward, OnDown, OnRemove, PassiveHealth, Scheduler, VirtualIp};
+    use crate::config::{
+        Attach, Forward, Nic, OnDown, OnRemove, PassiveHealth, Scheduler, VirtualIp,
+    };
     use crate::control::tests::{config, health};
 
     type Edit = fn(&mut Config);
@@ -459,8 +465,11 @@ mod tests {
             ),
             (
                 |c| {
-                    c.networks[1].links[0].attach =
-                        Some(Attach { nic: "eth1".into(), force: true });
+                    c.networks[1].links[0].attach = Some(Attach {
+                        nic: Nic::Name("eth1".into()),
+                        mode: AttachMode::Bridge,
+                        force: true,
+                    });
                 },
                 "network servers: links: tapvs1 attached to eth1 (force), was tapvs1",
             ),

@@ -12,6 +12,7 @@ pub mod clock;
 mod counters;
 pub mod error;
 pub mod listener;
+mod macvtap;
 pub mod memory;
 pub mod namespace;
 pub mod netlink;
@@ -33,14 +34,16 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
 use self::attach::Attachment;
+use self::macvtap::Macvtap;
 use self::tap::Tap;
 use crate::addr::LinkId;
-use crate::config::Attach;
+use crate::config::{Attach, AttachMode};
 use crate::frame::Frame;
 use crate::time::{Duration, Instant};
 
 pub use self::counters::{Counters, Refused};
 pub use self::error::LinkError;
+pub use self::macvtap::nic_mac;
 pub use self::namespace::Namespace;
 pub use self::netlink::Netlink;
 pub use self::privilege::{Privilege, become_root, check_net_admin, check_tun};
@@ -86,7 +89,7 @@ pub struct Links {
 struct Link {
     spec: LinkSpec,
     // Dropped before the TAP, which is a port of its bridge.
-    attachment: Option<Attachment>,
+    attachment: Option<Joined>,
     device: Device,
     counters: Counters,
     failed_reads: u8,
@@ -95,6 +98,13 @@ struct Link {
     delay: Duration,
     made_at: Option<Instant>,
     last_error: String,
+}
+
+/// How a link is joined with its NIC.
+#[derive(Debug)]
+enum Joined {
+    Bridge(Attachment),
+    Macvtap(Macvtap),
 }
 
 #[derive(Debug)]
@@ -138,6 +148,14 @@ impl Links {
     /// The TAP's name.
     pub fn name(&self, link: LinkId) -> &str {
         self.links.get(link.index()).map_or("", |link| &link.spec.tap)
+    }
+
+    /// The interface name of the NIC that a link is joined with, if it is.
+    pub fn nic(&self, link: LinkId) -> Option<&str> {
+        match self.links.get(link.index())?.attachment.as_ref()? {
+            Joined::Bridge(attachment) => Some(attachment.nic()),
+            Joined::Macvtap(macvtap) => Some(macvtap.nic()),
+        }
     }
 
     /// Whether the device is there, and took what it was last given.
@@ -223,14 +241,7 @@ impl Links {
 
 impl Link {
     fn open(spec: &LinkSpec) -> Result<Self, LinkError> {
-        let tap = Tap::open(&spec.tap, spec.mtu)?;
-        let attachment = match &spec.attach {
-            Some(attach) => Some(Attachment::join(&spec.tap, attach, spec.mtu)?),
-            None => {
-                attach::remove_left_over(&Netlink::new()?, &spec.tap)?;
-                None
-            }
-        };
+        let (tap, attachment) = connect(spec)?;
         Ok(Self {
             spec: spec.clone(),
             attachment,
@@ -339,19 +350,48 @@ impl Link {
         }
     }
 
-    fn try_make_anew(&mut self, index: usize, registry: &Registry) -> Result<Tap, LinkError> {
-        let tap = Tap::open(&self.spec.tap, self.spec.mtu)?;
-        if let Some(attach) = &self.spec.attach {
-            let rejoined = self.attachment.as_ref().map(|attachment| attachment.rejoin(tap.name()));
-            if !matches!(rejoined, Some(Ok(()))) {
-                // The bridge went as well. What is left of it must be undone before it is made.
-                self.attachment = None;
-                self.attachment = Some(Attachment::join(tap.name(), attach, self.spec.mtu)?);
+    fn reconnect(&mut self) -> Result<Tap, LinkError> {
+        if let Some(Joined::Bridge(attachment)) = &self.attachment {
+            let tap = Tap::open(&self.spec.tap, self.spec.mtu)?;
+            if attachment.rejoin(tap.name()).is_ok() {
+                return Ok(tap);
             }
         }
+        // What it was joined with went as well. What is left of that is undone before it is made.
+        self.attachment = None;
+        let (tap, attachment) = connect(&self.spec)?;
+        self.attachment = attachment;
+        Ok(tap)
+    }
+
+    fn try_make_anew(&mut self, index: usize, registry: &Registry) -> Result<Tap, LinkError> {
+        let tap = self.reconnect()?;
         register(&tap, index, registry)
             .map_err(|error| LinkError::kernel("poll the TAP", tap.name(), error))?;
         Ok(tap)
+    }
+}
+
+/// The device, joined with its NIC if it is to be. What a killed run left behind goes first.
+fn connect(spec: &LinkSpec) -> Result<(Tap, Option<Joined>), LinkError> {
+    let LinkSpec { tap: name, mtu, attach } = spec;
+    let netlink = Netlink::new()?;
+    macvtap::remove_left_over(&netlink, name)?;
+    match attach {
+        Some(attach) if attach.mode == AttachMode::Macvtap => {
+            attach::remove_left_over(&netlink, name)?;
+            let (macvtap, tap) = Macvtap::make(name, attach, *mtu)?;
+            Ok((tap, Some(Joined::Macvtap(macvtap))))
+        }
+        Some(attach) => {
+            let tap = Tap::open(name, *mtu)?;
+            Ok((tap, Some(Joined::Bridge(Attachment::join(name, attach, *mtu)?))))
+        }
+        None => {
+            let tap = Tap::open(name, *mtu)?;
+            attach::remove_left_over(&netlink, name)?;
+            Ok((tap, None))
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use super::netlink::Netlink;
 use super::privilege;
 
 /// The kernel drops what does not fit the transmit queue; its default of 1,000 frames is short.
-const TXQLEN: u32 = 4_096;
+pub(super) const TXQLEN: u32 = 4_096;
 
 /// An open TAP. The kernel removes the device with it, unless somebody made the device persistent.
 #[derive(Debug)]
@@ -56,6 +56,17 @@ impl Tap {
         Ok(tap)
     }
 
+    /// An open macvtap, which knows no other way to be told what it carries.
+    pub(super) fn adopt_macvtap(file: File, name: &str) -> Result<Self, LinkError> {
+        let tap = Self { file, name: name.to_owned() };
+        let failed = |operation| move |error| LinkError::kernel(operation, name, error);
+        tap.set_flags(libc::IFF_TAP | libc::IFF_NO_PI)
+            .map_err(failed("set the flags of the macvtap"))?;
+        tap.ioctl(libc::TUNSETOFFLOAD, 0)
+            .map_err(failed("turn off the offloads of the macvtap"))?;
+        Ok(tap)
+    }
+
     /// One without a device.
     #[cfg(test)]
     pub(super) fn of_test(name: &str) -> Self {
@@ -79,7 +90,9 @@ impl Tap {
 
     /// Whether the device behind the fd has been removed.
     pub fn is_gone(&self) -> bool {
-        self.flags().is_err_and(|error| error.raw_os_error() == Some(libc::EBADFD))
+        // ENOLINK: of a macvtap.
+        let gone = [Some(libc::EBADFD), Some(libc::ENOLINK)];
+        self.flags().is_err_and(|error| gone.contains(&error.raw_os_error()))
     }
 
     fn configure(&self, netlink: &Netlink, mtu: u16) -> Result<(), LinkError> {
@@ -102,6 +115,17 @@ impl Tap {
         }
         // SAFETY: TUNGETIFF has just set this member of the union.
         Ok(unsafe { request.ifr_ifru.ifru_flags }.into())
+    }
+
+    fn set_flags(&self, flags: libc::c_int) -> io::Result<()> {
+        // SAFETY: an ifreq is plain bytes; all zeroes is a valid one.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        request.ifr_ifru.ifru_flags = libc::c_short::try_from(flags).map_err(io::Error::other)?;
+        // SAFETY: TUNSETIFF reads one ifreq, which `request` is and which outlives the call.
+        if unsafe { libc::ioctl(self.file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
     }
 
     /// An ioctl that takes its argument by value.
