@@ -17,11 +17,16 @@ const EXIT_PRIVILEGES: u8 = 77;
 /// A trial that takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(240);
 
-/// Runs `trials` as the command line asks.
+/// Runs `trials` as the command line asks, with the router's binary at hand.
 pub fn main(trials: Vec<Trial>) -> ExitCode {
+    prepared_main(trials, binary::provide)
+}
+
+/// As [`main`], with something else that has to be there before the first trial.
+pub fn prepared_main(trials: Vec<Trial>, prepare: impl FnOnce() -> Outcome) -> ExitCode {
     let mut arguments = Arguments::from_args();
     if !arguments.list {
-        if let Err(failure) = binary::provide() {
+        if let Err(failure) = prepare() {
             say(failure);
             return ExitCode::FAILURE;
         }
