@@ -52,8 +52,13 @@ fn allow_many_files() {
 
 /// A trial that sees to everything itself.
 pub fn trial(name: &'static str, run: fn() -> Outcome) -> Trial {
+    long_trial(name, LIMIT, run)
+}
+
+/// As [`trial`], with another limit.
+pub fn long_trial(name: &'static str, limit: Duration, run: fn() -> Outcome) -> Trial {
     Trial::test(name, move || {
-        let _watched = Watchdog::start(name);
+        let _watched = Watchdog::start_for(name, limit);
         run().map_err(Failed::from)
     })
 }
@@ -112,10 +117,14 @@ struct Watchdog {
 
 impl Watchdog {
     fn start(name: &'static str) -> Self {
+        Self::start_for(name, LIMIT)
+    }
+
+    fn start_for(name: &'static str, limit: Duration) -> Self {
         let (done, wait) = mpsc::channel();
         thread::spawn(move || {
-            if wait.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
-                say(format_args!("{name} has not ended after {} s", LIMIT.as_secs()));
+            if wait.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                say(format_args!("{name} has not ended after {} s", limit.as_secs()));
                 std::process::exit(1);
             }
         });

@@ -2,12 +2,12 @@
 
 use std::fs;
 
+use crate::qemu::trial;
 use libtest_mimic::Trial;
-use netns_tests::harness::trial;
 use netns_tests::{Outcome, ensure, http};
 
 use crate::network::{Network, nat};
-use crate::qemu::{Boot, image};
+use crate::qemu::{Boot, UEFI_MEMORY, image};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -73,7 +73,7 @@ fn screen() -> Outcome {
     let network = Network::new()?;
     let disk = network.scratch.path().join("tapvs.raw");
     fs::copy(image("tapvs.raw"), &disk)?;
-    let mut vm = network.machine(0, Boot::Uefi(disk), 160, Vec::new())?;
+    let mut vm = network.machine(0, Boot::Uefi(disk), UEFI_MEMORY, Vec::new())?;
     vm.ready()?;
     let path = vm.picture("screen.ppm")?;
     let picture = fs::read(&path)?;

@@ -4,8 +4,9 @@ use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::thread::sleep;
 use std::time::Duration;
 
+use crate::qemu::trial;
 use libtest_mimic::Trial;
-use netns_tests::harness::{say, trial};
+use netns_tests::harness::say;
 use netns_tests::udp::UdpEchoServer;
 use netns_tests::{Context as _, Outcome, VIP, ensure, eventually, server_address};
 

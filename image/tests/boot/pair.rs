@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use crate::qemu::trial;
 use libtest_mimic::Trial;
-use netns_tests::harness::{say, trial};
+use netns_tests::harness::say;
 use netns_tests::pair::Terms;
 use netns_tests::tcp::{Client, connect};
 use netns_tests::{Outcome, VIP, ensure, eventually};

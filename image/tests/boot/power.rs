@@ -3,13 +3,14 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use crate::qemu::trial;
 use libtest_mimic::Trial;
-use netns_tests::harness::{say, trial};
+use netns_tests::harness::say;
 use netns_tests::{Outcome, ensure, http};
 use serde_json::json;
 
 use crate::network::Network;
-use crate::qemu::{Boot, Vm, image};
+use crate::qemu::{Boot, UEFI_MEMORY, Vm, image};
 
 /// What the built-in default answers at.
 pub(crate) const DEFAULT: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 1);
@@ -47,7 +48,7 @@ fn uefi() -> Outcome {
     // QEMU would write to it otherwise.
     let disk = network.scratch.path().join("tapvs.qcow2");
     std::fs::copy(image("tapvs.qcow2"), &disk)?;
-    let mut vm = network.machine(0, Boot::Uefi(disk), SMALL, Vec::new())?;
+    let mut vm = network.machine(0, Boot::Uefi(disk), UEFI_MEMORY, Vec::new())?;
     boots_in_time(&vm, "UEFI")?;
     vm.wait_for(&["system partition (vda1)"])?;
     serves_the_default(&network)?;

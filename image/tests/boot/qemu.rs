@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use libtest_mimic::Trial;
+use netns_tests::harness::long_trial;
 use netns_tests::{Context as _, Failure, Outcome, Scratch, ensure, eventually};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -21,13 +23,20 @@ const FIRMWARE: [(&str, &str); 2] = [
     ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"),
 ];
 /// Emulated, beside others on a busy machine: a boot takes 5 to 10 s on a quiet one.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(150);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
+/// What OVMF needs beside the kernel, in MiB: it holds the file, the image and the unpacked kernel at once.
+pub(crate) const UEFI_MEMORY: u32 = 256;
 const COLUMNS: u16 = 80;
 const ROWS: u16 = 24;
 
 /// What an image consists of.
 pub(crate) fn image(name: &str) -> PathBuf {
     Plan::default().output.join(name)
+}
+
+/// A trial with the patience that an emulated machine needs.
+pub(crate) fn trial(name: &'static str, run: fn() -> Outcome) -> Trial {
+    long_trial(name, 4 * PATIENCE, run)
 }
 
 /// Whether everything is here; what is not is named, and nothing is skipped for want of it.

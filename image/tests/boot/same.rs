@@ -2,8 +2,8 @@
 
 use std::fs;
 
+use crate::qemu::trial;
 use libtest_mimic::Trial;
-use netns_tests::harness::trial;
 use netns_tests::{Context as _, Outcome, Scratch, ensure};
 use tapvs_image::build::{MOST_BYTES, Plan, build};
 use tapvs_image::manifest::sha256;

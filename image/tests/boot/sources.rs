@@ -3,15 +3,15 @@
 use std::fs;
 use std::net::Ipv4Addr;
 
+use crate::qemu::trial;
 use libtest_mimic::Trial;
-use netns_tests::harness::trial;
 use netns_tests::tcp::Client;
 use netns_tests::{Context as _, Outcome, VIP, ensure};
 use tapvs_image::disk;
 
 use crate::network::{Network, nat};
 use crate::power::{DEFAULT, NEIGHBOUR};
-use crate::qemu::{Boot, image};
+use crate::qemu::{Boot, UEFI_MEMORY, image};
 
 const ROUTER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
 
@@ -34,7 +34,7 @@ fn wrong() -> Outcome {
     let path = network.scratch.path().join("wrong.raw");
     fs::write(&path, bytes)?;
 
-    let mut vm = network.machine(0, Boot::Uefi(path), 160, Vec::new())?;
+    let mut vm = network.machine(0, Boot::Uefi(path), UEFI_MEMORY, Vec::new())?;
     let place = format!("tapvs.toml:{line}:");
     vm.wait_for(&["WRONG CONFIGURATION", "system partition (vda1)", &place, "built-in default"])?;
     network.answers(DEFAULT)?;

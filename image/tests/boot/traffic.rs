@@ -6,9 +6,10 @@ use std::net::{Ipv4Addr, Shutdown};
 use std::thread;
 use std::time::Instant;
 
+use crate::qemu::trial;
 use libtest_mimic::Trial;
 use netns_tests::cable::{plug, within};
-use netns_tests::harness::{say, trial};
+use netns_tests::harness::say;
 use netns_tests::tcp::{Client, EchoServer, noise};
 use netns_tests::{
     Context as _, Failure, Outcome, SERVER_NIC, VIP, ensure, eventually, raw, silent_namespace,
@@ -17,7 +18,7 @@ use tapvs::links::Netlink;
 use tapvs_image::{disk, manifest};
 
 use crate::network::{NIC, Network, OUTSIDE, nat, nat_with};
-use crate::qemu::{Boot, PATIENCE, Vm, image};
+use crate::qemu::{Boot, PATIENCE, UEFI_MEMORY, Vm, image};
 
 /// Of the download.
 const BYTES: usize = 50_000_000;
@@ -38,7 +39,7 @@ fn by_partition() -> Outcome {
     disk::edit(&mut bytes, &[("tapvs.toml", nat("").as_bytes())]).context("the partition")?;
     let path = network.scratch.path().join("edited.raw");
     fs::write(&path, bytes)?;
-    let vm = network.machine(0, Boot::Uefi(path), 160, Vec::new())?;
+    let vm = network.machine(0, Boot::Uefi(path), UEFI_MEMORY, Vec::new())?;
     network.answers(ROUTER)?;
     let servers = (0..6)
         .map(|_| Client::connect(&network.client, (VIP, 80)).map(|client| client.server))
