@@ -90,13 +90,16 @@ impl Picture<'_> {
     }
 
     fn origin(&self) -> String {
-        let State { source, started_ms, ready_ms, .. } = self.state;
-        match ready_ms {
-            Some(ready) => format!(
-                "configuration from {source}; ready {} ms after PID 1 began",
-                ready.saturating_sub(*started_ms)
-            ),
-            None => format!("configuration from {source}"),
+        let State { source, started_ms, ready_ms, forwarded_ms, .. } = self.state;
+        let after = |at: u64| at.saturating_sub(*started_ms);
+        match (ready_ms, forwarded_ms) {
+            (_, Some(at)) => {
+                format!("configuration from {source}; first frame {} ms after PID 1", after(*at))
+            }
+            (Some(at), None) => {
+                format!("configuration from {source}; ready {} ms after PID 1", after(*at))
+            }
+            (None, None) => format!("configuration from {source}"),
         }
     }
 }

@@ -45,7 +45,7 @@ fn by_partition() -> Outcome {
         .map(|_| Client::connect(&network.client, (VIP, 80)).map(|client| client.server))
         .collect::<Outcome<std::collections::BTreeSet<_>>>()?;
     ensure!(servers.len() == 3, "only {servers:?} were asked");
-    vm.wait_for(&["system partition (vda1)", "3 of 3 up", "first frame"])?;
+    vm.wait_for(&["system partition (vda1)", "3 of 3 up", "; first frame "])?;
     first_frame(&vm)?;
     download(&network)
 }
@@ -53,7 +53,7 @@ fn by_partition() -> Outcome {
 /// The guest's own clock, from PID 1 to the first frame that was forwarded.
 fn first_frame(vm: &Vm) -> Outcome {
     let text = vm.screen();
-    let (_, after) = text.split_once("the first frame was forwarded ").unwrap_or_default();
+    let (_, after) = text.split_once("; first frame ").unwrap_or_default();
     let ms: u64 = after.split(' ').next().unwrap_or_default().parse().unwrap_or(u64::MAX);
     let (used, age) = (vm.processor_time()?, vm.age());
     say(format_args!(
