@@ -49,7 +49,8 @@ const OWN_BATCH: usize = 16;
 /// A flow's record with its share of index, timers and queues: 181 bytes at a million flows, and some
 /// more where the index, a power of two, has just been doubled.
 ///
-/// Unless configured, flows may take a quarter of memory, but there are at most a million.
+/// Unless configured, flows may take a quarter of memory and half of what is free, but there are at most
+/// a million.
 const BYTES_PER_FLOW: u64 = 192;
 const MOST_FLOWS: u64 = 1_000_000;
 /// How soon the control thread is given more of what did not fit its queue.
@@ -118,7 +119,7 @@ impl Router {
         let mut host = Host::new(&addresses, mtu, host_seed(links::seed()), now);
         host.handle_plan(table.checks(), now);
         host.listen(table.status_page(), now);
-        let pair = Pair::start(config, &table, publisher.sync_key(), links::seed(), now)?;
+        let pair = Pair::start(&links, &table, publisher.sync_key(), links::seed(), now)?;
         if let Some(pair) = &pair {
             pair.register(poll.registry(), NICS)?;
         }
@@ -504,7 +505,9 @@ fn link_specs(config: &Config) -> Vec<LinkSpec> {
 }
 
 fn max_flows(config: &Config) -> usize {
-    let by_memory = || (links::memory::total() / 4 / BYTES_PER_FLOW).min(MOST_FLOWS);
+    // On a small machine a quarter may be more than there is.
+    let bytes = || (links::memory::total() / 4).min(links::memory::available() / 2);
+    let by_memory = || (bytes() / BYTES_PER_FLOW).min(MOST_FLOWS);
     let flows = config.router.max_flows.map_or_else(by_memory, u64::from);
     usize::try_from(flows).unwrap_or(usize::MAX)
 }

@@ -17,11 +17,16 @@ const EXIT_PRIVILEGES: u8 = 77;
 /// A trial that takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(240);
 
-/// Runs `trials` as the command line asks.
+/// Runs `trials` as the command line asks, with the router's binary at hand.
 pub fn main(trials: Vec<Trial>) -> ExitCode {
+    prepared_main(trials, binary::provide)
+}
+
+/// As [`main`], with something else that has to be there before the first trial.
+pub fn prepared_main(trials: Vec<Trial>, prepare: impl FnOnce() -> Outcome) -> ExitCode {
     let mut arguments = Arguments::from_args();
     if !arguments.list {
-        if let Err(failure) = binary::provide() {
+        if let Err(failure) = prepare() {
             say(failure);
             return ExitCode::FAILURE;
         }
@@ -47,8 +52,13 @@ fn allow_many_files() {
 
 /// A trial that sees to everything itself.
 pub fn trial(name: &'static str, run: fn() -> Outcome) -> Trial {
+    long_trial(name, LIMIT, run)
+}
+
+/// As [`trial`], with another limit.
+pub fn long_trial(name: &'static str, limit: Duration, run: fn() -> Outcome) -> Trial {
     Trial::test(name, move || {
-        let _watched = Watchdog::start(name);
+        let _watched = Watchdog::start_for(name, limit);
         run().map_err(Failed::from)
     })
 }
@@ -107,10 +117,14 @@ struct Watchdog {
 
 impl Watchdog {
     fn start(name: &'static str) -> Self {
+        Self::start_for(name, LIMIT)
+    }
+
+    fn start_for(name: &'static str, limit: Duration) -> Self {
         let (done, wait) = mpsc::channel();
         thread::spawn(move || {
-            if wait.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
-                say(format_args!("{name} has not ended after {} s", LIMIT.as_secs()));
+            if wait.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                say(format_args!("{name} has not ended after {} s", limit.as_secs()));
                 std::process::exit(1);
             }
         });

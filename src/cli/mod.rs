@@ -171,6 +171,8 @@ fn load_exit_code(error: &LoadError) -> u8 {
         {
             NO_PERMISSION
         }
+        LoadError::Nic(error) if error.is_permission() => NO_PERMISSION,
+        LoadError::Nic(_) => FAILURE,
         LoadError::Unreadable(..)
         | LoadError::Wrong(..)
         | LoadError::Token(..)

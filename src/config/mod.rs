@@ -33,10 +33,10 @@ pub use failover::{
 pub(crate) use mistake::quote;
 pub use mistake::{Mistake, Mistakes};
 pub use model::{
-    Attach, Balance, Bridge, Config, Defend, FlowLimits, Forward, Group, Health, HttpCheck,
-    Inquiry, Io, Lifecycle, Link, Masquerade, Member, Method, Network, OnDown, OnRemove,
-    PassiveHealth, Persistence, Route, Router, Scheduler, SchedulerFlags, Server, Service,
-    StatusCodes, StatusPage, Timeouts, UdpCheck, Unserved, VirtualIp,
+    Attach, AttachMode, Balance, Bridge, Config, Defend, FlowLimits, Forward, Group, Health,
+    HttpCheck, Inquiry, Io, Lifecycle, Link, Masquerade, Member, Method, Network, Nic, OnDown,
+    OnRemove, PassiveHealth, Persistence, Route, Router, Scheduler, SchedulerFlags, Server,
+    Service, StatusCodes, StatusPage, Timeouts, UdpCheck, Unserved, VirtualIp,
 };
 
 use std::collections::HashSet;

@@ -1,5 +1,6 @@
 //! What a configuration means: every value here has already passed every rule.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -198,13 +199,46 @@ pub struct Link {
     pub attach: Option<Attach>,
 }
 
-/// `attach`: the NIC that a TAP is joined with in a kernel bridge.
+/// `attach`: the NIC that a TAP is joined with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attach {
-    /// The NIC's interface name.
-    pub nic: String,
+    /// Which NIC.
+    pub nic: Nic,
+    /// How they are joined.
+    pub mode: AttachMode,
     /// Take the NIC even when it carries the host's address or default route.
     pub force: bool,
+}
+
+/// A NIC, by one of its names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Nic {
+    /// Its interface name, 1 to 15 bytes.
+    Name(String),
+    /// Its own Ethernet address.
+    Mac(MacAddr),
+    /// Where it is plugged in: `DOMAIN:BUS:DEVICE.FUNCTION` as `lspci -D` writes it, in lower case.
+    Pci(String),
+}
+
+impl fmt::Display for Nic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(text) | Self::Pci(text) => f.write_str(text),
+            Self::Mac(mac) => mac.fmt(f),
+        }
+    }
+}
+
+/// How a TAP and a NIC are joined.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AttachMode {
+    /// Both are ports of a kernel bridge: the router has MAC addresses of its own.
+    #[default]
+    Bridge,
+    /// The TAP is a macvtap on top of the NIC and has its MAC address, and no other: for networks that
+    /// let no other pass.
+    Macvtap,
 }
 
 /// `[[route]]`.

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use crate::addr::Cidr;
 use crate::config::{
-    Balance, Bridge, Config, Failover, FailoverNetwork, FlowSync, Group, Health, Lifecycle, Link,
-    Network, Router, SchedulerFlags, Server, Service, StatusPage, Timeouts, VirtualIp,
+    AttachMode, Balance, Bridge, Config, Failover, FailoverNetwork, FlowSync, Group, Health,
+    Lifecycle, Link, Network, Router, SchedulerFlags, Server, Service, StatusPage, Timeouts,
+    VirtualIp,
 };
 use crate::time::Duration;
 
@@ -382,8 +383,12 @@ fn link(link: &Link) -> String {
     match &link.attach {
         None => format!("{}{offload}", link.tap),
         Some(attach) => {
+            let mode = match attach.mode {
+                AttachMode::Bridge => "",
+                AttachMode::Macvtap => " by macvtap",
+            };
             let force = if attach.force { " (force)" } else { "" };
-            format!("{}{offload} attached to {}{force}", link.tap, attach.nic)
+            format!("{}{offload} attached to {}{mode}{force}", link.tap, attach.nic)
         }
     }
 }
@@ -399,7 +404,9 @@ fn optional<T: fmt::Display>(value: Option<T>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Attach, Forward, OnDown, OnRemove, PassiveHealth, Scheduler, VirtualIp};
+    use crate::config::{
+        Attach, Forward, Nic, OnDown, OnRemove, PassiveHealth, Scheduler, VirtualIp,
+    };
     use crate::control::tests::{config, health};
 
     type Edit = fn(&mut Config);
@@ -516,8 +523,11 @@ mod tests {
             ),
             (
                 |c| {
-                    c.networks[1].links[0].attach =
-                        Some(Attach { nic: "eth1".into(), force: true });
+                    c.networks[1].links[0].attach = Some(Attach {
+                        nic: Nic::Name("eth1".into()),
+                        mode: AttachMode::Bridge,
+                        force: true,
+                    });
                 },
                 "network servers: links: tapvs1 attached to eth1 (force), was tapvs1",
             ),

@@ -54,7 +54,7 @@ impl Publisher {
     /// # Errors
     /// When the file is no configuration.
     pub fn open(file: &Path) -> Result<Self, LoadError> {
-        let config = file::load(file)?;
+        let config = file::load_here(file)?;
         let token = read_token(&config)?;
         let sync_key = read_sync_key(&config)?;
         Ok(Self { token, sync_key, ..Self::new(file, config) })
@@ -116,7 +116,8 @@ impl Publisher {
 
     /// Reads the file again and publishes what it says, all of it or nothing.
     pub(super) fn reload(&mut self, now: Instant) -> Reloaded {
-        let loaded = file::load(&self.file).and_then(|config| Ok((read_token(&config)?, config)));
+        let loaded =
+            file::load_here(&self.file).and_then(|config| Ok((read_token(&config)?, config)));
         match loaded {
             Ok((token, config)) => {
                 let reloaded = self.replace(config, now);

@@ -11,10 +11,12 @@ use super::attach::{self, Attachment};
 use super::counters::Counters;
 use super::error::LinkError;
 use super::io::{Engine, Results};
+use super::macvtap::{self, Macvtap};
 use super::netlink::Netlink;
 use super::tap::Tap;
 use super::vnet::Offloads;
 use super::{LinkSpec, Read};
+use crate::config::AttachMode;
 use crate::frame::Frame;
 use crate::time::{Duration, Instant};
 
@@ -31,7 +33,7 @@ const FAILED_READS: u8 = 8;
 pub(super) struct Link {
     pub(super) spec: LinkSpec,
     // Dropped before the TAP, which is a port of its bridge.
-    attachment: Option<Attachment>,
+    attachment: Option<Joined>,
     pub(super) device: Device,
     pub(super) counters: Counters,
     /// Frames that the next read will find, by what the last one found.
@@ -44,6 +46,13 @@ pub(super) struct Link {
     last_error: String,
 }
 
+/// How a link is joined with its NIC.
+#[derive(Debug)]
+enum Joined {
+    Bridge(Attachment),
+    Macvtap(Macvtap),
+}
+
 #[derive(Debug)]
 pub(super) enum Device {
     Present(Tap),
@@ -54,18 +63,11 @@ pub(super) enum Device {
 
 impl Link {
     pub(super) fn open(spec: &LinkSpec) -> Result<Self, LinkError> {
-        let tap = open(spec)?;
-        let attachment = match &spec.attach {
-            Some(attach) => Some(Attachment::join(&spec.tap, attach, spec.mtu)?),
-            None => {
-                attach::remove_left_over(&Netlink::new()?, &spec.tap)?;
-                None
-            }
-        };
+        let (tap, attachment) = connect(spec)?;
         Ok(Self::with(spec.clone(), Device::Present(tap), attachment))
     }
 
-    fn with(spec: LinkSpec, device: Device, attachment: Option<Attachment>) -> Self {
+    fn with(spec: LinkSpec, device: Device, attachment: Option<Joined>) -> Self {
         Self {
             spec,
             attachment,
@@ -84,6 +86,14 @@ impl Link {
     #[cfg(test)]
     pub(super) fn of_test(spec: LinkSpec, device: Device) -> Self {
         Self::with(spec, device, None)
+    }
+
+    /// The interface name of the NIC that it is joined with, if it is.
+    pub(super) fn nic(&self) -> Option<&str> {
+        Some(match self.attachment.as_ref()? {
+            Joined::Bridge(attachment) => attachment.nic(),
+            Joined::Macvtap(macvtap) => macvtap.nic(),
+        })
     }
 
     /// Its descriptor, and whether frames have a virtio-net header there.
@@ -210,19 +220,48 @@ impl Link {
         }
     }
 
-    fn try_make_anew(&mut self, index: usize, registry: &Registry) -> Result<Tap, LinkError> {
-        let tap = open(&self.spec)?;
-        if let Some(attach) = &self.spec.attach {
-            let rejoined = self.attachment.as_ref().map(|attachment| attachment.rejoin(tap.name()));
-            if !matches!(rejoined, Some(Ok(()))) {
-                // The bridge went as well. What is left of it must be undone before it is made.
-                self.attachment = None;
-                self.attachment = Some(Attachment::join(tap.name(), attach, self.spec.mtu)?);
+    fn reconnect(&mut self) -> Result<Tap, LinkError> {
+        if let Some(Joined::Bridge(attachment)) = &self.attachment {
+            let tap = open(&self.spec)?;
+            if attachment.rejoin(tap.name()).is_ok() {
+                return Ok(tap);
             }
         }
+        // What it was joined with went as well. What is left of that is undone before it is made.
+        self.attachment = None;
+        let (tap, attachment) = connect(&self.spec)?;
+        self.attachment = attachment;
+        Ok(tap)
+    }
+
+    fn try_make_anew(&mut self, index: usize, registry: &Registry) -> Result<Tap, LinkError> {
+        let tap = self.reconnect()?;
         register(&tap, index, registry)
             .map_err(|error| LinkError::kernel("poll the TAP", tap.name(), error))?;
         Ok(tap)
+    }
+}
+
+/// The device, joined with its NIC if it is to be. What a killed run left behind goes first.
+fn connect(spec: &LinkSpec) -> Result<(Tap, Option<Joined>), LinkError> {
+    let LinkSpec { tap: name, mtu, attach, .. } = spec;
+    let netlink = Netlink::new()?;
+    macvtap::remove_left_over(&netlink, name)?;
+    match attach {
+        Some(attach) if attach.mode == AttachMode::Macvtap => {
+            attach::remove_left_over(&netlink, name)?;
+            let (macvtap, tap) = Macvtap::make(name, attach, *mtu)?;
+            Ok((tap, Some(Joined::Macvtap(macvtap))))
+        }
+        Some(attach) => {
+            let tap = open(spec)?;
+            Ok((tap, Some(Joined::Bridge(Attachment::join(name, attach, *mtu)?))))
+        }
+        None => {
+            let tap = open(spec)?;
+            attach::remove_left_over(&netlink, name)?;
+            Ok((tap, None))
+        }
     }
 }
 

@@ -15,6 +15,7 @@ pub mod error;
 mod io;
 mod link;
 pub mod listener;
+mod macvtap;
 pub mod memory;
 pub mod namespace;
 pub mod netlink;
@@ -45,6 +46,7 @@ use crate::time::Instant;
 
 pub use self::counters::{Counters, Refused};
 pub use self::error::LinkError;
+pub use self::macvtap::nic_mac;
 pub use self::namespace::Namespace;
 pub use self::netlink::Netlink;
 pub use self::privilege::{Privilege, become_root, check_net_admin, check_tun};
@@ -133,6 +135,11 @@ impl Links {
     /// The TAP's name.
     pub fn name(&self, link: LinkId) -> &str {
         self.links().get(link.index()).map_or("", |link| &link.spec.tap)
+    }
+
+    /// The interface name of the NIC that a link is joined with, if it is.
+    pub fn nic(&self, link: LinkId) -> Option<&str> {
+        self.links().get(link.index())?.nic()
     }
 
     /// Whether the device is there, and took what it was last given.

@@ -17,7 +17,7 @@ use super::vnet::{self, Offloads};
 use crate::frame::Frame;
 
 /// The kernel drops what does not fit the transmit queue; its default of 1,000 frames is short.
-const TXQLEN: u32 = 4_096;
+pub(super) const TXQLEN: u32 = 4_096;
 
 /// An open TAP. The kernel removes the device with it, unless somebody made the device persistent.
 #[derive(Debug)]
@@ -108,6 +108,16 @@ impl Tap {
         Ok(tap)
     }
 
+    /// An open macvtap, which knows no other way to be told what it carries. Its frames are plain.
+    pub(super) fn adopt_macvtap(file: File, name: &str) -> Result<Self, LinkError> {
+        let tap = Self { file, name: name.to_owned(), offloads: Offloads::NONE };
+        let failed = |operation| move |error| LinkError::kernel(operation, name, error);
+        tap.set_flags(libc::IFF_TAP | libc::IFF_NO_PI)
+            .map_err(failed("set the flags of the macvtap"))?;
+        vnet::disable(&tap.file).map_err(failed("turn off the offloads of the macvtap"))?;
+        Ok(tap)
+    }
+
     /// One without a device: `file` stands for it.
     #[cfg(test)]
     pub(super) fn of_test(name: &str, file: File, offloads: Offloads) -> Self {
@@ -143,7 +153,9 @@ impl Tap {
 
     /// Whether the device behind the fd has been removed.
     pub fn is_gone(&self) -> bool {
-        self.flags().is_err_and(|error| error.raw_os_error() == Some(libc::EBADFD))
+        // ENOLINK: of a macvtap.
+        let gone = [Some(libc::EBADFD), Some(libc::ENOLINK)];
+        self.flags().is_err_and(|error| gone.contains(&error.raw_os_error()))
     }
 
     fn configure(&self, netlink: &Netlink, mtu: u16) -> Result<(), LinkError> {
@@ -166,6 +178,17 @@ impl Tap {
         }
         // SAFETY: TUNGETIFF has just set this member of the union.
         Ok(unsafe { request.ifr_ifru.ifru_flags }.into())
+    }
+
+    fn set_flags(&self, flags: libc::c_int) -> io::Result<()> {
+        // SAFETY: an ifreq is plain bytes; all zeroes is a valid one.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        request.ifr_ifru.ifru_flags = libc::c_short::try_from(flags).map_err(io::Error::other)?;
+        // SAFETY: TUNSETIFF reads one ifreq, which `request` is and which outlives the call.
+        if unsafe { libc::ioctl(self.file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
     }
 }
 

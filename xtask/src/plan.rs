@@ -52,10 +52,27 @@ pub(crate) fn ci(runner: &mut Runner) {
     runner.run("lints", &cargo(&lints));
     // `--all-targets` leaves out those that are run by name.
     runner.run("lints of the kernel tests", &cargo(&KERNEL_LINTS));
+    let boot = ["clippy", "--package", "tapvs-image", "--test", "boot", "--", "--deny", "warnings"];
+    runner.run("lints of the image's tests", &cargo(&boot));
     let documentation = cargo(&["doc", "--workspace", "--no-deps"]);
     runner.run("documentation", &documentation.env("RUSTDOCFLAGS", "--deny warnings"));
     test(runner);
     instructions(runner);
+    image(runner);
+}
+
+/// The VM image: built from nothing but packages and this source, and booted. `test` leaves it out: it
+/// needs Debian's packages, and an emulated machine is slow.
+fn image(runner: &mut Runner) {
+    runner.check("what the VM image needs", programs::provide_for_image);
+    match programs::present_for("image") {
+        _ if runner.lacks_privileges() => runner.unprivileged("the VM image"),
+        Ok(()) => {
+            runner.run("the VM image", &Command::new("image/build", &[]));
+            runner.run("the VM image, booted", &Command::new("image/test", &[]));
+        }
+        Err(missing) => runner.check("the VM image", || Err(missing)),
+    }
 }
 
 /// No step of the dataplane takes more instructions than it did.
@@ -74,6 +91,8 @@ pub(crate) fn test(runner: &mut Runner) {
     runner.run("tests without privileges", &cargo(&["test"]));
     runner
         .run("the kernel tests' own tests", &cargo(&["test", "--package", "netns-tests", "--lib"]));
+    runner.run("PID 1's own tests", &cargo(&["test", "--package", "appliance"]));
+    runner.run("the image's own tests", &cargo(&["test", "--package", "tapvs-image", "--lib"]));
     runner.run("the benchmark's own tests", &cargo(&["test", "--package", "tapvs-bench"]));
     // The kernel tests would build it themselves, but out of sight.
     runner.run("release build", &cargo(&["build", "--release", "--bin", "tapvs"]));

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use crate::mode;
 use mio::{Events, Poll};
 use tapvs::addr::{LinkId, MacAddr};
-use tapvs::config::Attach;
+use tapvs::config::{Attach, AttachMode, Nic};
 use tapvs::frame::Frame;
 use tapvs::links::attach::Attachment;
 use tapvs::links::clock::Clock;
@@ -431,7 +431,7 @@ fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String>
 }
 
 fn attach(force: bool) -> Attach {
-    Attach { nic: NIC.to_owned(), force }
+    Attach { nic: Nic::Name(NIC.to_owned()), mode: AttachMode::Bridge, force }
 }
 
 fn with_address(namespace: &Namespace, name: &str) -> Result<(), String> {
