@@ -312,6 +312,9 @@ mod tests {
             address: String::new(),
             method: String::new(),
             scheduler: String::new(),
+            scheduler_flags: Vec::new(),
+            persistence: None,
+            one_packet: false,
             figures: Figures::default(),
             servers: (0..SERVERS).map(server).collect(),
         };

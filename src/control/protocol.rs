@@ -274,11 +274,29 @@ pub struct Service {
     pub method: String,
     /// How a server is chosen.
     pub scheduler: String,
+    /// What the scheduler does differently.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scheduler_flags: Vec<String>,
+    /// Whether clients are given the server that they had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence: Option<Persistence>,
+    /// Every datagram is a connection of its own.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub one_packet: bool,
     /// Its figures.
     #[serde(flatten)]
     pub figures: Figures,
     /// In file order, then the fallback.
     pub servers: Vec<Server>,
+}
+
+/// For how long and how exactly a client is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Persistence {
+    /// Seconds after its last new flow.
+    pub timeout_s: u64,
+    /// So many bits of an address make a client.
+    pub prefix: u8,
 }
 
 /// One server of a service.
@@ -570,6 +588,9 @@ mod tests {
             address: "203.0.113.10:80".to_owned(),
             method: "nat".to_owned(),
             scheduler: "wlc".to_owned(),
+            scheduler_flags: Vec::new(),
+            persistence: None,
+            one_packet: false,
             figures,
             servers: vec![server],
         };

@@ -301,6 +301,9 @@ impl<N: Notice> Thread<N> {
                 address: SocketAddr::new(service.address, service.port).to_string(),
                 method: service.method.to_string(),
                 scheduler: service.scheduler.to_string(),
+                scheduler_flags: Vec::new(),
+                persistence: None,
+                one_packet: false,
                 figures: Figures::default(),
                 servers: servers.collect(),
             });

@@ -4,10 +4,19 @@ use crate::programs;
 use crate::runner::{Command, Runner};
 
 /// Test targets of `netns-tests`; one after another, because each loads every core.
-const KERNEL_TARGETS: [&str; 8] =
-    ["kernel", "scenarios", "direct", "pair", "captures", "oracle_nat", "realserver", "strangers"];
+const KERNEL_TARGETS: [&str; 9] = [
+    "kernel",
+    "scenarios",
+    "direct",
+    "pair",
+    "captures",
+    "samples",
+    "oracle_nat",
+    "realserver",
+    "strangers",
+];
 
-const KERNEL_LINTS: [&str; 22] = [
+const KERNEL_LINTS: [&str; 24] = [
     "clippy",
     "--package",
     "netns-tests",
@@ -21,6 +30,8 @@ const KERNEL_LINTS: [&str; 22] = [
     "pair",
     "--test",
     "captures",
+    "--test",
+    "samples",
     "--test",
     "oracle_nat",
     "--test",

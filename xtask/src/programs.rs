@@ -58,7 +58,7 @@ const PROGRAMS: &[Program] = &[
     },
     Program {
         name: "keepalived",
-        targets: &["pair"],
+        targets: &["pair", "samples"],
         packages: Packages::all("keepalived"),
         service: Some("keepalived"),
     },

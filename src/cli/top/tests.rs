@@ -39,6 +39,9 @@ fn moment(second: u64) -> Moment {
         address: address.to_owned(),
         method: "nat".to_owned(),
         scheduler: "wlc".to_owned(),
+        scheduler_flags: Vec::new(),
+        persistence: None,
+        one_packet: false,
         figures: figures(10),
         servers,
     };
