@@ -197,6 +197,9 @@ fn sample() -> Snapshot {
         address: "203.0.113.10:80".to_owned(),
         method: "nat".to_owned(),
         scheduler: "wlc".to_owned(),
+        scheduler_flags: Vec::new(),
+        persistence: None,
+        one_packet: false,
         figures,
         servers: vec![server],
     };
