@@ -11,6 +11,7 @@ mod headers;
 mod loop_probe;
 mod quote;
 mod rewrite;
+mod segment;
 
 use std::fmt;
 
@@ -29,6 +30,7 @@ pub use quote::{Quote, QuotedAs};
 pub use rewrite::{
     Rewrite, clamp_mss, decrement_ttl, echo_reply, record_route, set_addresses, set_macs, translate,
 };
+pub use segment::{replace_text, shift_sequence};
 
 /// Room before the Ethernet bytes, for headers that a link or a later method puts in front.
 const HEADROOM: usize = 64;
