@@ -30,7 +30,7 @@ pub use failover::{
 pub(crate) use mistake::quote;
 pub use mistake::{Mistake, Mistakes};
 pub use model::{
-    Attach, Bridge, Config, Defend, Forward, Health, HttpCheck, Inquiry, Lifecycle, Link,
+    Attach, Bridge, Config, Defend, Forward, Health, Helper, HttpCheck, Inquiry, Lifecycle, Link,
     Masquerade, Method, Network, OnDown, OnRemove, PassiveHealth, Route, Router, Scheduler, Server,
     Service, StatusCodes, StatusPage, Timeouts, UdpCheck, Unserved, VirtualIp,
 };

@@ -19,6 +19,7 @@ mod event;
 mod flow;
 mod forward;
 mod fragments;
+mod ftp;
 mod icmp;
 mod ip;
 mod late;
@@ -55,6 +56,7 @@ pub use copy::{CopyCounters, FLOW_RECORD, FlowChange, ImportError, Imported};
 pub use counters::{Counters, Traffic};
 pub use event::Event;
 pub use flow::{Direction, State, Tuple};
+pub use ftp::FtpCounters;
 pub use late::LateDrop;
 pub use neighbour::Reachability;
 pub use report::{ClaimReport, FlowInfo, NeighbourInfo, Report, ServerReport, ServiceReport};
@@ -74,6 +76,7 @@ use ending::Endings;
 use event::Events;
 use flow::FlowTable;
 use fragments::Fragments;
+use ftp::Ftp;
 use late::LateDrops;
 use limit::TokenBucket;
 use loop_guard::LoopGuard;
@@ -129,6 +132,7 @@ pub struct Dataplane {
     neighbours: Neighbours,
     outbox: Outbox,
     fragments: Fragments,
+    ftp: Ftp,
     masquerade: Masquerade,
     announcer: Announcer,
     watch: Watch,
@@ -173,6 +177,7 @@ impl Dataplane {
             neighbours: Neighbours::new(0, &seed, now),
             outbox: Outbox::new(),
             fragments: Fragments::new(&seed),
+            ftp: Ftp::default(),
             masquerade: Masquerade::new(max_flows.min(MAPPINGS), &seed),
             announcer: Announcer::new(),
             watch: Watch::new(now),

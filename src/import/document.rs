@@ -333,6 +333,10 @@ fn service(mut service: Service, layout: &Layout) -> Item {
     if service.one_packet {
         item.set("one_packet", "true");
     }
+    if is_ftp(&service) {
+        item.set("helper", quoted("ftp"));
+        item.say("what the kernel's ip_vs_ftp does");
+    }
     if let Some(check) = &service.health {
         item.set("health", health(check));
     }
@@ -347,6 +351,12 @@ fn service(mut service: Service, layout: &Layout) -> Item {
     item.children =
         service.servers.iter().map(|server| self::server(server, &service, port)).collect();
     item
+}
+
+/// The control port of FTP, by NAT: ip_vs_ftp would help.
+fn is_ftp(service: &Service) -> bool {
+    let port = matches!(service.target, Target::Address(_, 21));
+    port && service.protocol == "tcp" && service.method == Method::Nat
 }
 
 /// A service of tapvs has one method for all of its servers.

@@ -23,7 +23,7 @@ use crate::config::{self, Config};
 use crate::health::Plan;
 
 pub use crate::config::{
-    Bridge, Defend, Failover, Forward, Lifecycle, Method, OnDown, OnRemove, PassiveHealth,
+    Bridge, Defend, Failover, Forward, Helper, Lifecycle, Method, OnDown, OnRemove, PassiveHealth,
     Scheduler, Timeouts, Unserved,
 };
 pub use difference::{Difference, ServiceChange};

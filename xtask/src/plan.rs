@@ -4,19 +4,20 @@ use crate::programs;
 use crate::runner::{Command, Runner};
 
 /// Test targets of `netns-tests`; one after another, because each loads every core.
-const KERNEL_TARGETS: [&str; 9] = [
+const KERNEL_TARGETS: [&str; 10] = [
     "kernel",
     "scenarios",
     "direct",
     "pair",
     "captures",
     "samples",
+    "ftp",
     "oracle_nat",
     "realserver",
     "strangers",
 ];
 
-const KERNEL_LINTS: [&str; 24] = [
+const KERNEL_LINTS: [&str; 26] = [
     "clippy",
     "--package",
     "netns-tests",
@@ -32,6 +33,8 @@ const KERNEL_LINTS: [&str; 24] = [
     "captures",
     "--test",
     "samples",
+    "--test",
+    "ftp",
     "--test",
     "oracle_nat",
     "--test",
