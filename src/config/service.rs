@@ -269,5 +269,4 @@ const SCHEDULERS: [(&str, Scheduler); 4] = [
 const LATER_SCHEDULERS: [&str; 10] =
     ["sed", "nq", "sh", "dh", "mh", "fo", "ovf", "lblc", "lblcr", "twos"];
 
-const LATER: [(&str, &str); 2] =
-    [("persistence", "persistence is"), ("helper", "protocol helpers are")];
+const LATER: [(&str, &str); 1] = [("persistence", "persistence is")];
