@@ -8,7 +8,7 @@ use std::time::Duration;
 use netns_tests::harness::{self, rig_trial, say};
 use netns_tests::tcp::{connect, noise};
 use netns_tests::{
-    Context as _, Failure, Outcome, Rig, Service, VIP, ensure, eventually, server_address,
+    Failure, Outcome, Rig, Service, VIP, ensure, eventually, server_address,
 };
 use tapvs::links::Namespace;
 
@@ -76,7 +76,7 @@ impl Vsftpd {
             empty.display()
         );
         fs::write(&file, text)?;
-        let program = find("vsftpd").context("no vsftpd")?;
+        let program = find("vsftpd").ok_or_else(|| Failure::new("no vsftpd"))?;
         let log = fs::File::create(folder.join("log"))?;
         let child = namespace.spawn(
             Command::new(program)
