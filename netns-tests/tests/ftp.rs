@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use netns_tests::harness::{self, rig_trial, say};
 use netns_tests::tcp::{connect, noise};
-use netns_tests::{
-    Failure, Outcome, Rig, Service, VIP, ensure, eventually, server_address,
-};
+use netns_tests::{Failure, Outcome, Rig, Service, VIP, ensure, eventually, server_address};
 use tapvs::links::Namespace;
 
 /// The ways a data connection comes about, by curl's options.

@@ -28,7 +28,7 @@ pub(super) struct Item {
     pub(super) place: Place,
     pub(super) notes: Notes,
     pub(super) settings: Vec<Setting>,
-    pub(super) children: Vec<Item>,
+    pub(super) children: Vec<Self>,
     /// Written as a comment, with all that belongs to it.
     pub(super) is_off: bool,
 }

@@ -40,7 +40,7 @@ struct Block {
     name: String,
     place: Option<Place>,
     entries: Vec<Entry>,
-    servers: Vec<Block>,
+    servers: Vec<Self>,
 }
 
 #[derive(Default)]
@@ -346,10 +346,10 @@ fn service(block: Block, top: &Top, draft: &mut Draft) -> Service {
         (None, None) => service.off = Some("it has no address".to_owned()),
     }
     if let Some(((address, device), place)) = vip {
-        if let Some(device) = &device {
-            if let Some(known) = draft.interface(device, place) {
-                known.prefixes.push(Prefix::new(address, vip_mask));
-            }
+        if let Some(device) = &device
+            && let Some(known) = draft.interface(device, place)
+        {
+            known.prefixes.push(Prefix::new(address, vip_mask));
         }
         draft.add_virtual_ip(VirtualIp { address, interface: device, place });
     }

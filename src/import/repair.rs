@@ -21,7 +21,8 @@ pub(super) fn repair(document: &mut Document, files: &Files) {
         for mistake in &mistakes {
             match positions.find(document, &mistake.key) {
                 Some((path, key)) => {
-                    hits.entry((path, key.clone())).or_insert((key, mistake.message.clone()));
+                    let why = || (key.clone(), mistake.message.clone());
+                    hits.entry((path, key.clone())).or_insert_with(why);
                 }
                 None => missed = missed.or_else(|| Some(mistake.to_string())),
             }

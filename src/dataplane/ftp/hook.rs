@@ -246,9 +246,8 @@ impl Dataplane {
         }
         let answer =
             Tuple { source: flow.reply.source, source_port: offer.port, ..original.reversed() };
-        let reply = match self.free_reply(answer, false) {
-            Some(reply) => reply,
-            None => return Some(Err(DropReason::PortsExhausted)),
+        let Some(reply) = self.free_reply(answer, false) else {
+            return Some(Err(DropReason::PortsExhausted));
         };
         Some(self.ftp_data(packet, (original, reply), place, Direction::Original, frame))
     }

@@ -8,7 +8,7 @@ use crate::import::remark::{Notes, Place, quote};
 pub(super) struct Statement {
     pub(super) place: Place,
     pub(super) words: Vec<String>,
-    pub(super) block: Option<Vec<Statement>>,
+    pub(super) block: Option<Vec<Self>>,
 }
 
 impl Statement {

@@ -131,11 +131,11 @@ impl<'g> Reader<'g> {
             },
             ("unicast_peer", _) => {
                 let peer = statement.statements().iter().find_map(|s| s.keyword().parse().ok());
-                self.peer = self.peer.take().or(Some((Some(instance.interface.clone()), peer, place)));
+                self.peer.get_or_insert_with(|| (Some(instance.interface.clone()), peer, place));
                 notes.lost(place, format_args!("{}: adverts are multicast", statement.shown()));
             }
             ("lvs_sync_daemon_interface" | "lvs_sync_daemon_inteface", _) => {
-                self.peer = self.peer.take().or(Some((Some(word.to_owned()), None, place)));
+                self.peer.get_or_insert_with(|| (Some(word.to_owned()), None, place));
             }
             ("authentication", _) => notes.lost(
                 place,
