@@ -34,8 +34,8 @@ pub(crate) use mistake::quote;
 pub use mistake::{Mistake, Mistakes};
 pub use model::{
     Attach, AttachMode, Balance, Bridge, Config, Defend, FlowLimits, Forward, Group, Health,
-    HttpCheck, Inquiry, Io, Lifecycle, Link, Masquerade, Member, Method, Network, Nic, OnDown,
-    OnRemove, PassiveHealth, Persistence, Route, Router, Scheduler, SchedulerFlags, Server,
+    Helper, HttpCheck, Inquiry, Io, Lifecycle, Link, Masquerade, Member, Method, Network, Nic,
+    OnDown, OnRemove, PassiveHealth, Persistence, Route, Router, Scheduler, SchedulerFlags, Server,
     Service, StatusCodes, StatusPage, Timeouts, UdpCheck, Unserved, VirtualIp,
 };
 

@@ -435,9 +435,26 @@ impl Service {
     }
 }
 
+/// `helper`: who reads a service's connections to let related ones come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Helper {
+    /// FTP, by NAT.
+    Ftp,
+}
+
+impl fmt::Display for Helper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ftp => f.write_str("ftp"),
+        }
+    }
+}
+
 /// What happens to a service's flows as its servers come, go and fail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lifecycle {
+    /// Who reads along; `None`: nobody.
+    pub helper: Option<Helper>,
     /// What becomes of the flows of a server that is removed.
     pub on_remove: OnRemove,
     /// How long the flows of a server that is removed, or drained by an operator, may go on; `None`:

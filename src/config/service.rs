@@ -164,9 +164,6 @@ impl<'a> Reader<'_, 'a> {
             let asked = health::Service { protocol, address: front.identity().map(socket), method };
             self.health(value, asked)
         });
-        for (key, what) in LATER {
-            section.later(key, what);
-        }
         let kind = Kind { protocol, method, scheduler, is_checked: health.is_some() };
         let lifecycle = lifecycle::read(&mut section, kind);
         // The port that servers listen at unless they say otherwise.
@@ -370,8 +367,6 @@ fn limits(section: &mut Section<'_>) -> FlowLimits {
 const UNIQUE: &str = "use a name that no other one has";
 
 const METHODS: [(&str, Method); 2] = [("nat", Method::Nat), ("direct", Method::Direct)];
-
-const LATER: [(&str, &str); 1] = [("helper", "protocol helpers are")];
 
 /// As many flows as a table can hold.
 const MOST_FLOWS: i64 = 16_000_000;

@@ -272,6 +272,7 @@ impl Changes {
         };
         self.field(&key("fallback"), fallback_text(fallback), fallback_text(&new.fallback));
         let Lifecycle {
+            helper,
             on_remove,
             drain_timeout,
             on_down,
@@ -280,6 +281,7 @@ impl Changes {
             min_healthy,
         } = *lifecycle;
         let after = &new.lifecycle;
+        self.field(&key("helper"), optional(helper), optional(after.helper));
         self.field(&key("on_remove"), on_remove, after.on_remove);
         self.field(&key("drain_timeout"), optional(drain_timeout), optional(after.drain_timeout));
         self.field(&key("on_down"), on_down, after.on_down);
@@ -405,7 +407,7 @@ fn optional<T: fmt::Display>(value: Option<T>) -> String {
 mod tests {
     use super::*;
     use crate::config::{
-        Attach, Forward, Nic, OnDown, OnRemove, PassiveHealth, Scheduler, VirtualIp,
+        Attach, Forward, Helper, Nic, OnDown, OnRemove, PassiveHealth, Scheduler, VirtualIp,
     };
     use crate::control::tests::{config, health};
 
@@ -482,6 +484,7 @@ mod tests {
             (
                 |c| {
                     c.services[0].lifecycle = Lifecycle {
+                        helper: Some(Helper::Ftp),
                         on_remove: OnRemove::Reset,
                         drain_timeout: Some(Duration::from_secs(60)),
                         on_down: OnDown::Reset,
@@ -490,7 +493,8 @@ mod tests {
                         min_healthy: Some(1),
                     }
                 },
-                "service web: on_remove: reset, was drain\n\
+                "service web: helper: ftp, was none\n\
+                 service web: on_remove: reset, was drain\n\
                  service web: drain_timeout: 60.000s, was none\n\
                  service web: on_down: reset, was keep\n\
                  service web: slow_start: 30.000s, was none\n\

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 
 use super::deliver::Way;
 use super::flow::{Direction, Flow, State, Tuple};
+use super::ftp::Helper;
 use super::ip::Packet;
 use super::masquerade::Socket;
 use super::outbox::Waiting;
@@ -20,6 +21,11 @@ impl Dataplane {
         packet: &Packet<'_>,
         frame: &mut Frame,
     ) -> Result<Verdict, DropReason> {
+        if self.ftp.awaits()
+            && let Some(verdict) = self.ftp_active(packet, frame)
+        {
+            return verdict;
+        }
         let (table, headers) = (packet.table, &packet.headers);
         let servers_own =
             table.is_server_side(headers.source) && !table.is_server_side(headers.destination);
@@ -89,7 +95,9 @@ impl Dataplane {
         let state = State::initial(original.protocol);
         let networks = [network.id, hop.network];
         let mut flow = Flow::new(original, reply, state, None, networks, table.generation());
-        flow.masqueraded = seen_as.is_some();
+        if seen_as.is_some() {
+            flow.helper = Helper::Masquerade;
+        }
         let id = self.flows.insert(flow, now, state.timeout(table.timeouts()));
         let verdict = self.flow_packet(packet, id, Direction::Original, frame);
         if verdict.is_err() {

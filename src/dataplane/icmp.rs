@@ -56,7 +56,7 @@ impl Dataplane {
         // The quoted packet becomes the one that the receiver of the error has sent.
         let (sent, source, destination) = match direction {
             Direction::Original => {
-                let seen_as = flow.masqueraded.then_some(flow.reply.destination);
+                let seen_as = flow.is_masqueraded().then_some(flow.reply.destination);
                 (flow.reply, seen_as.unwrap_or(headers.source), flow.reply.source)
             }
             // Whoever complains behind the router does so in the virtual IP's name.

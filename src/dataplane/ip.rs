@@ -187,6 +187,14 @@ impl Dataplane {
         let neighbour = self.flow_hop(table, id, direction, now)?;
         self.check_way(packet, neighbour, router, frame)?;
         self.account(packet, id, direction);
+        let helped;
+        let packet = if !self.flows.get(id).helper.is_ftp() {
+            packet
+        } else {
+            helped = self.ftp_segment(packet, id, direction, frame)?;
+            &helped
+        };
+        let headers = packet.headers;
         let waiting = Waiting::Flow(self.flows.reference(id));
         let flow = self.flows.get(id);
         if flow.direct {

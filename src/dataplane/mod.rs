@@ -20,6 +20,7 @@ mod event;
 mod flow;
 mod forward;
 mod fragments;
+mod ftp;
 mod icmp;
 mod ip;
 mod late;
@@ -60,6 +61,7 @@ pub use copy::{CopyCounters, FLOW_RECORD, FlowChange, ImportError, Imported};
 pub use counters::{Counters, Traffic};
 pub use event::Event;
 pub use flow::{Direction, State, Tuple};
+pub use ftp::FtpCounters;
 pub use late::LateDrop;
 pub use neighbour::Reachability;
 pub use persistence::ClientInfo;
@@ -80,6 +82,7 @@ use ending::Endings;
 use event::Events;
 use flow::FlowTable;
 use fragments::Fragments;
+use ftp::Ftp;
 use late::LateDrops;
 use lifetime::Lifetimes;
 use limit::TokenBucket;
@@ -139,6 +142,7 @@ pub struct Dataplane {
     neighbours: Neighbours,
     outbox: Outbox,
     fragments: Fragments,
+    ftp: Ftp,
     masquerade: Masquerade,
     announcer: Announcer,
     watch: Watch,
@@ -186,6 +190,7 @@ impl Dataplane {
             neighbours: Neighbours::new(0, &seed, now),
             outbox: Outbox::new(),
             fragments: Fragments::new(&seed),
+            ftp: Ftp::default(),
             masquerade: Masquerade::new(max_flows.min(MAPPINGS), &seed),
             announcer: Announcer::new(),
             watch: Watch::new(now),

@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 use super::flow::Flow;
 use super::neighbour::Neighbour;
 use super::{
-    CopyCounters, Counters, Dataplane, DropReason, Load, Reachability, State, Traffic, Tuple,
+    CopyCounters, Counters, Dataplane, DropReason, FtpCounters, Load, Reachability, State, Traffic,
+    Tuple,
 };
 use crate::addr::{Endpoint, MacAddr, NetworkId, Proto, ServerId, ServiceId};
 use crate::table::Table;
@@ -30,6 +31,8 @@ pub struct Report {
     pub claims: Vec<ClaimReport>,
     /// What was copied between the routers of a pair.
     pub copies: CopyCounters,
+    /// What the FTP helper has done.
+    pub ftp: FtpCounters,
 }
 
 /// Somebody else who speaks for one of the router's addresses.
@@ -214,6 +217,7 @@ impl Dataplane {
             services: services.collect(),
             claims,
             copies: *self.copy_counters(),
+            ftp: self.ftp_counters(),
         }
     }
 

@@ -31,6 +31,13 @@ impl Dataplane {
         let (table, headers, now) = (packet.table, &packet.headers, packet.now);
         let original = packet.tuple().ok_or(DropReason::ProtocolUnserved)?;
         let proto = if original.protocol == TCP { Proto::Tcp } else { Proto::Udp };
+        if self.ftp.awaits()
+            && let Transport::Tcp(segment) = headers.transport
+            && (segment.syn, segment.ack, segment.rst) == (true, false, false)
+            && let Some(verdict) = self.ftp_passive(packet, original, frame)
+        {
+            return verdict;
+        }
         let service = table.service(proto, original.destination, original.destination_port);
         let Some(service) = service.filter(|_| original.source_port != FTP_DATA) else {
             self.refuse(table, frame, headers, now);
@@ -173,6 +180,9 @@ impl Dataplane {
         } else {
             self.flow_came(owner, state);
         }
+        if service.lifecycle.helper == Some(crate::table::Helper::Ftp) && !hairpin {
+            self.watch_ftp(id);
+        }
         Ok(id)
     }
 
@@ -208,12 +218,16 @@ impl Dataplane {
     pub(super) fn remove_flow(&mut self, id: u32) {
         self.note_gone(id);
         let flow = self.flows.get(id);
+        if flow.helper.is_ftp() {
+            self.ftp.forget(id);
+        }
+        let flow = self.flows.get(id);
         let (owner, state, is_one_packet) = (flow.owner(), flow.state, flow.is_one_packet());
         if flow.is_remembered() {
             self.release_client(id);
         }
         let flow = self.flows.get(id);
-        if flow.masqueraded {
+        if flow.is_masqueraded() {
             self.masquerade.unmap(Socket::client_of(flow.original), Socket::seen_in(flow.reply));
         }
         self.flows.remove(id);

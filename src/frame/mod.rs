@@ -12,6 +12,7 @@ mod loop_probe;
 mod offload;
 mod quote;
 mod rewrite;
+mod segment;
 mod segments;
 
 use std::fmt;
@@ -32,6 +33,7 @@ pub use quote::{Quote, QuotedAs};
 pub use rewrite::{
     Rewrite, clamp_mss, decrement_ttl, echo_reply, record_route, set_addresses, set_macs, translate,
 };
+pub use segment::{replace_text, shift_sequence};
 pub use segments::Segments;
 
 /// Room before the Ethernet bytes, for headers that a link or a later method puts in front. Its last

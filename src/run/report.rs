@@ -4,7 +4,9 @@ use std::mem::{Discriminant, discriminant};
 
 use super::turns::Turns;
 use crate::control::{Entry, Notice};
-use crate::dataplane::{self, ClaimReport, DropReason, Event, Load, ServiceReport, Traffic};
+use crate::dataplane::{
+    self, ClaimReport, DropReason, Event, FtpCounters, Load, ServiceReport, Traffic,
+};
 use crate::time::Duration;
 use crate::{ha, host, links};
 
@@ -98,6 +100,7 @@ impl Report {
             let fields = vec![("count", table.counters.suppressed.to_string())];
             entries.push(Entry { text: "report: too many ICMP errors and resets", fields });
         }
+        entries.extend(of_ftp(&table.ftp));
         entries.push(self.balance().entry());
         entries
     }
@@ -128,6 +131,23 @@ impl Report {
             held: self.dataplane.waiting,
         }
     }
+}
+
+/// What the FTP helper has done, if it has done anything.
+fn of_ftp(counters: &FtpCounters) -> Option<Entry> {
+    let FtpCounters { offers, connections, rewritten, unreadable, refused, full } = *counters;
+    if *counters == FtpCounters::default() {
+        return None;
+    }
+    let fields = vec![
+        ("offers", offers.to_string()),
+        ("connections", connections.to_string()),
+        ("rewritten", rewritten.to_string()),
+        ("unreadable", unreadable.to_string()),
+        ("refused", refused.to_string()),
+        ("full", full.to_string()),
+    ];
+    Some(Entry { text: "report: ftp", fields })
 }
 
 /// Where every frame went. In and out are counted by the links, all else by the dataplane, so the

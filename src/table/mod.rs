@@ -25,8 +25,8 @@ use crate::config::{self, Config};
 use crate::health::Plan;
 
 pub use crate::config::{
-    Balance, Bridge, Defend, Failover, FlowLimits, Forward, Lifecycle, Method, OnDown, OnRemove,
-    PassiveHealth, Persistence, Scheduler, SchedulerFlags, Timeouts, Unserved,
+    Balance, Bridge, Defend, Failover, FlowLimits, Forward, Helper, Lifecycle, Method, OnDown,
+    OnRemove, PassiveHealth, Persistence, Scheduler, SchedulerFlags, Timeouts, Unserved,
 };
 pub use buckets::Buckets;
 pub use difference::{Difference, ServiceChange};

@@ -4,8 +4,18 @@ use crate::programs;
 use crate::runner::{Command, Runner};
 
 /// Test targets of `netns-tests`; one after another, because each loads every core.
-const KERNEL_TARGETS: [&str; 8] =
-    ["kernel", "scenarios", "direct", "pair", "captures", "oracle_nat", "realserver", "strangers"];
+const KERNEL_TARGETS: [&str; 10] = [
+    "kernel",
+    "scenarios",
+    "direct",
+    "pair",
+    "captures",
+    "samples",
+    "ftp",
+    "oracle_nat",
+    "realserver",
+    "strangers",
+];
 
 /// Trials that are run again in other modes: how frames are moved, whether they leave something to be
 /// done, target and part of the trials' names. All trials hold in each mode, and would take as long again.
@@ -20,7 +30,7 @@ const MODES: [[&str; 4]; 8] = [
     ["uring", "mixed", "direct", "_bridged"],
 ];
 
-const KERNEL_LINTS: [&str; 22] = [
+const KERNEL_LINTS: [&str; 26] = [
     "clippy",
     "--package",
     "netns-tests",
@@ -34,6 +44,10 @@ const KERNEL_LINTS: [&str; 22] = [
     "pair",
     "--test",
     "captures",
+    "--test",
+    "samples",
+    "--test",
+    "ftp",
     "--test",
     "oracle_nat",
     "--test",

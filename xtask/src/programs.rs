@@ -41,9 +41,15 @@ const PROGRAMS: &[Program] = &[
     },
     Program {
         name: "curl",
-        targets: &["strangers"],
+        targets: &["strangers", "ftp"],
         packages: Packages::all("curl"),
         service: None,
+    },
+    Program {
+        name: "vsftpd",
+        targets: &["ftp"],
+        packages: Packages::all("vsftpd"),
+        service: Some("vsftpd"),
     },
     Program { name: "wrk", targets: &["strangers"], packages: Packages::all("wrk"), service: None },
     Program {
@@ -58,7 +64,7 @@ const PROGRAMS: &[Program] = &[
     },
     Program {
         name: "keepalived",
-        targets: &["pair"],
+        targets: &["pair", "samples"],
         packages: Packages::all("keepalived"),
         service: Some("keepalived"),
     },

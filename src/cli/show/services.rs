@@ -17,15 +17,7 @@ pub(in crate::cli) fn show(
     interval: u64,
     output: &mut Output<'_>,
 ) -> Result<(), Failed> {
-    let before = match interval {
-        0 => Sample::default(),
-        seconds => {
-            let first = Sample::take(router)?;
-            wait(Duration::from_secs(seconds));
-            first
-        }
-    };
-    let rows = Sample::take(router)?.since(&before);
+    let rows = sampled(router, interval)?;
     if output.json {
         return Ok(rows.iter().try_for_each(|row| output.json(&row.to_json()))?);
     }
@@ -44,6 +36,19 @@ pub(in crate::cli) fn show(
         output.text(&output.paint.table(&rates(&lines).lines(), &tones))?;
     }
     Ok(())
+}
+
+/// All services, with rates over `interval` seconds; 0 for none.
+pub(super) fn sampled(router: &mut Router, interval: u64) -> Result<Vec<Row>, AskError> {
+    let before = match interval {
+        0 => Sample::default(),
+        seconds => {
+            let first = Sample::take(router)?;
+            wait(Duration::from_secs(seconds));
+            first
+        }
+    };
+    Ok(Sample::take(router)?.since(&before))
 }
 
 #[expect(clippy::disallowed_methods, reason = "two samples need time between them")]

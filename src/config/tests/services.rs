@@ -221,7 +221,7 @@ fn services() {
         (
             port,
             "port = 80\nwait = 1\n",
-            "service[0].wait: unknown key; known here: name, protocol, address, port, group, scheduler, scheduler_flags, persistence, expire_quiescent, one_packet, timeouts, udp_timeout, method, health, on_remove, drain_timeout, on_down, slow_start, passive_health, min_healthy, server, fallback",
+            "service[0].wait: unknown key; known here: name, protocol, address, port, group, scheduler, scheduler_flags, persistence, expire_quiescent, one_packet, timeouts, udp_timeout, method, health, on_remove, drain_timeout, on_down, slow_start, passive_health, min_healthy, helper, server, fallback",
         ),
         (
             port,
@@ -288,10 +288,11 @@ fn lifecycle() {
     assert_eq!(of("").lifecycle, Lifecycle::default());
     let all = "on_remove = \"reset\"\ndrain_timeout = \"10m\"\non_down = \"reset\"\n\
                slow_start = \"30s\"\npassive_health = { unanswered = 3, retry = \"5s\" }\n\
-               min_healthy = 2\nhealth = { kind = \"tcp\" }";
+               min_healthy = 2\nhealth = { kind = \"tcp\" }\nhelper = \"ftp\"";
     assert_eq!(
         of(all).lifecycle,
         Lifecycle {
+            helper: Some(Helper::Ftp),
             on_remove: OnRemove::Reset,
             drain_timeout: Some(Duration::from_secs(600)),
             on_down: OnDown::Reset,
@@ -303,6 +304,7 @@ fn lifecycle() {
     let passive = of("passive_health = {}").lifecycle.passive_health;
     assert_eq!(passive, Some(PassiveHealth::default()), "on, with defaults");
     for (lines, message) in [
+        ("helper = \"sip\"", "service[0].helper: found \"sip\"; expected \"ftp\""),
         (
             "on_remove = \"drop\"",
             "service[0].on_remove: found \"drop\"; expected \"drain\" or \"reset\"",

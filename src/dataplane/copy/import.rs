@@ -2,6 +2,7 @@
 
 use super::super::Dataplane;
 use super::super::flow::{Direction, Flow, Tuple};
+use super::super::ftp::Helper;
 use super::super::masquerade::Socket;
 use super::record::{Method, Record, Snapshot};
 use super::{GRACE, ImportError, Imported, PLACES};
@@ -187,7 +188,9 @@ impl Dataplane {
         let mut flow = Flow::new(original, reply, state, None, [NOWHERE; 2], generation);
         take_over(&mut flow, copied);
         flow.direct = method == Method::Direct;
-        flow.masqueraded = method == Method::Masqueraded;
+        if method == Method::Masqueraded {
+            flow.helper = Helper::Masquerade;
+        }
         flow.unbound = method.is_served();
         self.copies.counters.unbound += u64::from(flow.unbound);
         let id = self.flows.insert(flow, now, time_left(copied));

@@ -80,7 +80,7 @@ impl Method {
     const ALL: [Self; 4] = [Self::Routed, Self::Nat, Self::Direct, Self::Masqueraded];
 
     pub(super) const fn of(flow: &Flow) -> Self {
-        if flow.masqueraded {
+        if flow.is_masqueraded() {
             Self::Masqueraded
         } else if flow.direct {
             Self::Direct

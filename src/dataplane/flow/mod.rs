@@ -20,6 +20,7 @@ pub(super) use index::Index;
 pub use tcp::State;
 pub(super) use tcp::{Event, View};
 
+use super::ftp::Helper;
 use super::memory::addresses;
 use super::neighbour::NeighbourRef;
 use super::wheel::Wheel;
@@ -121,8 +122,6 @@ pub(super) struct Flow {
     pub(super) assured: bool,
     /// Who reset it while it was established.
     pub(super) reset_by: Option<Direction>,
-    /// Its client's port is a mapping of the masquerade.
-    pub(super) masqueraded: bool,
     pub(super) server_syn_seen: bool,
     /// Directly routed: nothing is translated, and the server's packets go another way.
     pub(super) direct: bool,
@@ -134,6 +133,8 @@ pub(super) struct Flow {
     pub(super) copied: bool,
     /// A service's flow whose server is not configured here: it goes on, and nobody counts it.
     pub(super) unbound: bool,
+    /// Who else has a part in it.
+    pub(super) helper: Helper,
     /// When the other router last named it among all its flows, in the bits of [`LAPS`]; and what else
     /// there is to know.
     marks: u8,
@@ -178,15 +179,20 @@ impl Flow {
             class: Class::Protected,
             assured: false,
             reset_by: None,
-            masqueraded: false,
             server_syn_seen: false,
             direct: false,
             ending: false,
             noted: false,
             copied: false,
             unbound: false,
+            helper: Helper::None,
             marks: 0,
         }
+    }
+
+    /// Whether its client's port is a mapping of the masquerade.
+    pub(super) const fn is_masqueraded(&self) -> bool {
+        matches!(self.helper, Helper::Masquerade)
     }
 
     /// It is for one datagram and its answer: the client's next one is scheduled anew. A set-up step,

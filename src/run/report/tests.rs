@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::addr::{Endpoint, MacAddr, Proto};
-use crate::dataplane::{Counters, ServerReport};
+use crate::dataplane::{Counters, FtpCounters, ServerReport};
 use crate::links::Refused;
 
 /// As the log has it, without the quotes.
@@ -79,6 +79,7 @@ fn every_line_says_what_it_is_about_and_every_counter_has_a_name() {
             counters,
             waiting: 0,
             copies: dataplane::CopyCounters::default(),
+            ftp: FtpCounters::default(),
             flows: 5,
             max_flows: 1_000,
             generation: 3,
