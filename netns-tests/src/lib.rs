@@ -15,6 +15,7 @@ pub mod harness;
 pub mod http;
 pub mod icmp;
 pub mod pair;
+mod process;
 pub mod raw;
 mod rig;
 mod router;
