@@ -260,6 +260,14 @@ impl Dataplane {
         }
     }
 
+    /// `link` is up, or is heard for the first time: whoever is configured behind it and not known is
+    /// asked for at once.
+    pub fn handle_link_up(&mut self, table: &Table, link: LinkId, now: Instant) {
+        if let Some(network) = table.network_of(link) {
+            self.neighbours.hurry(network.id, now);
+        }
+    }
+
     /// When [`Dataplane::handle_timeout`] wants to be called; `None`: not before the next frame.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let deadlines = [

@@ -30,6 +30,7 @@ impl Dataplane {
             Role::Active => {
                 self.guard.resume(now);
                 self.take_over(now);
+                self.seek_neighbours(table, now);
             }
             Role::Backup => self.stand_down(table),
         }
@@ -42,9 +43,18 @@ impl Dataplane {
 
     /// Announces everything once more: another router was active too, and is not any longer. Nothing
     /// while this one is a backup.
-    pub fn announce_again(&mut self, _table: &Table, now: Instant) {
+    pub fn announce_again(&mut self, table: &Table, now: Instant) {
         if self.is_active() {
             self.take_over(now);
+            self.seek_neighbours(table, now);
+        }
+    }
+
+    /// Frames that another bridge passed on may have told this router, or the switches, that a server is
+    /// where it is not; and a server that waits to be spoken to does not set that right.
+    fn seek_neighbours(&mut self, table: &Table, now: Instant) {
+        for network in table.networks().iter().filter(|network| network.is_bridged()) {
+            self.neighbours.seek(network.id, now);
         }
     }
 
