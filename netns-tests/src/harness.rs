@@ -14,12 +14,21 @@ use tapvs::links::namespace::become_root;
 use crate::{Outcome, Rig, Scratch, Service, binary};
 
 const EXIT_PRIVILEGES: u8 = 77;
+/// How many patient trials run at the same time.
+const SIDE_BY_SIDE: usize = 5;
 /// A trial that takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(240);
 
 /// Runs `trials` as the command line asks.
 pub fn main(trials: Vec<Trial>) -> ExitCode {
+    main_beside(trials, Vec::new())
+}
+
+/// As [`main`], with `patient` trials afterwards: these wait more than they work and measure nothing
+/// that a few others beside them would spoil, so they run side by side.
+pub fn main_beside(trials: Vec<Trial>, patient: Vec<Trial>) -> ExitCode {
     let mut arguments = Arguments::from_args();
+    let mut beside = arguments.clone();
     if !arguments.list {
         if let Err(failure) = binary::provide() {
             say(failure);
@@ -35,7 +44,12 @@ pub fn main(trials: Vec<Trial>) -> ExitCode {
     }
     // Trials measure time and load every core; and a child dies with the thread that started it.
     arguments.test_threads.get_or_insert(1);
-    libtest_mimic::run(&arguments, trials).exit_code()
+    beside.test_threads.get_or_insert(SIDE_BY_SIDE);
+    let alone = libtest_mimic::run(&arguments, trials);
+    if patient.is_empty() || alone.has_failed() {
+        return alone.exit_code();
+    }
+    libtest_mimic::run(&beside, patient).exit_code()
 }
 
 /// As many open sockets as the system allows; the usual 1,024 are few for clients and servers.
