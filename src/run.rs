@@ -113,6 +113,7 @@ impl Router {
         let table = publisher.published().load_full();
         let seed = links::seed();
         let dataplane = Dataplane::new(&table, seed, max_flows, now);
+        dataplane.flow_memory().for_each(links::memory::prefer_huge_pages);
         let addresses: Vec<_> =
             table.networks().iter().flat_map(|network| network.addresses.iter().copied()).collect();
         let mtu = table.networks().iter().map(|network| network.mtu).max().unwrap_or_default();
@@ -261,6 +262,7 @@ impl Router {
         if read.more {
             self.ready.insert(link);
         }
+        self.dataplane.look_ahead(&self.frames[..read.count]);
         let mut written = 0;
         for at in 0..read.count {
             let traced = self.tracers.is_on() && self.trace_arrival(link, at, now);

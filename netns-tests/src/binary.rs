@@ -11,13 +11,13 @@ static BINARY: OnceLock<PathBuf> = OnceLock::new();
 /// Where the binary is.
 ///
 /// # Panics
-/// Before `provide` has succeeded.
+/// Before [`provide`] has succeeded.
 pub fn tapvs() -> &'static Path {
-    BINARY.get().expect("harness::main provides the binary before any trial runs")
+    BINARY.get().expect("the binary is provided before anything runs it")
 }
 
 /// Takes the binary that `TAPVS_BIN` names, or builds it: tests of a stale one prove nothing.
-pub(crate) fn provide() -> Outcome {
+pub fn provide() -> Outcome {
     let binary = match std::env::var_os("TAPVS_BIN") {
         Some(named) => PathBuf::from(named),
         None => build()?,
@@ -29,10 +29,12 @@ pub(crate) fn provide() -> Outcome {
 }
 
 fn build() -> Outcome<PathBuf> {
-    // This test is TARGET/PROFILE/deps/NAME-HASH.
-    let test = std::env::current_exe()?;
-    let target = test.ancestors().nth(3).ok_or_else(|| {
-        Failure::new(format!("{} is not in cargo's target directory", test.display()))
+    // A test is TARGET/PROFILE/deps/NAME-HASH, a program TARGET/PROFILE/NAME.
+    let own = std::env::current_exe()?;
+    let folder = own.parent().filter(|folder| folder.ends_with("deps"));
+    let profile = folder.unwrap_or(&own).parent();
+    let target = profile.and_then(Path::parent).ok_or_else(|| {
+        Failure::new(format!("{} is not in cargo's target directory", own.display()))
     })?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(&cargo)

@@ -1,7 +1,8 @@
 //! Kernel tests of tapvs: real network stacks in namespaces, the real binary between them.
 //!
 //! Owns what the test targets share: their `main` ([`harness`]), the network around a router
-//! ([`Rig`]), the router as a process ([`Router`]), and small servers and clients. Nothing here
+//! ([`Rig`]), the router as a process ([`Router`]), and small servers and clients. The comparison
+//! benchmark builds its networks of the same parts. Nothing here
 //! needs anything but Rust; everything is gone when the process is, however it ends.
 
 pub mod arp;
@@ -26,7 +27,7 @@ pub mod udp;
 mod watcher;
 pub mod wire;
 
-pub use binary::tapvs;
+pub use binary::{provide as provide_binary, tapvs};
 pub use config::{Service, config};
 pub use failure::{Context, Failure, Outcome};
 pub use rig::{

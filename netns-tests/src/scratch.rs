@@ -30,7 +30,7 @@ impl Scratch {
     }
 
     /// Removes what killed runs have left behind.
-    pub(crate) fn sweep() {
+    pub fn sweep() {
         let Ok(entries) = fs::read_dir(std::env::temp_dir()) else { return };
         for entry in entries.flatten() {
             if owner(&entry.file_name().to_string_lossy())

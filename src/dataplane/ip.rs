@@ -278,7 +278,7 @@ impl Dataplane {
         // Answers are not seen: a client that goes on sending has had some.
         flow.assured |= flow.direct && flow.packets[0] >= DIRECT_ASSURED;
         let (state, assured, reset_by) = (flow.state, flow.assured, flow.reset_by);
-        let owner = flow.owner;
+        let owner = flow.owner();
         if (state, assured, reset_by) != before {
             self.flows.reclass(id);
             self.note_change(id);
@@ -294,7 +294,7 @@ impl Dataplane {
     fn note_answer(&mut self, packet: &Packet<'_>, id: u32, direction: Direction) {
         let Transport::Tcp(segment) = packet.headers.transport else { return };
         let flow = self.flows.get(id);
-        let Some(owner) = flow.owner.filter(|_| segment.syn || segment.rst) else { return };
+        let Some(owner) = flow.owner().filter(|_| segment.syn || segment.rst) else { return };
         if !self.standings.is_watched(owner.1) {
             return;
         }

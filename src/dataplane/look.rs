@@ -40,6 +40,11 @@ impl Dataplane {
         self.flows.places()
     }
 
+    /// Where the flows lie in memory, for who can say what pages suit them.
+    pub fn flow_memory(&self) -> impl Iterator<Item = Range<usize>> {
+        self.flows.memory().into_iter()
+    }
+
     /// How many flows fit.
     pub const fn max_flows(&self) -> usize {
         self.flows.capacity()

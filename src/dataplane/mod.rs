@@ -5,6 +5,7 @@
 //! is the [`Table`]'s.
 
 mod advert;
+mod ahead;
 mod announce;
 mod arp;
 mod bridge;
@@ -26,6 +27,7 @@ mod limit;
 mod look;
 mod loop_guard;
 mod masquerade;
+mod memory;
 mod neighbour;
 mod originate;
 mod outbox;

@@ -28,11 +28,15 @@ const SWEEP: usize = 16;
 /// How many frames wait for one neighbour.
 pub(super) const HOLD: usize = 3;
 
-/// A neighbour's place in the cache. Stale once it is another's: `epoch` tells.
+/// A neighbour's place in the cache. Stale once it is another's: `epoch` tells. Packed, because a flow
+/// has two.
+#[repr(C, packed(2))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NeighbourRef {
     id: u32,
-    epoch: u32,
+    /// Wraps when a place has had 65,536 owners, which takes a month of strangers at the pace at which
+    /// they are met.
+    epoch: u16,
 }
 
 impl NeighbourRef {
@@ -91,7 +95,7 @@ pub(super) struct Neighbour {
     used: bool,
     /// Somebody else claims the address: one silence of the MAC that is known is enough.
     doubted: bool,
-    epoch: u32,
+    epoch: u16,
     live: bool,
 }
 

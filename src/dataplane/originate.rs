@@ -93,7 +93,7 @@ impl Dataplane {
                     let error = IcmpError::HostUnreachable;
                     self.report_error(table, error, router, &frame, &headers, now);
                 }
-                if let Some(owner) = self.flows.get(id).owner {
+                if let Some(owner) = self.flows.get(id).owner() {
                     self.note_unanswered(owner, original.source, now);
                 }
                 self.remove_flow(id);

@@ -80,7 +80,7 @@ impl Dataplane {
         self.check_way(packet, neighbour, own, frame)?;
         let flow = self.flows.get(id);
         let (rewrite, direct) = (flow.rewrite(direction), flow.direct);
-        for figure in self.figures.both(flow.owner) {
+        for figure in self.figures.both(flow.owner()) {
             figure.traffic.count(direction, headers.total_len as u64);
         }
         if direct {

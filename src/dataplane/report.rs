@@ -133,7 +133,7 @@ impl FlowInfo {
             assured: flow.assured,
             direct: flow.direct,
             copied: flow.copied,
-            owner: flow.owner,
+            owner: flow.owner(),
             packets: flow.packets,
             bytes: flow.bytes,
         }

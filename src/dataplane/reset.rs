@@ -78,7 +78,7 @@ impl Dataplane {
             Transport::Udp(_) => !self.endings.is_idle(),
             Transport::Icmp(_) | Transport::Other => false,
         };
-        may && flow.owner.is_some_and(|(_, server)| self.endings.is_doomed(server))
+        may && flow.owner().is_some_and(|(_, server)| self.endings.is_doomed(server))
     }
 
     /// A segment of a flow that is being ended goes no further, but tells what its two ends are to
@@ -93,7 +93,7 @@ impl Dataplane {
         let Packet { table, headers, now, .. } = *packet;
         let Transport::Tcp(segment) = headers.transport else { return Ok(()) };
         let flow = self.flows.get_mut(id);
-        if !flow.owner.is_some_and(|(_, server)| self.endings.is_doomed(server)) {
+        if !flow.owner().is_some_and(|(_, server)| self.endings.is_doomed(server)) {
             // The server is back in time.
             flow.ending = false;
             return Ok(());
@@ -149,7 +149,7 @@ impl Dataplane {
     fn close(&mut self, table: &Table, id: u32, now: Instant) {
         let flow = self.flows.get_mut(id);
         let before = std::mem::replace(&mut flow.state, State::Close);
-        let owner = flow.owner;
+        let owner = flow.owner();
         self.note_change(id);
         if before == State::Close {
             return;
@@ -164,7 +164,7 @@ impl Dataplane {
     /// Whether the walk may go on beyond this place.
     fn end_flow_at(&mut self, table: &Table, place: usize, now: Instant) -> bool {
         let Some((id, flow)) = self.flows.at(place) else { return true };
-        let Some((_, server)) = flow.owner else { return true };
+        let Some((_, server)) = flow.owner() else { return true };
         let stage = self.endings.stage(server);
         let is_tcp = flow.original.protocol == TCP;
         match stage {

@@ -145,7 +145,7 @@ impl Dataplane {
         let flow = self.flows.get(id);
         // Those of a backup may have been answered elsewhere.
         if self.is_active()
-            && let Some(owner) = flow.owner
+            && let Some(owner) = flow.owner()
             && flow.state == State::SynRecv
             && flow.packets[1] == 0
             && !flow.copied
@@ -160,7 +160,7 @@ impl Dataplane {
     pub(super) fn remove_flow(&mut self, id: u32) {
         self.note_gone(id);
         let flow = self.flows.get(id);
-        let (owner, state) = (flow.owner, flow.state);
+        let (owner, state) = (flow.owner(), flow.state);
         if flow.masqueraded {
             self.masquerade.unmap(Socket::client_of(flow.original), Socket::seen_in(flow.reply));
         }

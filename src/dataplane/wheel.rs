@@ -3,6 +3,9 @@
 //! It wakes an entry at or after its deadline, rounded up to a tick. Deadlines beyond the last slot
 //! park there: the owner keeps the true deadline and schedules the entry again when it wakes early.
 
+use std::ops::Range;
+
+use super::memory::addresses;
 use crate::time::{Duration, Instant};
 
 const SLOTS: usize = 4096;
@@ -13,11 +16,11 @@ const NONE: u32 = u32::MAX;
 struct Node {
     previous: u32,
     next: u32,
-    /// The tick it is scheduled for; meaningless while `slot` is `NONE`.
-    tick: u64,
+    /// Where it is filed; `NONE` while it is not. It tells the tick, which is one of the next `SLOTS`.
+    slot: u32,
 }
 
-const IDLE: Node = Node { previous: NONE, next: NONE, tick: u64::MAX };
+const IDLE: Node = Node { previous: NONE, next: NONE, slot: NONE };
 
 /// Deadlines of the ids `0..capacity`, each at most once.
 #[derive(Debug)]
@@ -46,6 +49,11 @@ impl Wheel {
         self.nodes.reserve_exact(capacity.saturating_sub(self.nodes.len()));
     }
 
+    /// Where its entries lie in memory.
+    pub(super) fn memory(&self) -> Range<usize> {
+        addresses(&self.nodes)
+    }
+
     /// Wakes `id` at `deadline`, instead of when it was scheduled for before.
     pub(super) fn schedule(&mut self, id: u32, deadline: Instant) {
         self.cancel(id);
@@ -55,19 +63,21 @@ impl Wheel {
         let wanted = ticks(deadline, self.tick).saturating_add(1);
         let tick = wanted.clamp(self.current, self.current + SLOTS as u64 - 1);
         let slot = slot(tick);
-        let next = self.heads[slot];
-        self.nodes[id as usize] = Node { previous: NONE, next, tick };
+        let next = self.heads[slot as usize];
+        self.nodes[id as usize] = Node { previous: NONE, next, slot };
         if let Some(next) = self.nodes.get_mut(next as usize) {
             next.previous = id;
         }
-        self.heads[slot] = id;
-        self.occupied[slot / 64] |= 1 << (slot % 64);
+        self.heads[slot as usize] = id;
+        self.occupied[slot as usize / 64] |= 1 << (slot % 64);
     }
 
     /// Schedules `id` unless it wakes before `deadline` anyway.
     pub(super) fn hasten(&mut self, id: u32, deadline: Instant) {
         let wanted = ticks(deadline, self.tick).saturating_add(1);
-        if self.nodes.get(id as usize).is_none_or(|node| wanted < node.tick) {
+        let filed = self.nodes.get(id as usize).map(|node| node.slot);
+        let is_sooner = |slot| wanted < self.tick_of(slot);
+        if filed.is_none_or(|slot| slot == NONE || is_sooner(slot)) {
             self.schedule(id, deadline);
         }
     }
@@ -75,8 +85,8 @@ impl Wheel {
     /// Forgets `id`.
     pub(super) fn cancel(&mut self, id: u32) {
         let Some(node) = self.nodes.get_mut(id as usize) else { return };
-        let Node { previous, next, tick } = std::mem::replace(node, IDLE);
-        if tick == u64::MAX {
+        let Node { previous, next, slot } = std::mem::replace(node, IDLE);
+        if slot == NONE {
             return;
         }
         if let Some(next) = self.nodes.get_mut(next as usize) {
@@ -85,10 +95,9 @@ impl Wheel {
         if let Some(previous) = self.nodes.get_mut(previous as usize) {
             previous.next = next;
         } else {
-            let slot = slot(tick);
-            self.heads[slot] = next;
+            self.heads[slot as usize] = next;
             if next == NONE {
-                self.occupied[slot / 64] &= !(1 << (slot % 64));
+                self.occupied[slot as usize / 64] &= !(1 << (slot % 64));
             }
         }
     }
@@ -103,7 +112,7 @@ impl Wheel {
             return None;
         }
         self.current = tick;
-        let id = self.heads[slot(tick)];
+        let id = self.heads[slot(tick) as usize];
         self.cancel(id);
         Some(id)
     }
@@ -115,8 +124,14 @@ impl Wheel {
         Some(Instant::from_micros(tick.saturating_mul(width)))
     }
 
+    /// The tick of the entries that are filed in `slot`.
+    fn tick_of(&self, slot: u32) -> u64 {
+        let ahead = u64::from(slot) + SLOTS as u64 - self.current % SLOTS as u64;
+        self.current + ahead % SLOTS as u64
+    }
+
     fn next_occupied(&self) -> Option<u64> {
-        let start = slot(self.current);
+        let start = slot(self.current) as usize;
         // One look at the first word's upper part, then whole words, then its lower part.
         for step in 0..=WORDS {
             let word = (start / 64 + step) % WORDS;
@@ -136,9 +151,9 @@ impl Wheel {
     }
 }
 
-fn slot(tick: u64) -> usize {
+fn slot(tick: u64) -> u32 {
     #[expect(clippy::cast_possible_truncation, reason = "below 4,096")]
-    let slot = (tick % SLOTS as u64) as usize;
+    let slot = (tick % SLOTS as u64) as u32;
     slot
 }
 

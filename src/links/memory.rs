@@ -1,15 +1,33 @@
-//! How much memory there is to plan with.
-#![expect(unsafe_code, reason = "sysconf has no safe wrapper in std")]
+//! How much memory there is to plan with, and how large its pages are.
+#![expect(unsafe_code, reason = "sysconf and madvise have no safe wrapper in std")]
 
-use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::{fs, ptr};
 
 const CGROUPS: &str = "/sys/fs/cgroup";
+/// The largest page size in common use, which is a multiple of all others.
+const PAGE: usize = 65_536;
+const HUGE_PAGE: usize = 2 << 20;
 
 /// Bytes of memory this process may use: the machine's, or its control group's limit if lower.
 pub fn total() -> u64 {
     let text = |path: &Path| fs::read_to_string(path).ok();
     installed().min(cgroup_limit(text).unwrap_or(u64::MAX))
+}
+
+/// Asks for huge pages where memory of this process lies at `addresses`: a table that is searched
+/// all over finds its place without a walk through page tables. A kernel without them says no, and
+/// nothing else changes.
+pub fn prefer_huge_pages(addresses: Range<usize>) {
+    // Pages at the edges belong to others, too; the rest is what the kernel asks for.
+    let start = addresses.start.next_multiple_of(PAGE);
+    let length = (addresses.end & !(PAGE - 1)).saturating_sub(start);
+    if length < HUGE_PAGE {
+        return;
+    }
+    // SAFETY: this advice changes neither content nor access of any page, wherever it is.
+    unsafe { libc::madvise(ptr::with_exposed_provenance_mut(start), length, libc::MADV_HUGEPAGE) };
 }
 
 fn installed() -> u64 {

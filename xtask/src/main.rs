@@ -15,8 +15,9 @@ const USAGE: &str = "\
 Usage: cargo xtask COMMAND
 
 Commands:
-  test    Run every test: first install the third-party programs they need, or name them
-  ci      Format, lints, documentation, then `test`
+  test          Run every test: first install the third-party programs they need, or name them
+  instructions  Count the instructions of single steps, and fail where they became more than a tenth more
+  ci            Format, lints, documentation, then `test` and `instructions`
 
 Exit codes: 1 a step failed, 64 wrong usage, 77 privileges are missing (what is missing is said)
 ";
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     let mut runner = Runner::new();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["test"] => plan::test(&mut runner),
+        ["instructions"] => plan::instructions(&mut runner),
         ["ci"] => plan::ci(&mut runner),
         ["help" | "-h" | "--help"] => {
             runner::say(USAGE.trim_end());

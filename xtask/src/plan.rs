@@ -42,6 +42,17 @@ pub(crate) fn ci(runner: &mut Runner) {
     let documentation = cargo(&["doc", "--workspace", "--no-deps"]);
     runner.run("documentation", &documentation.env("RUSTDOCFLAGS", "--deny warnings"));
     test(runner);
+    instructions(runner);
+}
+
+/// No step of the dataplane takes more instructions than it did.
+pub(crate) fn instructions(runner: &mut Runner) {
+    let name = "instruction counts";
+    let count = ["run", "--release", "--package", "tapvs-bench", "--bin", "instructions"];
+    match programs::present_for("instructions") {
+        Ok(()) => runner.run(name, &cargo(&[&count[..], &["--", "check"]].concat())),
+        Err(missing) => runner.check(name, || Err(missing)),
+    }
 }
 
 /// Every test.
@@ -50,6 +61,7 @@ pub(crate) fn test(runner: &mut Runner) {
     runner.run("tests without privileges", &cargo(&["test"]));
     runner
         .run("the kernel tests' own tests", &cargo(&["test", "--package", "netns-tests", "--lib"]));
+    runner.run("the benchmark's own tests", &cargo(&["test", "--package", "tapvs-bench"]));
     // The kernel tests would build it themselves, but out of sight.
     runner.run("release build", &cargo(&["build", "--release", "--bin", "tapvs"]));
     // As the README has it.
@@ -65,6 +77,13 @@ pub(crate) fn test(runner: &mut Runner) {
             Ok(()) => runner.run(&name, &test),
             Err(missing) => runner.check(&name, || Err(missing)),
         }
+    }
+    // Its numbers mean little, that every load goes through every forwarder unharmed means all.
+    let benchmark = ["run", "--release", "--package", "tapvs-bench", "--", "--quick"];
+    match programs::present_for("benchmark") {
+        _ if runner.lacks_privileges() => runner.unprivileged("the benchmark, quickly"),
+        Ok(()) => runner.run("the benchmark, quickly", &cargo(&benchmark)),
+        Err(missing) => runner.check("the benchmark, quickly", || Err(missing)),
     }
 }
 

@@ -64,9 +64,21 @@ const PROGRAMS: &[Program] = &[
     },
     Program {
         name: "nft",
-        targets: &["oracle_nat", "realserver"],
+        targets: &["oracle_nat", "realserver", "benchmark"],
         packages: Packages::all("nftables"),
         service: Some("nftables"),
+    },
+    Program {
+        name: "haproxy",
+        targets: &["benchmark"],
+        packages: Packages::all("haproxy"),
+        service: Some("haproxy"),
+    },
+    Program {
+        name: "valgrind",
+        targets: &["instructions"],
+        packages: Packages::all("valgrind"),
+        service: None,
     },
     Program {
         name: "arptables",

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 /// What programs of this project exit with when privileges are missing.
 const EXIT_PRIVILEGES: u8 = 77;
 
+/// What they exit with when there was nothing to judge by; they say why.
+const EXIT_NOT_JUDGED: i32 = 3;
+
 /// A program with its arguments.
 pub(crate) struct Command {
     program: &'static str,
@@ -38,6 +41,7 @@ impl Command {
         match status {
             Ok(status) if status.success() => Outcome::Passed,
             Ok(status) if status.code() == Some(EXIT_PRIVILEGES.into()) => Outcome::Unprivileged,
+            Ok(status) if status.code() == Some(EXIT_NOT_JUDGED) => Outcome::NotJudged,
             Ok(status) => Outcome::Failed(status.to_string()),
             Err(error) => Outcome::Failed(format!("`{}` did not start: {error}", self.program)),
         }
@@ -60,6 +64,8 @@ enum Outcome {
     Failed(String),
     /// The step said itself what it lacks.
     Unprivileged,
+    /// Nothing was wrong, nothing could be found right: the step said why.
+    NotJudged,
 }
 
 impl fmt::Display for Outcome {
@@ -68,6 +74,7 @@ impl fmt::Display for Outcome {
             Self::Passed => f.write_str("passed"),
             Self::Failed(why) => write!(f, "FAILED: {why}"),
             Self::Unprivileged => f.write_str("FAILED: privileges are missing, see above"),
+            Self::NotJudged => f.write_str("NOT JUDGED, see above"),
         }
     }
 }
@@ -127,9 +134,15 @@ impl Runner {
             say(&format!("{name:width$}  {:>7.1} s  {outcome}", took.as_secs_f64()));
         }
         let passed = self.steps.iter().filter(|step| step.outcome == Outcome::Passed).count();
-        let failed = self.steps.len() - passed;
+        let not_judged =
+            self.steps.iter().filter(|step| step.outcome == Outcome::NotJudged).count();
+        let failed = self.steps.len() - passed - not_judged;
         say(&format!("{:width$}  {:>7.1} s", "all", (now() - self.begun).as_secs_f64()));
-        say(&format!("{passed} passed, {failed} failed"));
+        let not_judged = match not_judged {
+            0 => String::new(),
+            count => format!(", {count} not judged"),
+        };
+        say(&format!("{passed} passed, {failed} failed{not_judged}"));
         ExitCode::from(exit_code(self.steps.iter().map(|step| &step.outcome)))
     }
 }
@@ -137,7 +150,7 @@ impl Runner {
 /// 77 only when nothing but privileges stood in the way.
 fn exit_code<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> u8 {
     outcomes.fold(0, |code, outcome| match outcome {
-        Outcome::Passed => code,
+        Outcome::Passed | Outcome::NotJudged => code,
         Outcome::Failed(_) => 1,
         Outcome::Unprivileged if code == 0 => EXIT_PRIVILEGES,
         Outcome::Unprivileged => code,
@@ -170,6 +183,7 @@ mod tests {
         assert_eq!(code(&[Outcome::Passed, Outcome::Passed]), 0);
         assert_eq!(code(&[Outcome::Unprivileged, Outcome::Passed]), 77);
         assert_eq!(code(&[Outcome::Unprivileged, failed()]), 1);
+        assert_eq!(code(&[Outcome::Passed, Outcome::NotJudged]), 0);
         assert_eq!(code(&[failed(), Outcome::Unprivileged]), 1);
     }
 
@@ -178,7 +192,8 @@ mod tests {
         let exit = |script| Command::new("sh", &["-c", script]).outcome();
         assert_eq!(exit("exit 0"), Outcome::Passed);
         assert_eq!(exit("exit 77"), Outcome::Unprivileged);
-        assert_eq!(exit("exit 3"), Outcome::Failed("exit status: 3".into()));
+        assert_eq!(exit("exit 3"), Outcome::NotJudged);
+        assert_eq!(exit("exit 4"), Outcome::Failed("exit status: 4".into()));
         let absent = Command::new("no-such-program-anywhere", &[]).outcome();
         assert!(
             matches!(&absent, Outcome::Failed(why) if why.contains("did not start")),

@@ -95,8 +95,7 @@ impl Dataplane {
         let Some(server) = server else { return };
         let state = flow.state;
         let owner = Some((service.id, server.id));
-        let flow = self.flows.get_mut(id);
-        (flow.owner, flow.unbound) = (owner, false);
+        self.flows.get_mut(id).bind(service.id, server.id);
         self.copies.counters.unbound -= 1;
         for figure in self.figures.both(owner) {
             figure.load.enter(state);
@@ -157,7 +156,7 @@ impl Dataplane {
     /// A flow that was known has gone on.
     fn update(&mut self, id: u32, copied: &Snapshot, now: Instant) {
         let flow = self.flows.get_mut(id);
-        let (before, owner) = (flow.state, flow.owner);
+        let (before, owner) = (flow.state, flow.owner());
         take_over(flow, copied);
         self.flows.join_lap(id);
         self.flows.reclass(id);

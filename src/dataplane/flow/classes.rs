@@ -1,4 +1,9 @@
-//! Which flow goes first when the table is full: one queue per class, oldest in front.
+//! Which flow goes first when the table is full: one queue per class, oldest in front. Places that
+//! no flow uses are chained by the same links.
+
+use std::ops::Range;
+
+use crate::dataplane::memory::addresses;
 
 const NONE: u32 = u32::MAX;
 const QUEUES: usize = 3;
@@ -40,20 +45,30 @@ struct Node {
 pub(super) struct Classes {
     heads: [u32; QUEUES],
     tails: [u32; QUEUES],
+    /// The place that was left last.
+    free: u32,
     nodes: Vec<Node>,
 }
 
 impl Classes {
     pub(super) fn new(capacity: usize) -> Self {
-        Self { heads: [NONE; QUEUES], tails: [NONE; QUEUES], nodes: Vec::with_capacity(capacity) }
+        Self {
+            heads: [NONE; QUEUES],
+            tails: [NONE; QUEUES],
+            free: NONE,
+            nodes: Vec::with_capacity(capacity),
+        }
+    }
+
+    /// Where it lies in memory.
+    pub(super) fn memory(&self) -> Range<usize> {
+        addresses(&self.nodes)
     }
 
     /// Files `id` as the youngest of `class`.
     pub(super) fn push(&mut self, class: Class, id: u32) {
         let Some(queue) = class.queue() else { return };
-        while self.nodes.len() <= id as usize {
-            self.nodes.push(Node { previous: NONE, next: NONE });
-        }
+        self.reach(id);
         let tail = self.tails[queue];
         self.nodes[id as usize] = Node { previous: tail, next: NONE };
         match self.nodes.get_mut(tail as usize) {
@@ -80,5 +95,25 @@ impl Classes {
     /// The oldest of the most expendable class that has any.
     pub(super) fn oldest(&self) -> Option<u32> {
         self.heads.iter().copied().find(|head| *head != NONE)
+    }
+
+    /// No flow uses place `id` any more.
+    pub(super) fn release(&mut self, id: u32) {
+        self.reach(id);
+        self.nodes[id as usize].next = self.free;
+        self.free = id;
+    }
+
+    /// A place that was released.
+    pub(super) fn reuse(&mut self) -> Option<u32> {
+        let id = self.free;
+        self.free = self.nodes.get(id as usize)?.next;
+        Some(id)
+    }
+
+    fn reach(&mut self, id: u32) {
+        while self.nodes.len() <= id as usize {
+            self.nodes.push(Node { previous: NONE, next: NONE });
+        }
     }
 }

@@ -1,6 +1,10 @@
 //! From a tuple's hash to entries, in one fixed array: open addressing with linear probing and
 //! deletion by moving back, so that nothing grows, nothing is left behind and no step is long.
 
+use std::ops::Range;
+
+use crate::dataplane::memory::addresses;
+
 const EMPTY: u32 = u32::MAX;
 
 #[derive(Clone, Copy, Debug)]
@@ -14,14 +18,18 @@ struct Cell {
 #[derive(Debug)]
 pub(in crate::dataplane) struct Index {
     cells: Vec<Cell>,
-    mask: usize,
 }
 
 impl Index {
     /// Room for `entries` at a load of at most two thirds.
     pub(in crate::dataplane) fn new(entries: usize) -> Self {
-        let len = (entries + entries / 2 + 1).next_power_of_two();
-        Self { cells: vec![Cell { tag: 0, entry: EMPTY }; len], mask: len - 1 }
+        let len = entries + entries / 2 + 1;
+        Self { cells: vec![Cell { tag: 0, entry: EMPTY }; len] }
+    }
+
+    /// Where it lies in memory.
+    pub(super) fn memory(&self) -> Range<usize> {
+        addresses(&self.cells)
     }
 
     /// The first entry under `hash` that `is_it` accepts.
@@ -36,8 +44,13 @@ impl Index {
             if cell.tag == tag && is_it(cell.entry) {
                 return Some(cell.entry);
             }
-            at = (at + 1) & self.mask;
+            at = self.after(at);
         }
+    }
+
+    /// Reads the cell where a search under `hash` begins, so that it is at hand when one does.
+    pub(super) fn touch(&self, hash: u64) -> u32 {
+        self.cells[self.home(tag(hash))].entry
     }
 
     /// Adds `entry`. The owner adds no more entries than it asked room for.
@@ -45,7 +58,7 @@ impl Index {
         let tag = tag(hash);
         let mut at = self.home(tag);
         while self.cells[at].entry != EMPTY {
-            at = (at + 1) & self.mask;
+            at = self.after(at);
         }
         self.cells[at] = Cell { tag, entry };
     }
@@ -58,19 +71,17 @@ impl Index {
                 debug_assert!(false, "an entry that was never added");
                 return;
             }
-            hole = (hole + 1) & self.mask;
+            hole = self.after(hole);
         }
         let mut at = hole;
         loop {
-            at = (at + 1) & self.mask;
+            at = self.after(at);
             let cell = self.cells[at];
             if cell.entry == EMPTY {
                 break;
             }
             // A cell may fill the hole when its home does not lie between the two.
-            let from_home = at.wrapping_sub(self.home(cell.tag)) & self.mask;
-            let from_hole = at.wrapping_sub(hole) & self.mask;
-            if from_home >= from_hole {
+            if self.steps_between(self.home(cell.tag), at) >= self.steps_between(hole, at) {
                 self.cells[hole] = cell;
                 hole = at;
             }
@@ -82,7 +93,8 @@ impl Index {
     #[cfg(test)]
     pub(in crate::dataplane) fn steps(&self, hash: u64) -> usize {
         let home = self.home(tag(hash));
-        let cells = (0..self.cells.len()).map(|step| self.cells[(home + step) & self.mask]);
+        let (behind, ahead) = self.cells.split_at(home);
+        let cells = ahead.iter().chain(behind);
         cells.take_while(|cell| cell.entry != EMPTY).count()
     }
 
@@ -92,8 +104,18 @@ impl Index {
         self.cells.iter().filter(|cell| cell.entry != EMPTY).count()
     }
 
-    const fn home(&self, tag: u32) -> usize {
-        tag as usize & self.mask
+    /// Any number of cells will do: the tag is taken as a fraction of them.
+    fn home(&self, tag: u32) -> usize {
+        ((self.cells.len() as u64 * u64::from(tag)) >> 32) as usize
+    }
+
+    fn after(&self, at: usize) -> usize {
+        if at + 1 == self.cells.len() { 0 } else { at + 1 }
+    }
+
+    /// From cell `start` on to cell `end`, around the end of the array.
+    fn steps_between(&self, start: usize, end: usize) -> usize {
+        if end >= start { end - start } else { end + self.cells.len() - start }
     }
 }
 
@@ -118,7 +140,7 @@ mod tests {
             let mut index = Index::new(64);
             let mut model = BTreeSet::new();
             for (hash, entry, add) in steps {
-                let hash = hash.wrapping_mul(11);
+                let hash = hash * u64::from(u32::MAX / 11);
                 if model.contains(&(hash, entry)) {
                     index.remove(hash, entry);
                     model.remove(&(hash, entry));
@@ -129,7 +151,7 @@ mod tests {
                 for (hash, entry) in &model {
                     prop_assert_eq!(index.find(*hash, |e| e == *entry), Some(*entry));
                 }
-                prop_assert_eq!(index.find(999, |_| true), None);
+                prop_assert_eq!(index.find(1 << 31, |_| true), None);
             }
             prop_assert_eq!(index.len(), model.len());
         }

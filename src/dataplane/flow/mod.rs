@@ -3,6 +3,7 @@
 //! Owns storage, look-up, deadlines and eviction. What a flow means to servers and counters is the
 //! business of the rest of the dataplane.
 
+mod approach;
 mod classes;
 mod index;
 mod proof;
@@ -18,6 +19,7 @@ pub(super) use index::Index;
 pub use tcp::State;
 pub(super) use tcp::{Event, View};
 
+use super::memory::addresses;
 use super::neighbour::NeighbourRef;
 use super::wheel::Wheel;
 use crate::addr::{NetworkId, ServerId, ServiceId};
@@ -75,6 +77,21 @@ pub(super) struct FlowRef {
     epoch: u32,
 }
 
+/// A service and its server; an `Option` of the two would take half as much again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Owner {
+    service: ServiceId,
+    server: ServerId,
+}
+
+impl Owner {
+    const NOBODY: Self = Self { service: ServiceId(u32::MAX), server: ServerId(u32::MAX) };
+
+    fn of(owner: Option<(ServiceId, ServerId)>) -> Self {
+        owner.map_or(Self::NOBODY, |(service, server)| Self { service, server })
+    }
+}
+
 /// One tracked connection.
 #[derive(Clone, Debug)]
 pub(super) struct Flow {
@@ -85,8 +102,7 @@ pub(super) struct Flow {
     /// Next hops towards the server and towards the client, valid for one table generation.
     pub(super) hops: [NeighbourRef; 2],
     pub(super) generation: u32,
-    /// Whose flow it is; `None` for what is merely routed.
-    pub(super) owner: Option<(ServiceId, ServerId)>,
+    owner: Owner,
     /// Where the client's packets come in, and where the server's do.
     pub(super) networks: [NetworkId; 2],
     addresses: Delta,
@@ -139,7 +155,7 @@ impl Flow {
             reply,
             hops: [NeighbourRef::NONE; 2],
             generation,
-            owner,
+            owner: Owner::of(owner),
             networks,
             addresses,
             transport,
@@ -165,9 +181,20 @@ impl Flow {
         }
     }
 
+    /// Whose flow it is; `None` for what is merely routed.
+    pub(super) const fn owner(&self) -> Option<(ServiceId, ServerId)> {
+        let Owner { service, server } = self.owner;
+        if service.0 == Owner::NOBODY.service.0 { None } else { Some((service, server)) }
+    }
+
+    /// It turned out whose flow it is.
+    pub(super) const fn bind(&mut self, service: ServiceId, server: ServerId) {
+        (self.owner, self.unbound) = (Owner { service, server }, false);
+    }
+
     /// Whether it is a service's, configured here or not.
     pub(super) const fn is_served(&self) -> bool {
-        self.owner.is_some() || self.unbound
+        self.owner().is_some() || self.unbound
     }
 
     /// The view of TCP from which a packet in `direction` is seen.
@@ -225,8 +252,6 @@ fn deltas(from: Tuple, to: Tuple) -> (Delta, Delta) {
 #[derive(Debug)]
 pub(super) struct FlowTable {
     flows: Vec<Flow>,
-    /// Heads of free places; chained through `epoch`-stamped records by `next_free`.
-    next_free: Vec<u32>,
     capacity: usize,
     len: usize,
     index: Index,
@@ -247,7 +272,6 @@ impl FlowTable {
         wheel.reserve(capacity);
         Self {
             flows: Vec::with_capacity(capacity),
-            next_free: Vec::with_capacity(capacity),
             capacity,
             len: 0,
             index: Index::new(capacity * 2),
@@ -258,6 +282,11 @@ impl FlowTable {
             last: None,
             lap: 0,
         }
+    }
+
+    /// Where it lies in memory, so that somebody may choose the pages.
+    pub(super) fn memory(&self) -> [Range<usize>; 4] {
+        [addresses(&self.flows), self.index.memory(), self.wheel.memory(), self.classes.memory()]
     }
 
     /// How many flows there are.
@@ -317,7 +346,7 @@ impl FlowTable {
     pub(super) fn insert(&mut self, mut flow: Flow, now: Instant, timeout: Duration) -> u32 {
         let (original, reply) = (flow.original, flow.reply);
         flow.lap = self.lap;
-        let id = match self.next_free.pop() {
+        let id = match self.classes.reuse() {
             Some(id) => {
                 flow.epoch = self.get(id).epoch.wrapping_add(1);
                 *self.get_mut(id) = flow;
@@ -352,7 +381,7 @@ impl FlowTable {
         self.wheel.cancel(id);
         self.classes.unlink(class, id);
         self.get_mut(id).class = Class::Free;
-        self.next_free.push(id);
+        self.classes.release(id);
         self.len -= 1;
         self.last = None;
     }
@@ -517,7 +546,7 @@ mod tests {
     /// A million of them are what the memory is planned for.
     #[test]
     fn a_record_does_not_grow() {
-        assert_eq!(size_of::<Flow>(), 120);
+        assert_eq!(size_of::<Flow>(), 112);
     }
 
     /// How long the 99th of a hundred searches is, in cells, with these clients in the table.
