@@ -307,15 +307,21 @@ impl Neighbours {
     }
 
     /// Where the configured neighbours of `network` are is not certain any more: everybody is asked,
-    /// so that switches hear them answer. They stay in use meanwhile.
-    pub(super) fn seek(&mut self, network: NetworkId, now: Instant) {
+    /// so that switches hear them answer. They stay in use meanwhile. When to do so again: some were
+    /// asked out of turn less than a second ago.
+    pub(super) fn seek(&mut self, network: NetworkId, now: Instant) -> Option<Instant> {
+        let mut again = None;
         for id in 0..u32::try_from(self.entries.len()).unwrap_or(0) {
             let neighbour = self.get_mut(id);
             let is_there = neighbour.live
                 && neighbour.pinned
                 && neighbour.network == network
                 && neighbour.is_usable();
-            if !is_there || neighbour.hurried.is_some_and(|at| now < at + INTERVAL) {
+            if !is_there {
+                continue;
+            }
+            if let Some(at) = neighbour.hurried.filter(|at| now < *at + INTERVAL) {
+                again = Some(at + INTERVAL);
                 continue;
             }
             (neighbour.hurried, neighbour.is_sought) = (Some(now), true);
@@ -323,6 +329,7 @@ impl Neighbours {
             neighbour.tries = 0;
             self.wake(id, now);
         }
+        again
     }
 
     /// An ARP message, come in by `link`, says that neighbour `id` is at `mac`. `solicited`: it is a

@@ -22,9 +22,6 @@ pub(crate) const START: Instant = Instant::from_micros_const(1_000_000_000);
 /// What a frame takes from one port to another.
 pub(crate) const DELAY: Duration = Duration::from_micros(200);
 const LATE: usize = 2_000;
-/// Where two bridges are, which frame comes first says where its sender is: none is later by its own
-/// wire than by way of the other bridge.
-const LATE_BRIDGED: usize = 150;
 /// Real servers 11 to 13.
 const SERVERS: u8 = 3;
 const CLIENTS: u8 = 2;
@@ -322,8 +319,7 @@ impl Net {
             }
             let mut delay = DELAY;
             if self.random.percent(faults.late) {
-                let most = if self.shape == Shape::Nat { LATE } else { LATE_BRIDGED };
-                delay += Duration::from_micros(self.random.below(most) as u64);
+                delay += Duration::from_micros(self.random.below(LATE) as u64);
             }
             let mut frame = frame.to_vec();
             // Once on its way, because two errors may cancel out.
