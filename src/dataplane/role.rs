@@ -17,6 +17,8 @@ use crate::time::{Duration, Instant};
 
 /// Adverts of another active router count for so many of their intervals: one may get lost.
 const CONTENTION: u32 = 3;
+/// Servers that are sought have answered by then: they are asked at the next tick of the neighbours' wheel.
+const FOUND: Duration = Duration::from_millis(300);
 
 impl Dataplane {
     /// Takes on `role`. The active router announces its virtual IPs, to be polled at once; what a
@@ -67,6 +69,7 @@ impl Dataplane {
             let again = self.neighbours.seek(network.id, now);
             self.seek_due = self.seek_due.into_iter().chain(again).min();
         }
+        self.takeover.teach_again(now + FOUND);
     }
 
     pub(super) const fn is_active(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Direct routing: servers answer past the routers, in one network, or across the bridge that the active
 //! router is between two halves of it.
 
+use std::collections::BTreeSet;
 use std::thread;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use netns_tests::direct::{mac, neighbour};
 use netns_tests::harness::{say, trial};
 use netns_tests::pair::{NIC, Pair, Shape, Terms, all_work};
 use netns_tests::wire::{Wire, source};
-use netns_tests::{Outcome, SERVER_NIC, VIP, ensure};
+use netns_tests::{Outcome, SERVER_NIC, VIP, ensure, eventually};
 use tapvs::addr::MacAddr;
 
 use crate::takeover::on_pair;
@@ -75,10 +76,15 @@ fn has_virtual_mac(pair: &Pair) -> Outcome {
 
 /// The new active router has spoken outside for each server, which is inside.
 fn switches_are_taught(pair: &Pair, wire: &Wire) -> Outcome {
-    let seen = wire.seen(|_| true);
+    let mut heard = BTreeSet::new();
     for server in &pair.servers {
         let mac = mac(server, SERVER_NIC)?;
-        ensure!(seen.iter().any(|frame| source(frame) == mac), "no frame from {mac} outside");
+        // Those that it knew are spoken for at once, the others when they have been found.
+        let is_taught = || {
+            heard.extend(wire.seen(|_| true).iter().map(|frame| source(frame)));
+            heard.contains(&mac)
+        };
+        ensure!(eventually(Duration::from_secs(2), is_taught), "no frame from {mac} outside");
     }
     Ok(())
 }

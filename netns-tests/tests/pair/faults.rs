@@ -91,9 +91,12 @@ fn servers_missed() -> Outcome {
         ..Terms::USUAL
     };
     on_pair(terms, |pair| {
+        let before = pair.router(1)?.log().len();
         pair.set_port("s2", false)?;
         role_goes_to(pair, 1, Duration::from_secs(10))?;
         says(pair, 0, "fewer servers up")?;
+        // Its own checks find that out a little later.
+        pair.router(1)?.wait_for(before, &["server is down", "server=s2"])?;
         all_work(&mut pair.connections(4)?)?;
         pair.set_port("s2", true)?;
         role_goes_to(pair, 0, Duration::from_secs(20))?;

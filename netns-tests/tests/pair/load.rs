@@ -18,8 +18,6 @@ use crate::wire::is_advert;
 const OVERLOAD: Duration = Duration::from_secs(60);
 /// From one advert of the active router to the next.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// After so long without one the other router takes over.
-const DOWN: Duration = Duration::from_millis(361);
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -59,10 +57,9 @@ fn overloaded() -> Outcome {
             stamps.len()
         ));
         ensure!(datagrams > 20_000, "only {datagrams} datagrams a second: that is no overload");
-        // Each is late by less than an interval; the kernel of a loaded machine may hold one up longer than
-        // the router does, but not so long that the other one misses three.
-        ensure!(typical < INTERVAL * 2, "one in a hundred comes after {typical:?}");
-        ensure!(longest < DOWN, "none for {longest:?}");
+        // As the observer's kernel stamps them: what the machine takes to let the router run is in it.
+        ensure!(typical < INTERVAL * 3 / 2, "one in a hundred comes after {typical:?}");
+        ensure!(longest < INTERVAL * 2, "one was late by more than an interval: {longest:?}");
         let news = pair.router(1)?.log().split_off(before);
         let changed = news.iter().any(|line| line.contains("role="));
         ensure!(!changed, "the backup took over: {news:?}");
