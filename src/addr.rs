@@ -186,6 +186,60 @@ impl fmt::Display for Proto {
     }
 }
 
+/// The ports of a service. Prints as the file says them: `80`, `8000-8100`, or `0` for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ports {
+    /// The first one.
+    pub first: u16,
+    /// The last one, not below the first.
+    pub last: u16,
+}
+
+impl Ports {
+    /// All of them.
+    pub const ALL: Self = Self { first: 0, last: u16::MAX };
+
+    /// This one; 0 stands for all.
+    pub const fn of(port: u16) -> Self {
+        if port == 0 { Self::ALL } else { Self { first: port, last: port } }
+    }
+
+    /// Whether there is just one.
+    pub const fn is_one(self) -> bool {
+        self.first == self.last
+    }
+
+    /// Whether it is every one there is.
+    pub fn is_all(self) -> bool {
+        self == Self::ALL
+    }
+
+    /// Whether `port` is one of them.
+    pub const fn contains(self, port: u16) -> bool {
+        self.first <= port && port <= self.last
+    }
+
+    /// How many others there are.
+    pub const fn width(self) -> u16 {
+        self.last.saturating_sub(self.first)
+    }
+
+    /// Whether some port is one of both.
+    pub const fn overlaps(self, other: Self) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+}
+
+impl fmt::Display for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::ALL => f.pad("0"),
+            Self { first, last } if first == last => first.fmt(f),
+            Self { first, last } => f.pad(&format!("{first}-{last}")),
+        }
+    }
+}
+
 /// Address and port. Prints as `ADDRESS:PORT`, IPv6 in brackets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {

@@ -14,6 +14,7 @@ pub mod ha;
 pub mod health;
 pub mod host;
 pub mod http;
+pub mod import;
 pub mod lab;
 pub mod links;
 pub mod realserver;

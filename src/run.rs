@@ -31,7 +31,7 @@ use crate::config::Config;
 use crate::control::question::Question;
 use crate::control::{Control, Entry, Message, Order, Publisher};
 use crate::dataplane::{Dataplane, DropReason, Event, Origin, ProbeOutcome, Verdict};
-use crate::frame::{ETHERNET, Frame};
+use crate::frame::{ETHERNET, Frame, Segments};
 use crate::host::{self, Host, Probe, Probed};
 use crate::links::clock::Clock;
 use crate::links::listener::Listener;
@@ -51,7 +51,8 @@ const OWN_BATCH: usize = 16;
 /// A flow's record with its share of index, timers and queues: 181 bytes at a million flows, and some
 /// more where the index, a power of two, has just been doubled.
 ///
-/// Unless configured, flows may take a quarter of memory, but there are at most a million.
+/// Unless configured, flows may take a quarter of memory and half of what is free, but there are at most
+/// a million.
 const BYTES_PER_FLOW: u64 = 192;
 const MOST_FLOWS: u64 = 1_000_000;
 /// How soon the control thread is given more of what did not fit its queue.
@@ -84,6 +85,8 @@ struct Router {
     egress: [Option<LinkId>; BATCH],
     /// Apart from `frames`, so that they can leave in the middle of a batch.
     own_frames: Vec<Frame>,
+    /// One of the packets that a frame for the router itself stands for.
+    segment: Frame,
     table: Arc<Table>,
     dataplane: Dataplane,
     host: Host,
@@ -107,7 +110,7 @@ impl Router {
         let poll = Poll::new().map_err(RunError::system("cannot create a poll"))?;
         let config = publisher.config();
         let max_flows = max_flows(config);
-        let mut links = Links::open(&link_specs(config))?;
+        let mut links = Links::open(&link_specs(config), config.router.io)?;
         links.register(poll.registry())?;
         let listener = config.router.control_socket.as_deref().map(Listener::open).transpose()?;
         let table = publisher.published().load_full();
@@ -120,7 +123,7 @@ impl Router {
         let mut host = Host::new(&addresses, mtu, host_seed(links::seed()), now);
         host.handle_plan(table.checks(), now);
         host.listen(table.status_page(), now);
-        let pair = Pair::start(config, &table, publisher.sync_key(), links::seed(), now)?;
+        let pair = Pair::start(&links, &table, publisher.sync_key(), links::seed(), now)?;
         if let Some(pair) = &pair {
             pair.register(poll.registry(), NICS)?;
         }
@@ -142,6 +145,7 @@ impl Router {
             frames: std::iter::repeat_with(Frame::new).take(BATCH).collect(),
             egress: [None; BATCH],
             own_frames: std::iter::repeat_with(Frame::new).take(OWN_BATCH).collect(),
+            segment: Frame::new(),
             links,
             table,
             dataplane,
@@ -272,8 +276,8 @@ impl Router {
                 Verdict::Forward(to) => Some(to),
                 Verdict::Reply => Some(link),
                 Verdict::ToHost => {
-                    let packet = frame.bytes().get(ETHERNET..).unwrap_or_default();
-                    if !self.host.handle_packet(packet) {
+                    let host = &mut self.host;
+                    if !packets(frame, &mut self.segment, |packet| host.handle_packet(packet)) {
                         self.dataplane.count_refused(DropReason::HostQueueFull, 1);
                         verdict = Verdict::Drop(DropReason::HostQueueFull);
                     }
@@ -283,7 +287,10 @@ impl Router {
                     if let (Some(pair), Some(network)) =
                         (&mut self.pair, self.table.network_of(link))
                     {
-                        pair.handle_packet(network.id, pair::packet_of(frame.bytes()), now);
+                        packets(frame, &mut self.segment, |packet| {
+                            pair.handle_packet(network.id, packet, now);
+                            true
+                        });
                     }
                     None
                 }
@@ -478,6 +485,19 @@ impl Router {
     }
 }
 
+/// Hands out the IP packets that a frame stands for; whether all of them were taken.
+fn packets(frame: &Frame, segment: &mut Frame, mut take: impl FnMut(&[u8]) -> bool) -> bool {
+    if frame.is_plain() {
+        return take(frame.bytes().get(ETHERNET..).unwrap_or_default());
+    }
+    let mut segments = Segments::new(frame);
+    let mut all = true;
+    while segments.next_into(segment) {
+        all &= take(segment.bytes().get(ETHERNET..).unwrap_or_default());
+    }
+    all
+}
+
 /// What came of a probe, in the host's words.
 const fn probed(outcome: ProbeOutcome) -> Probed {
     match outcome {
@@ -495,13 +515,16 @@ fn link_specs(config: &Config) -> Vec<LinkSpec> {
         .map(|(network, link)| LinkSpec {
             tap: link.tap.clone(),
             mtu: network.mtu,
+            offload: link.offload.unwrap_or(config.router.offload),
             attach: link.attach.clone(),
         })
         .collect()
 }
 
 fn max_flows(config: &Config) -> usize {
-    let by_memory = || (links::memory::total() / 4 / BYTES_PER_FLOW).min(MOST_FLOWS);
+    // On a small machine a quarter may be more than there is.
+    let bytes = || (links::memory::total() / 4).min(links::memory::available() / 2);
+    let by_memory = || (bytes() / BYTES_PER_FLOW).min(MOST_FLOWS);
     let flows = config.router.max_flows.map_or_else(by_memory, u64::from);
     usize::try_from(flows).unwrap_or(usize::MAX)
 }

@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use support::*;
 
 use tapvs::addr::{LinkId, MacAddr, Role};
-use tapvs::config::{OnDown, OnRemove, PassiveHealth, Scheduler};
+use tapvs::config::{FlowLimits, OnDown, OnRemove, PassiveHealth, Persistence, Scheduler};
 use tapvs::dataplane::{Event, FLOW_RECORD, FlowChange, Origin, Verdict};
 use tapvs::frame::Frame;
 use tapvs::time::Duration;
@@ -339,4 +339,49 @@ fn traced_frames() {
     assert_eq!(measure(work).count_total, 0);
     assert!(forwarded >= 1_900 && read >= 1_900, "{forwarded} forwarded, {read} read");
     assert!(readers[3].take_lost() > 0, "the sleeper missed some");
+}
+
+/// Every scheduler, with clients that are remembered beyond what there is room for, and datagrams one by
+/// one.
+#[test]
+fn every_scheduler_and_persistence() {
+    for scheduler in [
+        Scheduler::RoundRobin,
+        Scheduler::WeightedRoundRobin,
+        Scheduler::LeastConnection,
+        Scheduler::WeightedLeastConnection,
+        Scheduler::ShortestExpectedDelay,
+        Scheduler::NeverQueue,
+        Scheduler::SourceHash,
+        Scheduler::DestinationHash,
+        Scheduler::Maglev,
+        Scheduler::Failover,
+        Scheduler::Overflow,
+        Scheduler::Locality,
+        Scheduler::LocalityReplicated,
+        Scheduler::PowerOfTwo,
+    ] {
+        let mut config = config();
+        config.services[0].scheduler = scheduler;
+        config.services[0].balance.flags.fallback = true;
+        config.services[0].balance.persistence = Some(Persistence::default());
+        config.services[0].servers[0].limits = FlowLimits { max: 50, min: 10 };
+        config.services[1].scheduler = scheduler;
+        config.services[1].balance.one_packet = true;
+        let mut router = Router::sized(config, 1_000);
+        router.dataplane.copy_changes(true);
+        let frames: Vec<_> = (0..3_000)
+            .flat_map(|n| {
+                let from = client(n);
+                [
+                    (OUT, tcp(&from, "203.0.113.10:80", SYN, 1000, 0, b"").frame()),
+                    (OUT, udp(&from, "203.0.113.10:53", b"who?").frame()),
+                ]
+            })
+            .collect();
+        assert_eq!(allocations(&mut router, &frames), 0, "{scheduler}");
+        assert!(router.dataplane.client_count().0 <= 1_000);
+        router.now += Duration::from_secs(2_000);
+        assert_eq!(allocations(&mut router, &frames[..100]), 0, "{scheduler}");
+    }
 }

@@ -248,3 +248,95 @@ fn a_wrong_filter_needs_no_router_to_be_refused() {
         assert!(said.starts_with("filter: unknown key `colour`; keys are client, "), "{said}");
     }
 }
+
+const SAVED: &str = "\
+-A -t 203.0.113.10:80 -s wrr
+-a -t 203.0.113.10:80 -r 10.0.0.11:8080 -m -w 3
+-a -t 203.0.113.10:80 -r 10.0.0.12:8080 -m -w 1
+";
+
+#[test]
+fn import_writes_a_file_that_check_accepts() {
+    let source = file("saved.ipvsadm", SAVED);
+    let target = file("imported.toml", "");
+    std::fs::remove_file(&target).unwrap();
+    let output = tapvs(&["import", path(&source), "--output", path(&target)]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!((text(&output.stdout), text(&output.stderr)), ("", ""));
+    let checked = tapvs(&["check", path(&target)]);
+    assert_eq!(checked.status.code(), Some(0), "{checked:?}");
+    assert!(text(&checked.stdout).contains("tcp 203.0.113.10:80"));
+    // Once more: what is there stays.
+    let before = std::fs::read(&target).unwrap();
+    let again = tapvs(&["import", path(&source), "--output", path(&target)]);
+    assert_eq!(again.status.code(), Some(64));
+    assert!(text(&again.stderr).ends_with("is there already; name a new file\n"), "{again:?}");
+    assert_eq!(std::fs::read(&target).unwrap(), before);
+    // Without a file to write, the same on standard output.
+    let shown = tapvs(&["import", path(&source)]);
+    assert_eq!(shown.stdout, before);
+}
+
+#[test]
+fn import_says_by_line_what_is_lost() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("included");
+    std::fs::create_dir_all(&folder).unwrap();
+    for (name, port) in [("b.conf", 81), ("a.conf", 80), (".hidden.conf", 82), ("c.conf.old", 83)] {
+        let server = format!("real_server 10.0.0.1 {port} {{\n  weight x\n }}\n");
+        let text = format!("virtual_server 203.0.113.10 {port} {{\n {server}}}\n");
+        std::fs::write(folder.join(name), text).unwrap();
+    }
+    let source = file("main.keepalived", "include included/*.conf\n@here surprise 1\n");
+    let output = tapvs(&["import", path(&source), "--config-id", "here"]);
+    assert_eq!(output.status.code(), Some(65), "{output:?}");
+    let place = path(&folder);
+    let expected = format!(
+        "{}:2: not carried over: `surprise 1`\n{place}/a.conf:3: not carried over: `weight x`\n\
+         {place}/b.conf:3: not carried over: `weight x`\n",
+        path(&source)
+    );
+    assert_eq!(text(&output.stderr), expected);
+    let toml = text(&output.stdout);
+    assert!(toml.contains("# line 2: not carried over: `surprise 1`"), "{toml}");
+    assert_eq!(toml.matches("\n[[service]]").count(), 2, "{toml}");
+}
+
+#[test]
+fn import_reads_standard_input() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tapvs"));
+    let command = command.args(["import", "-", "--kind", "ipvsadm", "--kernel-order"]);
+    let pipe = std::process::Stdio::piped;
+    let mut child = command.stdin(pipe()).stdout(pipe()).stderr(pipe()).spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), SAVED.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let toml = text(&output.stdout);
+    assert!(toml.starts_with("# Made by `tapvs import` from standard input, read as ipvsadm.\n"));
+    assert!(toml.find("10.0.0.12").unwrap() < toml.find("10.0.0.11").unwrap(), "{toml}");
+}
+
+#[test]
+fn import_refuses_what_it_cannot_tell() {
+    let source = file("prose.txt", "dear reader\n");
+    let output = tapvs(&["import", path(&source)]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(text(&output.stderr).contains("say which with --kind"), "{output:?}");
+    assert_eq!(tapvs(&["import", "/no/such/file"]).status.code(), Some(64));
+    assert_eq!(tapvs(&["import", path(&source), "--kind", "haproxy"]).status.code(), Some(64));
+    // Told what it is, every line of it is said to be lost.
+    let output = tapvs(&["import", path(&source), "--kind", "keepalived"]);
+    assert_eq!(output.status.code(), Some(65), "{output:?}");
+    assert!(text(&output.stderr).ends_with("prose.txt:1: not carried over: `dear reader`\n"));
+}
+
+#[test]
+fn ipvsadms_options_need_its_format() {
+    for wrong in [
+        &["services", "--stats"][..],
+        &["services", "--rate"],
+        &["services", "--ipvsadm", "--json"],
+        &["services", "--ipvsadm", "--stats", "--rate"],
+    ] {
+        assert_eq!(tapvs(wrong).status.code(), Some(64), "{wrong:?}");
+    }
+}

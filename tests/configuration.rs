@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use tapvs::addr::Endpoint;
 use tapvs::config::{
-    self, Defend, Forward, Lifecycle, Method, PassiveHealth, Scheduler, Server, StatusPage,
-    Timeouts, Unserved,
+    self, Balance, Defend, Forward, Group, Helper, Lifecycle, Method, PassiveHealth, Persistence,
+    Scheduler, Server, StatusPage, Timeouts, Unserved,
 };
 use tapvs::time::Duration;
 
@@ -75,9 +75,13 @@ fn the_nat_example_shows_the_defaults() {
         "method",
         "scheduler = \"wlc\"",
         "scheduler_flags",
+        "expire_quiescent",
+        "one_packet",
         "on_remove",
         "on_down",
         "weight = 1 ",
+        "max_flows = 0 ",
+        "min_flows",
     ];
     let mut left_out = Vec::new();
     let bare: String = text
@@ -116,8 +120,13 @@ fn the_nat_example_shows_the_defaults() {
     let web = &mut shown.services[0];
     assert_eq!((web.lifecycle, &web.fallback), (Lifecycle::default(), &None));
     web.lifecycle.drain_timeout = Some(Duration::from_secs(600));
+    web.lifecycle.helper = Some(Helper::Ftp);
     web.lifecycle.slow_start = Some(Duration::from_secs(30));
     web.lifecycle.passive_health = Some(PassiveHealth::default());
+    assert_eq!((web.balance, &web.group), (Balance::default(), &None));
+    web.group = Some(Group { name: "site".into(), members: Vec::new() });
+    web.balance.persistence = Some(Persistence::default());
+    web.balance.timeouts = Some(Timeouts::IPVS);
     // Each key of the check but two is shown with its default.
     let health = uncommented.lines().filter(|line| line.starts_with("health = { kind = \"http\""));
     assert_eq!(health.count(), 1);
@@ -131,7 +140,7 @@ fn the_nat_example_shows_the_defaults() {
     web.health = config::parse(&short).unwrap().services[0].health.clone();
     assert!(web.health.is_some());
     let endpoint = Endpoint { address: "10.0.0.99".parse().unwrap(), port: 8080 };
-    web.fallback = Some(Server { name: endpoint.to_string(), endpoint, weight: 1 });
+    web.fallback = Some(Server::new(endpoint.to_string(), endpoint, 1));
     assert_eq!(shown.status_page, None);
     shown.status_page = Some(StatusPage {
         listen: Endpoint { address: "10.0.0.2".parse().unwrap(), port: 9180 },

@@ -697,3 +697,75 @@ fn damaged_records_change_nothing() {
     assert_eq!(counters.refused.iter().sum::<u64>(), refused);
     assert!(refused > 5_000 && counters.copied_in > 5_000, "{counters:?}");
 }
+
+/// Who is remembered is known to the other router too, for as long, and gets the same server there.
+#[test]
+fn remembered_clients_are_copied() {
+    let mut config = everything();
+    config.services[0].balance.persistence =
+        Some(tapvs::config::Persistence { timeout: Duration::from_secs(60), prefix: 24 });
+    config.router.timeouts.established = Duration::from_secs(20);
+    let mut pair = Pair::new(config);
+    let clients: Vec<_> = (1..=6).map(|n| format!("198.51.{n}.7:40000")).collect();
+    for client in &clients {
+        connect(&mut pair, client);
+    }
+    // One that never answers is not worth telling of.
+    pair.one.feed(OUT, &tcp("198.51.99.7:40000", WEB, SYN, 1000, 0, b"").frame());
+    pair.copy();
+    assert_eq!(pair.full_copies, 1);
+    let known = |router: &Router| router.dataplane.client_count().0;
+    assert_eq!((known(&pair.one), known(&pair.other)), (7, 6));
+    // The other one takes over: whoever comes back gets its server.
+    for (n, client) in clients.iter().enumerate() {
+        let again = client.replace(".7:40000", ".200:1");
+        let mut to = Vec::new();
+        for router in pair.both() {
+            let step = router.feed(OUT, &tcp(&again, WEB, SYN, 1, 0, b"").frame());
+            to.push(Read::frame(step.only()).unwrap().destination);
+        }
+        assert_eq!(to[0], to[1], "client {n}");
+    }
+    // Those who have been silent are forgotten by both, one as late as the other but for a grace.
+    pair.advance(Duration::from_secs(100));
+    assert_eq!(known(&pair.one), 0);
+    pair.advance(Duration::from_secs(60));
+    assert_eq!(known(&pair.other), 0);
+}
+
+/// A client that is given another server is known with that one, and one that is forgotten goes.
+#[test]
+fn changes_of_remembered_clients_are_told() {
+    let mut config = everything();
+    let timeout = Duration::from_secs(600);
+    config.services[0].balance.persistence =
+        Some(tapvs::config::Persistence { timeout, prefix: 32 });
+    let mut pair = Pair::new(config);
+    pair.copy();
+    connect(&mut pair, CLIENT);
+    pair.copy();
+    let servers = |pair: &mut Pair| {
+        pair.both().map(|router| {
+            let mut servers = Vec::new();
+            let now = router.now;
+            router.dataplane.clients_from(0, usize::MAX, now, |client| {
+                servers.push((client.address, *client.listens.ip(), client.assured));
+            });
+            servers
+        })
+    };
+    let [one, other] = servers(&mut pair);
+    assert_eq!(one, [("198.51.100.7".parse().unwrap(), server_ip(11), true)]);
+    assert_eq!(one, other);
+    // Its server is down.
+    for router in pair.both() {
+        router.down.insert(router.config.services[0].servers[0].endpoint);
+        router.change(|_| ());
+    }
+    connect(&mut pair, "198.51.100.7:40001");
+    pair.copy();
+    let [one, other] = servers(&mut pair);
+    assert_eq!(one[0].1, server_ip(12));
+    assert_eq!(one, other);
+    assert_eq!(pair.full_copies, 1, "told one by one");
+}

@@ -74,6 +74,53 @@ fn every_drop_reason_is_explained_once() {
     assert!(unknown.is_empty(), "docs/operations.md explains what does not exist: {unknown:?}");
 }
 
+/// keepalived.conf(5) of 2.2.7, about virtual servers, real servers, checkers and VRRP instances.
+const KEYWORDS: &str = "\
+    virtual_server virtual_server_group lvs_sched lb_algo lvs_method lb_kind sh-port sh-fallback mh-port \
+    mh-fallback flag-1 flag-2 flag-3 ops protocol persistence_timeout persistence_granularity \
+    persistence_engine delay_loop connect_timeout retry delay_before_retry warmup alpha omega \
+    inhibit_on_failure quorum hysteresis quorum_up quorum_down sorry_server sorry_server_inhibit \
+    sorry_server_lvs_method ha_suspend virtualhost smtp_alert snmp_name ip_family real_server weight \
+    uthreshold lthreshold notify_up notify_down TCP_CHECK HTTP_GET SSL_GET SMTP_CHECK DNS_CHECK UDP_CHECK \
+    PING_CHECK MISC_CHECK BFD_CHECK FILE_CHECK connect_ip connect_port bindto bind_if bind_port fwmark \
+    log_all_failures url path status_code digest regex regex_no_match regex_options regex_stack \
+    regex_min_offset regex_max_offset http_protocol fast_recovery enable_sni helo_name type name payload \
+    require_reply min_reply_length max_reply_length misc_path misc_timeout misc_dynamic user track_file \
+    dynamic vrrp_instance vrrp_sync_group interface state virtual_router_id priority version advert_int \
+    nopreempt preempt preempt_delay virtual_ipaddress virtual_ipaddress_excluded virtual_routes \
+    virtual_rules use_vmac vmac_xmit_base native_ipv6 authentication auth_type auth_pass unicast_src_ip \
+    mcast_src_ip unicast_peer track_interface track_script track_process track_bfd notify_master \
+    notify_backup notify_fault notify_stop notify garp_master_delay garp_master_repeat \
+    garp_master_refresh garp_lower_prio_delay garp_lower_prio_repeat higher_prio_send_advert \
+    lower_prio_no_advert accept no_accept strict_mode skip_check_adv_addr down_timer_adverts \
+    dont_track_primary linkbeat_use_polling debug";
+
+/// ipvsadm(8) of 1.31.
+const OPTIONS: &str = "\
+    --add-service --edit-service --delete-service --clear --restore --save --add-server --edit-server \
+    --delete-server --list --zero --set --start-daemon --stop-daemon --tcp-service --udp-service \
+    --sctp-service --fwmark-service --scheduler --persistent --netmask --pe --sched-flags --real-server \
+    --gatewaying --ipip --tun-type --tun-port --tun-nocsum --tun-csum --tun-remcsum --masquerading --weight \
+    --u-threshold --l-threshold --mcast-interface --syncid --sync-maxlen --mcast-group --mcast-port \
+    --mcast-ttl --connection --timeout --daemon --stats --rate --thresholds --persistent-conn --tun-info \
+    --sort --exact --ops --ipv6";
+
+#[test]
+fn every_word_of_ipvsadm_and_keepalived_has_a_row() {
+    let page = read("docs/keepalived-compatibility.md");
+    let mut listed = BTreeSet::new();
+    for cells in rows(&page).filter(|cells| cells[0].contains('`')) {
+        let result = cells[2];
+        let reason = cells[3];
+        assert!(["same", "different", "not there"].contains(&result), "{cells:?}");
+        assert!(result != "same" || !cells[1].is_empty() || !reason.is_empty(), "{cells:?}");
+        listed.extend(cells[0].split('`').skip(1).step_by(2).map(str::to_owned));
+    }
+    let words = KEYWORDS.split_whitespace().chain(OPTIONS.split_whitespace());
+    let missing: Vec<_> = words.filter(|word| !listed.contains(*word)).collect();
+    assert!(missing.is_empty(), "docs/keepalived-compatibility.md has no row for {missing:?}");
+}
+
 const RESULTS: [&str; 6] =
     ["passes", "partly", "differs", "later", "not tested yet", "does not apply"];
 

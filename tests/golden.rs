@@ -118,6 +118,8 @@ mod own_traffic;
 mod reload;
 #[path = "golden/roles.rs"]
 mod roles;
+#[path = "golden/scheduling.rs"]
+mod scheduling;
 #[path = "golden/standing.rs"]
 mod standing;
 #[path = "golden/table.rs"]
@@ -169,6 +171,7 @@ fn every_drop_reason_and_every_verdict_occurs() {
     let scenarios = [
         bridge::a_loop,
         bridge::a_storm,
+        drops::bad_offloads,
         drops::outbox_full,
         drops::refused,
         endings::a_client_reset,

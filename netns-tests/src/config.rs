@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
+use crate::mode;
 use crate::rig::{
     CLIENT_TAP, GATEWAY, ROUTER_INSIDE, ROUTER_OUTSIDE, SERVERS_TAP, VIP, server_address,
 };
@@ -12,8 +13,10 @@ use crate::rig::{
 #[derive(Clone, Debug)]
 pub struct Service {
     protocol: &'static str,
-    port: u16,
+    port: String,
     scheduler: &'static str,
+    /// One with the service of the same group before it.
+    is_member: bool,
     /// Number of the server's namespace from 0, port, weight.
     servers: Vec<(usize, u16, u16)>,
     /// More lines of the service.
@@ -23,12 +26,33 @@ pub struct Service {
 impl Service {
     /// Round robin over TCP, without servers.
     pub fn tcp(port: u16) -> Self {
-        Self { protocol: "tcp", port, scheduler: "rr", servers: Vec::new(), more: String::new() }
+        Self {
+            protocol: "tcp",
+            port: port.to_string(),
+            scheduler: "rr",
+            is_member: false,
+            servers: Vec::new(),
+            more: String::new(),
+        }
     }
 
     /// Round robin over UDP, without servers.
     pub fn udp(port: u16) -> Self {
         Self { protocol: "udp", ..Self::tcp(port) }
+    }
+
+    /// At a range of ports, as the file says it.
+    #[must_use]
+    pub fn range(mut self, ports: &str) -> Self {
+        self.port = format!("\"{ports}\"");
+        self
+    }
+
+    /// One with a service of this group before it, which says everything else.
+    #[must_use]
+    pub fn member_of(mut self, group: &str) -> Self {
+        self.is_member = true;
+        self.with(&format!("group = \"{group}\""))
     }
 
     /// With another scheduler.
@@ -46,7 +70,7 @@ impl Service {
         self
     }
 
-    /// With one more server: the namespace with that number, from 0.
+    /// With one more server: the namespace with that number, from 0. Port 0: where the client calls.
     #[must_use]
     pub fn server(mut self, number: usize, port: u16, weight: u16) -> Self {
         self.servers.push((number, port, weight));
@@ -69,10 +93,10 @@ control_socket = "{}/lvs1.sock"
 max_flows = 200_000
 forward = "servers-out"
 unserved = "reset"
-
+{}
 [[network]]
 name = "internet"
-links = ["{CLIENT_TAP}"]
+links = [{}]
 addresses = ["{ROUTER_OUTSIDE}/24"]
 
 [[network]]
@@ -88,7 +112,9 @@ network = "internet"
 address = "{GATEWAY}"
 network = "servers"
 "#,
-        folder.display()
+        folder.display(),
+        mode::router(),
+        mode::client_link(CLIENT_TAP),
     );
     text + &self::services(services, "nat", server_address)
 }
@@ -100,7 +126,12 @@ pub(crate) fn services(
     address: impl Fn(usize) -> Ipv4Addr,
 ) -> String {
     let mut text = String::new();
-    for Service { protocol, port, scheduler, servers, more } in services {
+    for Service { protocol, port, scheduler, is_member, servers, more } in services {
+        let how = if *is_member {
+            String::new()
+        } else {
+            format!("method = \"{method}\"\nscheduler = \"{scheduler}\"\n")
+        };
         let _infallible = write!(
             text,
             r#"
@@ -108,19 +139,20 @@ pub(crate) fn services(
 protocol = "{protocol}"
 address = "{VIP}"
 port = {port}
-method = "{method}"
-scheduler = "{scheduler}"
-{more}"#
+{how}{more}"#
         );
         for (number, port, weight) in servers {
             let address = address(*number);
+            let port = match port {
+                0 => String::new(),
+                port => format!("port = {port}\n"),
+            };
             let _infallible = write!(
                 text,
                 r#"
 [[service.server]]
 address = "{address}"
-port = {port}
-weight = {weight}
+{port}weight = {weight}
 "#
             );
         }

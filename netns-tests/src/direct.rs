@@ -16,6 +16,7 @@ use tapvs::links::{LinkError, Namespace, Netlink};
 
 use crate::cable::{give_tap, make_bridge, plug, plug_tap, within};
 use crate::config::{Service, services};
+use crate::mode;
 use crate::{
     BRIDGE, CLIENT, CLIENT_TAP, Context as _, Hosts, Outcome, ROUTER_INSIDE, ROUTER_OUTSIDE, Rig,
     SERVER_NIC, SERVERS_TAP, VIP, server_address,
@@ -115,15 +116,15 @@ impl Topology {
     pub fn config(self, folder: &Path, balanced: &[Service]) -> String {
         let socket = folder.join("lvs1.sock");
         let links = match self {
-            Self::OneNetwork | Self::TwoNetworks => format!("\"{CLIENT_TAP}\""),
-            Self::Bridged => format!("\"{CLIENT_TAP}\", \"{SERVERS_TAP}\""),
+            Self::OneNetwork | Self::TwoNetworks => mode::client_link(CLIENT_TAP),
+            Self::Bridged => format!("{}, \"{SERVERS_TAP}\"", mode::client_link(CLIENT_TAP)),
         };
         let mut text = format!(
             r#"[router]
 name = "lvs1"
 control_socket = "{}"
 max_flows = 200_000
-
+{}
 [[network]]
 name = "internet"
 links = [{links}]
@@ -131,7 +132,8 @@ addresses = ["{ROUTER_OUTSIDE}/24"]
 gateway = "{CLIENT}"
 mac = "{ROUTER_MAC}"
 "#,
-            socket.display()
+            socket.display(),
+            mode::router()
         );
         if self == Self::TwoNetworks {
             let _infallible = write!(

@@ -19,18 +19,31 @@ const SIDE_BY_SIDE: usize = 5;
 /// A trial that takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(240);
 
-/// Runs `trials` as the command line asks.
+/// Runs `trials` as the command line asks, with the router's binary at hand.
 pub fn main(trials: Vec<Trial>) -> ExitCode {
-    main_beside(trials, Vec::new())
+    prepared(trials, Vec::new(), binary::provide)
 }
 
 /// As [`main`], with `patient` trials afterwards: these wait more than they work and measure nothing
 /// that a few others beside them would spoil, so they run side by side.
 pub fn main_beside(trials: Vec<Trial>, patient: Vec<Trial>) -> ExitCode {
+    prepared(trials, patient, binary::provide)
+}
+
+/// As [`main`], with something else that has to be there before the first trial.
+pub fn prepared_main(trials: Vec<Trial>, prepare: impl FnOnce() -> Outcome) -> ExitCode {
+    prepared(trials, Vec::new(), prepare)
+}
+
+fn prepared(
+    trials: Vec<Trial>,
+    patient: Vec<Trial>,
+    prepare: impl FnOnce() -> Outcome,
+) -> ExitCode {
     let mut arguments = Arguments::from_args();
     let mut beside = arguments.clone();
     if !arguments.list {
-        if let Err(failure) = binary::provide() {
+        if let Err(failure) = prepare() {
             say(failure);
             return ExitCode::FAILURE;
         }
@@ -61,8 +74,13 @@ fn allow_many_files() {
 
 /// A trial that sees to everything itself.
 pub fn trial(name: &'static str, run: fn() -> Outcome) -> Trial {
+    long_trial(name, LIMIT, run)
+}
+
+/// As [`trial`], with another limit.
+pub fn long_trial(name: &'static str, limit: Duration, run: fn() -> Outcome) -> Trial {
     Trial::test(name, move || {
-        let _watched = Watchdog::start(name);
+        let _watched = Watchdog::start_for(name, limit);
         run().map_err(Failed::from)
     })
 }
@@ -121,10 +139,14 @@ struct Watchdog {
 
 impl Watchdog {
     fn start(name: &'static str) -> Self {
+        Self::start_for(name, LIMIT)
+    }
+
+    fn start_for(name: &'static str, limit: Duration) -> Self {
         let (done, wait) = mpsc::channel();
         thread::spawn(move || {
-            if wait.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
-                say(format_args!("{name} has not ended after {} s", LIMIT.as_secs()));
+            if wait.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                say(format_args!("{name} has not ended after {} s", limit.as_secs()));
                 std::process::exit(1);
             }
         });

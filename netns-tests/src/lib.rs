@@ -15,6 +15,7 @@ mod failure;
 pub mod harness;
 pub mod http;
 pub mod icmp;
+pub mod mode;
 pub mod pair;
 mod process;
 pub mod raw;

@@ -20,6 +20,7 @@ use tapvs::links::{LinkError, Namespace, Netlink};
 
 use crate::cable::{add_route, make_bridge, plug, plug_tap, within};
 use crate::direct::{Servers, outer_address};
+use crate::mode;
 use crate::rig::{CLIENT, GATEWAY, SERVER_NIC, VIP, server_address, silent_namespace};
 use crate::tcp::{Client, EchoServer, connect};
 use crate::{Context as _, Failure, Outcome, Router, Scratch, ensure, eventually};
@@ -125,7 +126,7 @@ impl Terms {
     /// The file of router `number`, 0 or 1.
     pub fn config(self, number: usize, folder: &str) -> String {
         let Self { failover, priorities, service, .. } = self;
-        let priority = priorities[number];
+        let (priority, mode) = (priorities[number], mode::router());
         let (networks, adverts) = self.networks(number);
         let method = if self.shape == Shape::Nat { "nat" } else { "direct" };
         let own_lines = self.service_of[number];
@@ -134,6 +135,7 @@ impl Terms {
 name = "lvs{number}"
 control_socket = "{folder}/lvs{number}.sock"
 max_flows = 200_000
+{mode}
 
 {networks}
 [failover]

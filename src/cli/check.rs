@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::config::{Config, Failover, FailoverNetwork, Network};
+use crate::config::{Balance, Config, Failover, FailoverNetwork, Network, Service};
 use crate::control::{self, LoadError};
 use crate::host;
 use crate::lab::grid::{Grid, Side};
@@ -98,15 +98,19 @@ fn routes(config: &Config) -> Option<String> {
 fn services(config: &Config) -> Option<String> {
     let mut columns = left(["SERVICE", "ADDRESS", "METHOD", "SCHEDULER", "WEIGHT"]);
     for service in &config.services {
-        let virtual_ip = std::net::SocketAddr::new(service.address, service.port);
+        let virtual_ip = service.listen();
         columns.row([
             service.name.clone(),
             format!("{} {virtual_ip}", service.protocol),
             service.method.to_string(),
-            service.scheduler.to_string(),
+            scheduling(service),
             String::new(),
         ]);
         let blank = String::new;
+        for member in service.group.iter().flat_map(|group| &group.members) {
+            let address = format!("{} {}", member.protocol, member.listen());
+            columns.row([member.name.clone(), address, blank(), blank(), blank()]);
+        }
         for server in &service.servers {
             let (name, endpoint) = (format!("  {}", server.name), server.endpoint.to_string());
             columns.row([name, endpoint, blank(), blank(), server.weight.to_string()]);
@@ -117,6 +121,27 @@ fn services(config: &Config) -> Option<String> {
         }
     }
     (!config.services.is_empty()).then(|| text(&columns))
+}
+
+/// The scheduler, and what else decides.
+fn scheduling(service: &Service) -> String {
+    let Balance { persistence, expire_quiescent, one_packet, timeouts: _, flags: _ } =
+        service.balance;
+    let mut words = vec![service.scheduler.to_string()];
+    words.extend(service.flag_words());
+    if let Some(persistence) = persistence {
+        words.push(format!("persistent {persistence}"));
+    }
+    if expire_quiescent {
+        words.push("expire_quiescent".to_owned());
+    }
+    if one_packet {
+        words.push("one_packet".to_owned());
+    }
+    if let Some(group) = &service.group {
+        words.push(format!("group {}", group.name));
+    }
+    words.join(", ")
 }
 
 /// How each service's servers are asked, and how much that is altogether.

@@ -3,6 +3,7 @@
 mod ask;
 mod capture;
 mod check;
+mod import;
 mod logfmt;
 mod operate;
 mod paint;
@@ -31,6 +32,8 @@ use crate::run::{self, RunError};
 
 /// Bad usage or configuration; sysexits.h calls it EX_USAGE.
 const USAGE: u8 = 64;
+/// `import` has written its result, but something was not carried over; EX_DATAERR.
+const PARTIAL: u8 = 65;
 /// No router at the socket; EX_UNAVAILABLE.
 const NO_ROUTER: u8 = 69;
 /// No permission; EX_NOPERM.
@@ -78,6 +81,7 @@ enum Command {
     ///
     /// A packet that came and left is there twice. `tapvs capture - | wireshark -k -i -` shows them live.
     Capture(CaptureArgs),
+    Import(import::ImportArgs),
     Lab(LabArgs),
     #[command(name = "realserver")]
     RealServer(realserver::RealServerArgs),
@@ -121,6 +125,7 @@ pub fn main() -> ExitCode {
         Command::Capture(args) => finish(capture::capture(&args)),
         Command::Completions { shell } => print(&completions(shell)),
         Command::Man { directory } => man(directory.as_deref()),
+        Command::Import(args) => import::main(&args),
         Command::Lab(args) => lab::main(&args, arguments.verbose > 0),
         Command::RealServer(args) => realserver::main(args),
         Command::LabServer(args) => lab::server_main(&args),
@@ -171,6 +176,8 @@ fn load_exit_code(error: &LoadError) -> u8 {
         {
             NO_PERMISSION
         }
+        LoadError::Nic(error) if error.is_permission() => NO_PERMISSION,
+        LoadError::Nic(_) => FAILURE,
         LoadError::Unreadable(..)
         | LoadError::Wrong(..)
         | LoadError::Token(..)

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::ask::{AskError, Router};
 use super::paint::Paint;
 use super::show;
+use super::show::ipvsadm::Listing;
 use crate::control::protocol::failover::Wish;
 use crate::control::protocol::{Answer, Request};
 use crate::dataplane::State;
@@ -63,6 +64,15 @@ pub(super) enum Operate {
         /// Seconds between the two samples; 0 for no rates
         #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..=3600))]
         interval: u64,
+        /// In the format of `ipvsadm -Ln`, for scripts that read it
+        #[arg(long, conflicts_with = "json")]
+        ipvsadm: bool,
+        /// As `ipvsadm -Ln --stats`: connections, packets and bytes
+        #[arg(long, requires = "ipvsadm", conflicts_with = "rate")]
+        stats: bool,
+        /// As `ipvsadm -Ln --rate`: the same per second, over --interval
+        #[arg(long, requires = "ipvsadm")]
+        rate: bool,
     },
     /// List flows, all or some
     Flows {
@@ -80,6 +90,9 @@ pub(super) enum Operate {
         /// Only in this state
         #[arg(long, ignore_case = true, value_parser = STATES.map(State::name))]
         state: Option<String>,
+        /// The clients that services with persistence remember, rather than flows
+        #[arg(long, conflicts_with = "state")]
+        persistent: bool,
         /// No more than this; 0 for all
         #[arg(long, value_name = "N", default_value_t = 1_000)]
         limit: usize,
@@ -208,14 +221,23 @@ pub(super) fn operate(command: Operate) -> Result<(), Failed> {
 fn show(command: Operate, router: &mut Router, output: &mut Output<'_>) -> Result<(), Failed> {
     match command {
         Operate::Status(_) => show::status::show(router, output),
+        Operate::Services { interval, ipvsadm: true, stats, rate, .. } => {
+            let listing = match (stats, rate) {
+                (true, _) => Listing::Stats,
+                (false, true) => Listing::Rate,
+                (false, false) => Listing::Plain,
+            };
+            show::ipvsadm::show(router, listing, interval, output)
+        }
         Operate::Services { interval, .. } => show::services::show(router, interval, output),
-        Operate::Flows { client, server, service, state, limit, .. } => {
+        Operate::Flows { client, server, service, state, persistent, limit, .. } => {
             let request = |from| Request::Flows {
                 from,
                 client: client.clone(),
                 server: server.clone(),
                 service: service.clone(),
                 state: state.clone(),
+                persistent,
             };
             show::flows::show(router, request, limit, output)
         }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use super::addressing::Addressing;
 use super::duration;
 use super::mistake::quote;
-use super::model::{Network, VirtualIp};
+use super::model::{Attach, AttachMode, Network, VirtualIp};
 use super::section::{At, Place, Section, Value, one_of};
 use crate::addr::MacAddr;
 use crate::time::Duration;
@@ -267,8 +267,20 @@ fn network(
     let peers = section.get("peers").and_then(|value| peers(value, within, known));
     section.finish();
     let network = network?.check(|position| {
-        let first = taken.networks.insert(*position);
-        if first { Ok(()) } else { Err("is listed twice; list each network once".into()) }
+        if !taken.networks.insert(*position) {
+            return Err("is listed twice; list each network once".into());
+        }
+        // Virtual IPs have a MAC address of their own in a pair.
+        let mut links = networks.get(*position).into_iter().flat_map(|network| &network.links);
+        let macvtap = |attach: &Attach| attach.mode == AttachMode::Macvtap;
+        if links.any(|link| link.attach.as_ref().is_some_and(macvtap)) {
+            return Err(
+                "has a link with macvtap, which passes no MAC but the NIC's; a pair needs \
+                        mode = \"bridge\""
+                    .into(),
+            );
+        }
+        Ok(())
     });
     Some(FailoverNetwork {
         network: network?.value,

@@ -35,11 +35,16 @@ pub(super) fn read(value: Value<'_>, service: Service) -> Option<Health> {
         // Without a kind nobody can say which keys belong here.
         return None;
     };
+    let has_all_ports = service.address.is_some_and(|address| address.port() == 0);
     let fits = suits(&kind, service);
     let port = match kind.value {
         Kind::Ping | Kind::VirtualIp => None,
         Kind::Tcp | Kind::Http | Kind::Udp => {
-            section.get("port").and_then(|value| value.integer(1..=65_535))
+            let port = section.get("port");
+            if has_all_ports && port.is_none() {
+                section.missing("port", "the port to ask at: the service has all of them");
+            }
+            port.and_then(|value| value.integer(1..=65_535))
         }
     };
     let inquiry = match kind.value {
@@ -121,6 +126,13 @@ fn suits(kind: &At<'_, Kind>, service: Service) -> bool {
         );
         return false;
     }
+    if service.address.is_some_and(|address| address.port() == 0) {
+        kind.place.wrong(
+            "\"virtual_ip\" asks at the service's port, and this one has all of them; use \"tcp\" with a \
+             port, or \"ping\"",
+        );
+        return false;
+    }
     if service.protocol == Some(Proto::Udp) {
         kind.place.wrong(
             "\"virtual_ip\" is a TCP handshake through the virtual IP, and this service is UDP; use \
@@ -178,7 +190,7 @@ fn http(section: &mut Section<'_>, service: Option<SocketAddr>) -> Option<HttpCh
 
 /// As a client that was given the virtual IP would say it (RFC 9112 section 3.2).
 fn default_host(service: SocketAddr) -> String {
-    if service.port() == 80 && service.is_ipv4() {
+    if matches!(service.port(), 0 | 80) && service.is_ipv4() {
         return service.ip().to_string();
     }
     service.to_string()

@@ -1,7 +1,7 @@
 //! The keys of a `[[service]]` that say what happens as its servers come, go and fail.
 
 use super::duration;
-use super::model::{Lifecycle, Method, OnDown, OnRemove, PassiveHealth, Scheduler};
+use super::model::{Helper, Lifecycle, Method, OnDown, OnRemove, PassiveHealth, Scheduler};
 use super::section::{At, Section, Value};
 use crate::addr::Proto;
 use crate::time::Duration;
@@ -30,7 +30,12 @@ pub(super) fn read(section: &mut Section<'_>, kind: Kind) -> Lifecycle {
     let passive_health = section.get("passive_health").and_then(|value| passive(value, kind));
     let min_healthy = section.get("min_healthy").and_then(|value| value.integer(1..=65_535));
     let min_healthy = min_healthy.and_then(|least| least.check(|_| kind.is_watched()));
+    let helper = section
+        .get("helper")
+        .and_then(|value| value.choice(&[("ftp", Helper::Ftp)], &[]))
+        .and_then(|helper| helper.check(|_| kind.can_be_helped()));
     Lifecycle {
+        helper: helper.map(|at| at.value),
         on_remove: on_remove.map_or_else(OnRemove::default, |at| at.value),
         drain_timeout: drain_timeout.map(|at| at.value),
         on_down: on_down.map_or_else(OnDown::default, |at| at.value),
@@ -41,6 +46,18 @@ pub(super) fn read(section: &mut Section<'_>, kind: Kind) -> Lifecycle {
 }
 
 impl Kind {
+    fn can_be_helped(self) -> Result<(), String> {
+        match (self.protocol, self.method) {
+            (Some(Proto::Udp), _) => Err("FTP is TCP; leave helper out".to_owned()),
+            (_, Method::Direct) => Err(
+                "with method = \"direct\" the server itself tells its clients where to connect; leave helper out, \
+                 and let persistence or a group bring data connections to the same server"
+                    .to_owned(),
+            ),
+            _ => Ok(()),
+        }
+    }
+
     fn is_watched(self) -> Result<(), String> {
         if self.is_checked {
             return Ok(());
@@ -60,13 +77,14 @@ impl Kind {
     }
 
     fn may_start_slowly(self) -> Result<(), String> {
-        match self.scheduler {
-            Scheduler::LeastConnection | Scheduler::WeightedLeastConnection => Ok(()),
-            other => Err(format!(
-                "{other} gives a new server no more than its share anyway; leave slow_start out, or \
-                 use scheduler = \"lc\" or \"wlc\""
-            )),
+        if self.scheduler.compares_loads() {
+            return Ok(());
         }
+        let scheduler = self.scheduler;
+        Err(format!(
+            "{scheduler} gives a new server no more than its share anyway; leave slow_start out, or \
+             use scheduler = \"lc\", \"wlc\" or \"sed\""
+        ))
     }
 
     fn answers_are_seen(self) -> Result<(), String> {

@@ -6,8 +6,10 @@
 //! the parts must know of one another. Nobody stops at the first mistake.
 
 mod addressing;
+mod balance;
 mod duration;
 mod failover;
+mod front;
 mod health;
 mod lifecycle;
 mod masquerade;
@@ -21,6 +23,7 @@ mod service;
 mod status_page;
 mod suggest;
 mod syntax;
+mod timeouts;
 mod virtual_ip;
 mod words;
 
@@ -30,8 +33,9 @@ pub use failover::{
 pub(crate) use mistake::quote;
 pub use mistake::{Mistake, Mistakes};
 pub use model::{
-    Attach, Bridge, Config, Defend, Forward, Health, HttpCheck, Inquiry, Lifecycle, Link,
-    Masquerade, Method, Network, OnDown, OnRemove, PassiveHealth, Route, Router, Scheduler, Server,
+    Attach, AttachMode, Balance, Bridge, Config, Defend, FlowLimits, Forward, Group, Health,
+    Helper, HttpCheck, Inquiry, Io, Lifecycle, Link, Masquerade, Member, Method, Network, Nic,
+    OnDown, OnRemove, PassiveHealth, Persistence, Route, Router, Scheduler, SchedulerFlags, Server,
     Service, StatusCodes, StatusPage, Timeouts, UdpCheck, Unserved, VirtualIp,
 };
 
@@ -69,7 +73,7 @@ fn read(mut root: Section<'_>) -> Config {
     let virtual_ips = virtual_ip::read(&mut root, &networks, &mut known);
     let routes = route::read(&mut root, &gateways, &mut known);
     let masquerades = masquerade::read(&mut root, &known);
-    let services = service::read(&mut root, &known);
+    let services = service::read(&mut root, &known, router.timeouts);
     let status_page = status_page::read(&mut root, &known);
     let failover = failover::read(&mut root, &networks, &virtual_ips, &known);
     root.finish();

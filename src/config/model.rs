@@ -1,12 +1,13 @@
 //! What a configuration means: every value here has already passed every rule.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::failover::Failover;
-use crate::addr::{Cidr, Endpoint, MacAddr, Proto};
+use crate::addr::{Cidr, Endpoint, MacAddr, Ports, Proto};
 use crate::time::Duration;
 
 /// A whole, valid configuration.
@@ -47,6 +48,22 @@ pub struct Router {
     pub unserved: Unserved,
     /// How long a flow lives in each state.
     pub timeouts: Timeouts,
+    /// How frames are moved.
+    pub io: Io,
+    /// Whether links leave checksums and segments to be done where the kernel can, unless one says
+    /// otherwise.
+    pub offload: bool,
+}
+
+/// How frames are moved between the router and its links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Io {
+    /// By io_uring where it is there and allowed.
+    Auto,
+    /// Many with each system call, or not at all.
+    Uring,
+    /// One with each system call.
+    Syscall,
 }
 
 /// `[status]`: what the router tells over HTTP.
@@ -175,17 +192,53 @@ impl Default for Bridge {
 pub struct Link {
     /// The TAP's interface name, 1 to 15 bytes.
     pub tap: String,
+    /// Whether checksums and segments are left to be done where the kernel can; `None`: as the router
+    /// says.
+    pub offload: Option<bool>,
     /// The NIC it is joined with.
     pub attach: Option<Attach>,
 }
 
-/// `attach`: the NIC that a TAP is joined with in a kernel bridge.
+/// `attach`: the NIC that a TAP is joined with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attach {
-    /// The NIC's interface name.
-    pub nic: String,
+    /// Which NIC.
+    pub nic: Nic,
+    /// How they are joined.
+    pub mode: AttachMode,
     /// Take the NIC even when it carries the host's address or default route.
     pub force: bool,
+}
+
+/// A NIC, by one of its names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Nic {
+    /// Its interface name, 1 to 15 bytes.
+    Name(String),
+    /// Its own Ethernet address.
+    Mac(MacAddr),
+    /// Where it is plugged in: `DOMAIN:BUS:DEVICE.FUNCTION` as `lspci -D` writes it, in lower case.
+    Pci(String),
+}
+
+impl fmt::Display for Nic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(text) | Self::Pci(text) => f.write_str(text),
+            Self::Mac(mac) => mac.fmt(f),
+        }
+    }
+}
+
+/// How a TAP and a NIC are joined.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AttachMode {
+    /// Both are ports of a kernel bridge: the router has MAC addresses of its own.
+    #[default]
+    Bridge,
+    /// The TAP is a macvtap on top of the NIC and has its MAC address, and no other: for networks that
+    /// let no other pass.
+    Macvtap,
 }
 
 /// `[[route]]`.
@@ -248,12 +301,18 @@ pub struct Service {
     pub protocol: Proto,
     /// A configured virtual IP.
     pub address: IpAddr,
-    /// The port clients use.
+    /// The port clients use, the first one of a range; 0: all ports.
     pub port: u16,
+    /// The last port of a range.
+    pub last_port: Option<u16>,
+    /// Other services that are one with this one.
+    pub group: Option<Group>,
     /// How its packets reach the server.
     pub method: Method,
     /// How a server is chosen.
     pub scheduler: Scheduler,
+    /// What else decides about new flows.
+    pub balance: Balance,
     /// How its servers are asked whether they are well; `None`: they are not.
     pub health: Option<Arc<Health>>,
     /// In file order, unique by endpoint; may be empty.
@@ -264,16 +323,138 @@ pub struct Service {
     pub lifecycle: Lifecycle,
 }
 
+/// What makes several services one: the first of them in the file is the [`Service`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// What they call it.
+    pub name: String,
+    /// All but the first, in file order.
+    pub members: Vec<Member>,
+}
+
+/// A service that shares everything but its address with the first one of its group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// A label, unique among services and members.
+    pub name: String,
+    /// What it balances.
+    pub protocol: Proto,
+    /// A configured virtual IP.
+    pub address: IpAddr,
+    /// The ports clients use.
+    pub ports: Ports,
+}
+
+/// What decides about a new flow besides the scheduler's name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Balance {
+    /// What the scheduler does differently.
+    pub flags: SchedulerFlags,
+    /// Clients are given the server that they had.
+    pub persistence: Option<Persistence>,
+    /// Persistence does not give a server of weight 0.
+    pub expire_quiescent: bool,
+    /// Every UDP datagram is a connection of its own.
+    pub one_packet: bool,
+    /// How long a flow lives in each state; `None`: as the router says.
+    pub timeouts: Option<Timeouts>,
+}
+
+/// `scheduler_flags`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SchedulerFlags {
+    /// `sh-port`, `mh-port`: the client's port counts as well as its address.
+    pub port: bool,
+    /// `sh-fallback`, `mh-fallback`: when its server may take no flow, a client has another one.
+    pub fallback: bool,
+}
+
+/// `persistence`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Persistence {
+    /// How long a client is remembered after its last new flow: 1 s to a week.
+    pub timeout: Duration,
+    /// So many bits of an address make a client: 1 to 32.
+    pub prefix: u8,
+}
+
+impl Member {
+    /// Where clients find it, as people write it.
+    pub fn listen(&self) -> String {
+        listen(self.address, self.ports)
+    }
+}
+
+fn listen(address: IpAddr, ports: Ports) -> String {
+    match address {
+        IpAddr::V4(address) => format!("{address}:{ports}"),
+        IpAddr::V6(address) => format!("[{address}]:{ports}"),
+    }
+}
+
+impl Default for Persistence {
+    /// What `ipvsadm -p` means.
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(300), prefix: 32 }
+    }
+}
+
 impl Service {
+    /// The ports clients use at its own address.
+    pub const fn ports(&self) -> Ports {
+        match self.last_port {
+            Some(last) => Ports { first: self.port, last },
+            None => Ports::of(self.port),
+        }
+    }
+
+    /// What the file calls its scheduler's flags.
+    pub fn flag_words(&self) -> Vec<String> {
+        let SchedulerFlags { port, fallback } = self.balance.flags;
+        let words = [(port, "port"), (fallback, "fallback")];
+        let words = words.iter().filter(|(on, _)| *on);
+        words.map(|(_, word)| format!("{}-{word}", self.scheduler)).collect()
+    }
+
+    /// Where clients find it, as people write it: `203.0.113.10:80`, `203.0.113.10:8000-8100`, or with
+    /// port 0 for all.
+    pub fn listen(&self) -> String {
+        listen(self.address, self.ports())
+    }
+
+    /// What it is found by: its own address, then those of its group.
+    pub fn fronts(&self) -> impl Iterator<Item = (Proto, IpAddr, Ports)> {
+        let members = self.group.iter().flat_map(|group| &group.members);
+        let members = members.map(|member| (member.protocol, member.address, member.ports));
+        std::iter::once((self.protocol, self.address, self.ports())).chain(members)
+    }
+
     /// Its servers in file order, then the fallback.
     pub fn all_servers(&self) -> impl Iterator<Item = &Server> {
         self.servers.iter().chain(&self.fallback)
     }
 }
 
+/// `helper`: who reads a service's connections to let related ones come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Helper {
+    /// FTP, by NAT.
+    Ftp,
+}
+
+impl fmt::Display for Helper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ftp => f.write_str("ftp"),
+        }
+    }
+}
+
 /// What happens to a service's flows as its servers come, go and fail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lifecycle {
+    /// Who reads along; `None`: nobody.
+    pub helper: Option<Helper>,
     /// What becomes of the flows of a server that is removed.
     pub on_remove: OnRemove,
     /// How long the flows of a server that is removed, or drained by an operator, may go on; `None`:
@@ -282,7 +463,7 @@ pub struct Lifecycle {
     /// What becomes of the flows of a server that is down.
     pub on_down: OnDown,
     /// How long a server that comes into service takes to get its full share; `None`: none. 1 s to
-    /// 1 h, with lc and wlc only.
+    /// 1 h, with lc, wlc and sed only.
     pub slow_start: Option<Duration>,
     /// When a server is given up because it leaves connections unanswered; `None`: never. TCP by NAT
     /// only.
@@ -349,6 +530,36 @@ pub enum Scheduler {
     LeastConnection,
     /// Weighted least connections.
     WeightedLeastConnection,
+    /// Shortest expected delay.
+    ShortestExpectedDelay,
+    /// Never queue: an idle server, or else the shortest expected delay.
+    NeverQueue,
+    /// By the client's address.
+    SourceHash,
+    /// By the address that the client calls.
+    DestinationHash,
+    /// By the client's address, most clients keeping theirs as servers come and go (Maglev).
+    Maglev,
+    /// The heaviest.
+    Failover,
+    /// The heaviest that has no more active flows than its weight says.
+    Overflow,
+    /// By the address that the client calls: the server that had it last.
+    Locality,
+    /// By the address that the client calls: one of a set of servers.
+    LocalityReplicated,
+    /// The less loaded of two that are drawn.
+    PowerOfTwo,
+}
+
+impl Scheduler {
+    /// Whether it compares what servers carry, so that a new one would get all there is at first.
+    pub const fn compares_loads(self) -> bool {
+        matches!(
+            self,
+            Self::LeastConnection | Self::WeightedLeastConnection | Self::ShortestExpectedDelay
+        )
+    }
 }
 
 /// `[[service.server]]`.
@@ -356,10 +567,30 @@ pub enum Scheduler {
 pub struct Server {
     /// A label. Default `ADDRESS:PORT`.
     pub name: String,
-    /// Where it listens; on a directly connected network or behind a route.
+    /// Where it listens; on a directly connected network or behind a route. Port 0: where the client's
+    /// packet goes.
     pub endpoint: Endpoint,
     /// 0 to 65535; 0 takes no new flows.
     pub weight: u16,
+    /// How many flows it may have.
+    pub limits: FlowLimits,
+}
+
+impl Server {
+    /// One with every other key at its default.
+    pub const fn new(name: String, endpoint: Endpoint, weight: u16) -> Self {
+        Self { name, endpoint, weight, limits: FlowLimits { max: 0, min: 0 } }
+    }
+}
+
+/// `max_flows` and `min_flows`: between which counts of flows a server stops taking new ones, and takes
+/// them again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowLimits {
+    /// At so many it takes no more; 0: never.
+    pub max: u32,
+    /// Below so many it takes them again; 0: below three quarters of `max`.
+    pub min: u32,
 }
 
 /// `health`: how the servers of a service are asked whether they are well.

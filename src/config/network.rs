@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use super::addressing::{Addressing, is_unicast};
 use super::duration;
-use super::model::{Attach, Bridge, Link, Network};
+use super::model::{Attach, AttachMode, Bridge, Link, Network, Nic};
 use super::section::{At, Section, Value};
 use super::{LABEL, label, take};
 use crate::addr::{Cidr, MacAddr};
@@ -64,6 +64,7 @@ impl<'a> Reader<'a, '_> {
             .map(|name| name.value);
         self.known.lost_network |= name.is_none();
         let links = section.require("links", "its TAP device, such as [\"tapvs0\"]");
+        let links_at = links.as_ref().map(|value| value.place.clone());
         let links = links.map_or_else(Vec::new, |value| self.links(value));
         let bridge = bridge(&mut section, links.len());
         let addresses = section
@@ -74,7 +75,21 @@ impl<'a> Reader<'a, '_> {
         let gateway = gateway.flatten();
         let mtu = section.get("mtu").and_then(|value| value.integer(576..=9_000));
         let mss_clamp = section.get("mss_clamp").and_then(|value| value.integer(88..=8_960));
-        let mac = section.get("mac").and_then(|value| value.parse(MAC, unicast_mac));
+        let mac = section.get("mac");
+        let macvtap = |link: &Link| {
+            link.attach.as_ref().is_some_and(|attach| attach.mode == AttachMode::Macvtap)
+        };
+        if links.iter().any(macvtap) {
+            if let Some(mac) = &mac {
+                mac.place.wrong("is the NIC's own with macvtap; leave it out");
+            }
+            if let (true, Some(place)) = (links.len() > 1, links_at) {
+                place.wrong(
+                    "has a link with macvtap, which passes no other MAC; it must be the only one",
+                );
+            }
+        }
+        let mac = mac.and_then(|value| value.parse(MAC, unicast_mac));
         section.finish();
         let network = Network {
             name: name.unwrap_or_default(),
@@ -110,42 +125,51 @@ impl<'a> Reader<'a, '_> {
                 None => "the name of a TAP device or a table such as { tap = \"tapvs0\" }",
             };
             let tap = value.parse(form, interface)?;
-            return Some(Link { tap: self.interface(tap)?, attach: None });
+            return Some(Link { tap: self.interface(tap)?, offload: None, attach: None });
         }
         let mut section = value.section()?;
         let tap = section
             .require("tap", "the name of the TAP device, such as \"tapvs0\"")
             .and_then(|value| value.parse(INTERFACE, interface))
             .and_then(|tap| self.interface(tap));
+        let offload = section.get("offload").and_then(Value::boolean).map(|at| at.value);
         let attach = section.get("attach").map(|value| self.attach(value));
         section.finish();
-        Some(Link { tap: tap?, attach: attach.unwrap_or_default() })
+        Some(Link { tap: tap?, offload, attach: attach.unwrap_or_default() })
     }
 
     fn attach(&mut self, value: Value<'_>) -> Option<Attach> {
         if !value.is_table() {
             let form = match value.as_text() {
-                Some(_) => INTERFACE,
+                Some(_) => NIC,
                 None => "the name of a NIC or a table such as { nic = \"eth1\" }",
             };
-            let nic = self.interface(value.parse(form, interface)?)?;
-            return Some(Attach { nic, force: false });
+            let nic = self.nic(value.parse(form, nic)?)?;
+            return Some(Attach { nic, mode: AttachMode::Bridge, force: false });
         }
         let mut section = value.section()?;
         let nic = section
             .require("nic", "the name of the NIC, such as \"eth1\"")
-            .and_then(|value| value.parse(INTERFACE, interface))
-            .and_then(|nic| self.interface(nic));
-        let _ = section.get("mode").and_then(|mode| mode.choice(&[("bridge", ())], &["macvtap"]));
+            .and_then(|value| value.parse(NIC, nic))
+            .and_then(|nic| self.nic(nic));
+        let modes = [("bridge", AttachMode::Bridge), ("macvtap", AttachMode::Macvtap)];
+        let mode = section.get("mode").and_then(|mode| mode.choice(&modes, &[]));
+        let mode = mode.map_or_else(AttachMode::default, |mode| mode.value);
         let force = section.get("force").and_then(Value::boolean);
         section.finish();
-        Some(Attach { nic: nic?, force: force.is_some_and(|force| force.value) })
+        Some(Attach { nic: nic?, mode, force: force.is_some_and(|force| force.value) })
     }
 
     fn interface(&mut self, name: At<'_, String>) -> Option<String> {
         let rule = "a TAP device or NIC belongs to one network, once";
         let name = name.check(|name| take(&mut self.taken.interfaces, name, rule))?;
         Some(name.value)
+    }
+
+    fn nic(&mut self, nic: At<'_, Nic>) -> Option<Nic> {
+        let rule = "a TAP device or NIC belongs to one network, once";
+        let nic = nic.check(|nic| take(&mut self.taken.interfaces, &nic.to_string(), rule))?;
+        Some(nic.value)
     }
 
     fn addresses(
@@ -249,6 +273,29 @@ fn interface(text: &str) -> Option<String> {
     let allowed = |c: char| c.is_ascii_graphic() && !"/:%".contains(c);
     let named = (1..=15).contains(&text.len()) && text.chars().all(allowed);
     (named && !matches!(text, "." | ".." | "lo")).then(|| text.to_owned())
+}
+
+const NIC: &str =
+    "a NIC: its interface name, its MAC address or its PCI address such as \"0000:00:03.0\"";
+
+/// Interface names have no colon, the other two are nothing without.
+fn nic(text: &str) -> Option<Nic> {
+    if !text.contains(':') {
+        return interface(text).map(Nic::Name);
+    }
+    unicast_mac(text).map(Nic::Mac).or_else(|| pci(text).map(Nic::Pci))
+}
+
+/// `DOMAIN:BUS:DEVICE.FUNCTION`, in hexadecimal.
+fn pci(text: &str) -> Option<String> {
+    let text = text.to_ascii_lowercase();
+    let (domain, rest) = text.split_once(':')?;
+    let (bus, rest) = rest.split_once(':')?;
+    let (device, function) = rest.split_once('.')?;
+    let hex = |part: &str| part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let sized =
+        (4..=8).contains(&domain.len()) && (bus.len(), device.len(), function.len()) == (2, 2, 1);
+    (sized && [domain, bus, device, function].into_iter().all(hex)).then_some(text)
 }
 
 const MAC: &str = "a unicast MAC address such as \"02:00:5e:10:00:01\" (its first byte is even)";

@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::duration;
-use super::model::{Forward, Router, Timeouts, Unserved};
+use super::model::{Forward, Io, Router, Timeouts, Unserved};
 use super::section::{Section, Value};
-use crate::time::Duration;
+use super::timeouts;
 
 /// Reads `[router]`; everything in it has a default.
 pub(super) fn read(mut section: Section<'_>) -> Router {
@@ -21,7 +20,9 @@ pub(super) fn read(mut section: Section<'_>) -> Router {
     let max_flows = section.get("max_flows").and_then(|value| value.integer(1_000..=16_000_000));
     let forward = section.get("forward").and_then(|value| value.choice(&FORWARD, &[]));
     let unserved = section.get("unserved").and_then(|value| value.choice(&UNSERVED, &[]));
-    let timeouts = section.get("timeouts").and_then(timeouts);
+    let timeouts = section.get("timeouts").and_then(timeouts::of_router);
+    let io = section.get("io").and_then(|value| value.choice(&IO, &[]));
+    let offload = section.get("offload").and_then(Value::boolean);
     section.finish();
     Router {
         name,
@@ -31,6 +32,8 @@ pub(super) fn read(mut section: Section<'_>) -> Router {
         forward: forward.map_or(Forward::ServersOut, |at| at.value),
         unserved: unserved.map_or(Unserved::Reset, |at| at.value),
         timeouts: timeouts.unwrap_or(Timeouts::IPVS),
+        io: io.map_or(Io::Auto, |at| at.value),
+        offload: offload.is_none_or(|at| at.value),
     }
 }
 
@@ -39,6 +42,8 @@ const FORWARD: [(&str, Forward); 3] =
 
 const UNSERVED: [(&str, Unserved); 3] =
     [("reset", Unserved::Reset), ("icmp", Unserved::Icmp), ("drop", Unserved::Drop)];
+
+const IO: [(&str, Io); 3] = [("auto", Io::Auto), ("uring", Io::Uring), ("syscall", Io::Syscall)];
 
 const NAME: &str = "1 to 64 letters, digits, \"-\", \"_\" or \".\"";
 
@@ -57,44 +62,4 @@ fn socket_path(text: &str) -> Option<Option<PathBuf>> {
     }
     let names_a_file = text.starts_with('/') && !text.ends_with('/') && !text.contains('\0');
     (names_a_file && text.len() <= 107).then(|| Some(text.into()))
-}
-
-/// `"ipvs"`, `"rfc"`, or a table of single values over those of IPVS.
-fn timeouts(value: Value<'_>) -> Option<Timeouts> {
-    if value.is_table() {
-        return value.section().map(single_timeouts);
-    }
-    match value.as_text() {
-        Some("ipvs") => Some(Timeouts::IPVS),
-        Some("rfc") => Some(Timeouts::RFC),
-        _ => value.not("\"ipvs\", \"rfc\" or a table such as { established = \"900s\" }"),
-    }
-}
-
-fn single_timeouts(mut section: Section<'_>) -> Timeouts {
-    let mut timeouts = Timeouts::IPVS;
-    for (key, timeout) in [
-        ("syn_sent", &mut timeouts.syn_sent),
-        ("syn_recv", &mut timeouts.syn_recv),
-        ("established", &mut timeouts.established),
-        ("fin_wait", &mut timeouts.fin_wait),
-        ("time_wait", &mut timeouts.time_wait),
-        ("close", &mut timeouts.close),
-        ("close_wait", &mut timeouts.close_wait),
-        ("last_ack", &mut timeouts.last_ack),
-        ("udp", &mut timeouts.udp),
-    ] {
-        if let Some(value) = section.get(key).and_then(timeout_of_a_state) {
-            *timeout = value;
-        }
-    }
-    section.finish();
-    timeouts
-}
-
-fn timeout_of_a_state(value: Value<'_>) -> Option<Duration> {
-    let allowed = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
-    let what = format!("1s to 24h, as {}", duration::FORM);
-    let in_range = |text: &str| duration::parse(text).filter(|found| allowed.contains(found));
-    Some(value.parse(&what, in_range)?.value)
 }

@@ -137,14 +137,6 @@ impl<'a> Section<'a> {
         array.iter().enumerate().filter_map(element).collect()
     }
 
-    /// Refuses a key that a later version will understand: ignoring it would be worse.
-    pub(super) fn later(&mut self, key: &'static str, what: &str) {
-        self.later.push(key);
-        if let Some(Value { place, .. }) = self.find(key) {
-            place.wrong(format_args!("{what} not supported yet; leave it out"));
-        }
-    }
-
     /// Refuses a key that belongs elsewhere, saying where.
     pub(super) fn stray(&mut self, key: &'static str, why: &str) {
         self.later.push(key);
@@ -152,6 +144,9 @@ impl<'a> Section<'a> {
             place.wrong(format_args!("{why}; leave it out"));
         }
     }
+
+    /// Says nothing about keys that nobody asked for: who should have was not found.
+    pub(super) fn abandon(self) {}
 
     /// Refuses every key that nobody asked for.
     pub(super) fn finish(self) {

@@ -6,8 +6,8 @@ use super::duration;
 use super::failover::{AdvertChecksum, VrrpVersion};
 use super::mistake::quote;
 use super::model::{
-    Defend, Forward, Health, HttpCheck, Inquiry, Method, OnDown, OnRemove, PassiveHealth,
-    Scheduler, StatusCodes, UdpCheck, Unserved,
+    Defend, Forward, Health, HttpCheck, Inquiry, Io, Method, OnDown, OnRemove, PassiveHealth,
+    Persistence, Scheduler, StatusCodes, UdpCheck, Unserved,
 };
 
 impl fmt::Display for Forward {
@@ -26,6 +26,16 @@ impl fmt::Display for Unserved {
             Self::Reset => "reset",
             Self::Icmp => "icmp",
             Self::Drop => "drop",
+        })
+    }
+}
+
+impl fmt::Display for Io {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Auto => "auto",
+            Self::Uring => "uring",
+            Self::Syscall => "syscall",
         })
     }
 }
@@ -73,6 +83,16 @@ impl fmt::Display for Scheduler {
             Self::WeightedRoundRobin => "wrr",
             Self::LeastConnection => "lc",
             Self::WeightedLeastConnection => "wlc",
+            Self::ShortestExpectedDelay => "sed",
+            Self::NeverQueue => "nq",
+            Self::SourceHash => "sh",
+            Self::DestinationHash => "dh",
+            Self::Maglev => "mh",
+            Self::Failover => "fo",
+            Self::Overflow => "ovf",
+            Self::Locality => "lblc",
+            Self::LocalityReplicated => "lblcr",
+            Self::PowerOfTwo => "twos",
         })
     }
 }
@@ -157,5 +177,12 @@ impl fmt::Display for OnDown {
 impl fmt::Display for PassiveHealth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} unanswered, retry {}", self.unanswered, self.retry)
+    }
+}
+
+impl fmt::Display for Persistence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", duration::text(self.timeout))?;
+        if self.prefix < 32 { write!(f, " by /{}", self.prefix) } else { Ok(()) }
     }
 }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use crate::addr::Cidr;
 use crate::config::{
-    Bridge, Config, Failover, FailoverNetwork, FlowSync, Health, Lifecycle, Link, Network, Router,
-    Server, Service, StatusPage, Timeouts, VirtualIp,
+    AttachMode, Balance, Bridge, Config, Failover, FailoverNetwork, FlowSync, Group, Health,
+    Lifecycle, Link, Network, Router, SchedulerFlags, Server, Service, StatusPage, Timeouts,
+    VirtualIp,
 };
 use crate::time::Duration;
 
@@ -50,7 +51,17 @@ impl Changes {
     }
 
     fn router(&mut self, old: &Router, new: &Router) {
-        let Router { name, control_socket, watch, max_flows, forward, unserved, timeouts } = old;
+        let Router {
+            name,
+            control_socket,
+            watch,
+            max_flows,
+            forward,
+            unserved,
+            timeouts,
+            io,
+            offload,
+        } = old;
         self.restart("[router] name", name, &new.name);
         let socket = |path: &Option<PathBuf>| {
             path.as_ref().map_or_else(|| "none".to_owned(), |path| path.display().to_string())
@@ -64,6 +75,8 @@ impl Changes {
         let flows =
             |max: Option<u32>| max.map_or_else(|| "by memory".to_owned(), |n| n.to_string());
         self.restart("[router] max_flows", flows(*max_flows), flows(new.max_flows));
+        self.restart("[router] io", *io, new.io);
+        self.restart("[router] offload", *offload, new.offload);
         self.field("[router] forward", *forward, new.forward);
         self.field("[router] unserved", *unserved, new.unserved);
         let pairs = named_timeouts(timeouts).into_iter().zip(named_timeouts(&new.timeouts));
@@ -191,7 +204,7 @@ impl Changes {
     }
 
     fn services(&mut self, old: &[Service], new: &[Service]) {
-        let key = |service: &Service| (service.protocol, service.address, service.port);
+        let key = |service: &Service| (service.protocol, service.address, service.ports());
         let old_by_key: HashMap<_, _> = old.iter().map(|s| (key(s), s)).collect();
         let new_by_key: HashMap<_, _> = new.iter().map(|s| (key(s), s)).collect();
         for service in old.iter().filter(|s| !new_by_key.contains_key(&key(s))) {
@@ -209,14 +222,17 @@ impl Changes {
     }
 
     fn service(&mut self, old: &Service, new: &Service) {
-        // The first three are what makes it the same service.
+        // The first four are what makes it the same service.
         let Service {
             protocol: _,
             address: _,
             port: _,
+            last_port: _,
+            group,
             name,
             method,
             scheduler,
+            balance,
             health,
             servers,
             fallback,
@@ -226,6 +242,8 @@ impl Changes {
         self.field(&key("name"), name, &new.name);
         self.field(&key("method"), *method, new.method);
         self.field(&key("scheduler"), *scheduler, new.scheduler);
+        self.field(&key("group"), group_text(group.as_ref()), group_text(new.group.as_ref()));
+        self.balance(&key, balance, &new.balance);
         if *health != new.health {
             let said = |health: &Option<Arc<Health>>| {
                 health.as_ref().map_or_else(|| "none".to_owned(), |health| health.to_string())
@@ -244,9 +262,11 @@ impl Changes {
                 self.applied.push(key(&format!("{label} added with weight {}", server.weight)));
                 continue;
             };
-            let Server { endpoint: _, name, weight } = before;
+            let Server { endpoint: _, name, weight, limits } = before;
             self.field(&key(&format!("{label}: name")), name, &server.name);
             self.field(&key(&format!("{label}: weight")), *weight, server.weight);
+            self.field(&key(&format!("{label}: max_flows")), limits.max, server.limits.max);
+            self.field(&key(&format!("{label}: min_flows")), limits.min, server.limits.min);
         }
         let fallback_text = |fallback: &Option<Server>| {
             optional(
@@ -255,6 +275,7 @@ impl Changes {
         };
         self.field(&key("fallback"), fallback_text(fallback), fallback_text(&new.fallback));
         let Lifecycle {
+            helper,
             on_remove,
             drain_timeout,
             on_down,
@@ -263,6 +284,7 @@ impl Changes {
             min_healthy,
         } = *lifecycle;
         let after = &new.lifecycle;
+        self.field(&key("helper"), optional(helper), optional(after.helper));
         self.field(&key("on_remove"), on_remove, after.on_remove);
         self.field(&key("drain_timeout"), optional(drain_timeout), optional(after.drain_timeout));
         self.field(&key("on_down"), on_down, after.on_down);
@@ -273,6 +295,23 @@ impl Changes {
             optional(passive_health),
             optional(after.passive_health),
         );
+    }
+
+    fn balance(&mut self, key: &dyn Fn(&str) -> String, old: &Balance, new: &Balance) {
+        let Balance { flags, persistence, expire_quiescent, one_packet, timeouts } = *old;
+        self.field(&key("scheduler_flags"), flags_text(flags), flags_text(new.flags));
+        self.field(&key("persistence"), optional(persistence), optional(new.persistence));
+        self.field(&key("expire_quiescent"), expire_quiescent, new.expire_quiescent);
+        self.field(&key("one_packet"), one_packet, new.one_packet);
+        let as_router = |timeouts: &Option<Timeouts>| match timeouts {
+            None => "as the router's".to_owned(),
+            Some(all) => {
+                let all = named_timeouts(all);
+                let all: Vec<_> = all.iter().map(|(name, time)| format!("{name} {time}")).collect();
+                all.join(", ")
+            }
+        };
+        self.field(&key("timeouts"), as_router(&timeouts), as_router(&new.timeouts));
     }
 
     /// Entries that have no fields of their own: there or not.
@@ -297,6 +336,22 @@ impl Changes {
             list.push(format!("{what}: {is}, was {was}"));
         }
     }
+}
+
+fn group_text(group: Option<&Group>) -> String {
+    let Some(Group { name, members }) = group else { return "none".to_owned() };
+    let members = members.iter().map(|member| {
+        let name = &member.name;
+        format!("{name} at {} {}", member.protocol, member.listen())
+    });
+    std::iter::once(name.clone()).chain(members).collect::<Vec<_>>().join(", ")
+}
+
+fn flags_text(flags: SchedulerFlags) -> String {
+    let SchedulerFlags { port, fallback } = flags;
+    let words = [(port, "port"), (fallback, "fallback")];
+    let words: Vec<_> = words.iter().filter(|(on, _)| *on).map(|(_, word)| *word).collect();
+    if words.is_empty() { "none".to_owned() } else { words.join(", ") }
 }
 
 const fn named_timeouts(all: &Timeouts) -> [(&'static str, Duration); 9] {
@@ -325,11 +380,20 @@ const fn named_timeouts(all: &Timeouts) -> [(&'static str, Duration); 9] {
 }
 
 fn link(link: &Link) -> String {
+    let offload = match link.offload {
+        None => "",
+        Some(true) => " with offload",
+        Some(false) => " without offload",
+    };
     match &link.attach {
-        None => link.tap.clone(),
+        None => format!("{}{offload}", link.tap),
         Some(attach) => {
+            let mode = match attach.mode {
+                AttachMode::Bridge => "",
+                AttachMode::Macvtap => " by macvtap",
+            };
             let force = if attach.force { " (force)" } else { "" };
-            format!("{} attached to {}{force}", link.tap, attach.nic)
+            format!("{}{offload} attached to {}{mode}{force}", link.tap, attach.nic)
         }
     }
 }
@@ -345,7 +409,9 @@ fn optional<T: fmt::Display>(value: Option<T>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Attach, Forward, OnDown, OnRemove, PassiveHealth, Scheduler, VirtualIp};
+    use crate::config::{
+        Attach, Forward, Helper, Nic, OnDown, OnRemove, PassiveHealth, Scheduler, VirtualIp,
+    };
     use crate::control::tests::{config, health};
 
     type Edit = fn(&mut Config);
@@ -421,6 +487,7 @@ mod tests {
             (
                 |c| {
                     c.services[0].lifecycle = Lifecycle {
+                        helper: Some(Helper::Ftp),
                         on_remove: OnRemove::Reset,
                         drain_timeout: Some(Duration::from_secs(60)),
                         on_down: OnDown::Reset,
@@ -429,7 +496,8 @@ mod tests {
                         min_healthy: Some(1),
                     }
                 },
-                "service web: on_remove: reset, was drain\n\
+                "service web: helper: ftp, was none\n\
+                 service web: on_remove: reset, was drain\n\
                  service web: drain_timeout: 60.000s, was none\n\
                  service web: on_down: reset, was keep\n\
                  service web: slow_start: 30.000s, was none\n\
@@ -462,8 +530,11 @@ mod tests {
             ),
             (
                 |c| {
-                    c.networks[1].links[0].attach =
-                        Some(Attach { nic: "eth1".into(), force: true });
+                    c.networks[1].links[0].attach = Some(Attach {
+                        nic: Nic::Name("eth1".into()),
+                        mode: AttachMode::Bridge,
+                        force: true,
+                    });
                 },
                 "network servers: links: tapvs1 attached to eth1 (force), was tapvs1",
             ),

@@ -228,8 +228,8 @@ impl Services {
         for service in &mut self.rows {
             service.figures = seen.next().unwrap_or_default().figures;
             for server in &mut service.servers {
-                let Seen { figures, check } = seen.next().unwrap_or_default();
-                server.figures = figures;
+                let Seen { figures, check, is_full } = seen.next().unwrap_or_default();
+                (server.figures, server.overloaded) = (figures, is_full);
                 if let Some(health) = &mut server.health {
                     health.checking &= check.is_none();
                     health.last = check;
@@ -302,6 +302,9 @@ mod tests {
             weight: 1,
             configured_weight: 1,
             drained: false,
+            max_flows: 0,
+            min_flows: 0,
+            overloaded: false,
             fallback: false,
             health: None,
             figures: Figures::default(),
@@ -312,6 +315,10 @@ mod tests {
             address: String::new(),
             method: String::new(),
             scheduler: String::new(),
+            scheduler_flags: Vec::new(),
+            persistence: None,
+            one_packet: false,
+            group: None,
             figures: Figures::default(),
             servers: (0..SERVERS).map(server).collect(),
         };
@@ -331,7 +338,11 @@ mod tests {
                     Id::Service(ServiceId(id)) => 1_000_000 + id,
                     Id::Server(ServerId(id)) => *id,
                 };
-                Seen { figures: Figures { active, ..Figures::default() }, check: None }
+                Seen {
+                    figures: Figures { active, ..Figures::default() },
+                    check: None,
+                    is_full: false,
+                }
             });
             if let Some(answer) = desk.take(reply(Found::Figures(seen.collect())), &table()) {
                 break answer;

@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::addr::{Endpoint, Proto};
+use crate::addr::{Endpoint, Ports, Proto};
 use crate::config::{Config, Server, Service};
 
 /// What makes a service and its server the same across reloads.
-pub(super) type Key = (Proto, IpAddr, u16, Endpoint);
+pub(super) type Key = (Proto, IpAddr, Ports, Endpoint);
 
 /// What an operator wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl Overrides {
 }
 
 pub(super) fn key(service: &Service, server: &Server) -> Key {
-    (service.protocol, service.address, service.port, server.endpoint)
+    (service.protocol, service.address, service.ports(), server.endpoint)
 }
 
 #[cfg(test)]

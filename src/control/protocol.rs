@@ -43,6 +43,9 @@ pub enum Request {
         /// Name of the state.
         #[serde(default)]
         state: Option<String>,
+        /// The clients that services remember, rather than flows.
+        #[serde(default, skip_serializing_if = "is_false")]
+        persistent: bool,
     },
     Neighbours {
         #[serde(default)]
@@ -158,6 +161,9 @@ pub struct Now {
     pub max_flows: usize,
     /// Its turns.
     pub turns: Turns,
+    /// How frames are moved: `uring` or `syscall`.
+    #[serde(default)]
+    pub io: Cow<'static, str>,
     /// Where every frame went.
     pub frames: Frames,
     /// The links, in file order.
@@ -232,6 +238,10 @@ pub struct Link {
     pub read_errors: u64,
     pub refused: u64,
     pub lost: u64,
+    #[serde(default)]
+    pub offload: Cow<'static, str>,
+    #[serde(default)]
+    pub cut: u64,
 }
 
 /// Packets of the router's own IP stack.
@@ -249,6 +259,9 @@ pub struct Figures {
     pub active: u32,
     /// All other flows now.
     pub inactive: u32,
+    /// Clients that are remembered now.
+    #[serde(default)]
+    pub persistent: u32,
     /// Flows opened.
     pub connections: u64,
     /// Packets from clients.
@@ -274,11 +287,55 @@ pub struct Service {
     pub method: String,
     /// How a server is chosen.
     pub scheduler: String,
+    /// What the scheduler does differently.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scheduler_flags: Vec<String>,
+    /// How its clients are remembered; absent where they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence: Option<Persistence>,
+    /// Every UDP datagram is scheduled anew.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub one_packet: bool,
+    /// The services that are one with it, itself not among them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Group>,
     /// Its figures.
     #[serde(flatten)]
     pub figures: Figures,
     /// In file order, then the fallback.
     pub servers: Vec<Server>,
+}
+
+/// How clients are remembered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Persistence {
+    /// Milliseconds since a client's last new flow.
+    pub timeout_ms: u64,
+    /// So many bits of an address make a client.
+    pub prefix: u8,
+    /// Not where the server's weight is 0.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub expire_quiescent: bool,
+}
+
+/// Services that are one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// What they call it.
+    pub name: String,
+    /// All but the first, in file order.
+    pub members: Vec<Member>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its label.
+    pub name: String,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Where clients find it, with port.
+    pub address: String,
 }
 
 /// One server of a service.
@@ -294,6 +351,15 @@ pub struct Server {
     pub configured_weight: u16,
     /// Takes no new flows until `undrain`.
     pub drained: bool,
+    /// With so many flows it takes no more; absent where there is no limit.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub max_flows: u32,
+    /// With fewer than so many it takes them again; absent: with fewer than three quarters.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub min_flows: u32,
+    /// It takes no new flows because it has as many as it may have.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub overloaded: bool,
     /// Takes new flows when no other server may.
     #[serde(default, skip_serializing_if = "is_false")]
     pub fallback: bool,
@@ -377,6 +443,11 @@ pub struct Flow {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
 const fn is_false(value: &bool) -> bool {
     !*value
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+const fn is_zero(value: &u32) -> bool {
+    *value == 0
 }
 
 /// One neighbour.
@@ -554,6 +625,9 @@ mod tests {
             weight: 0,
             configured_weight: 3,
             drained: true,
+            max_flows: 0,
+            min_flows: 0,
+            overloaded: false,
             fallback: false,
             health: Some(Health {
                 up: false,
@@ -570,6 +644,10 @@ mod tests {
             address: "203.0.113.10:80".to_owned(),
             method: "nat".to_owned(),
             scheduler: "wlc".to_owned(),
+            scheduler_flags: Vec::new(),
+            persistence: None,
+            one_packet: false,
+            group: None,
             figures,
             servers: vec![server],
         };

@@ -54,7 +54,7 @@ impl Publisher {
     /// # Errors
     /// When the file is no configuration.
     pub fn open(file: &Path) -> Result<Self, LoadError> {
-        let config = file::load(file)?;
+        let config = file::load_here(file)?;
         let token = read_token(&config)?;
         let sync_key = read_sync_key(&config)?;
         Ok(Self { token, sync_key, ..Self::new(file, config) })
@@ -116,7 +116,8 @@ impl Publisher {
 
     /// Reads the file again and publishes what it says, all of it or nothing.
     pub(super) fn reload(&mut self, now: Instant) -> Reloaded {
-        let loaded = file::load(&self.file).and_then(|config| Ok((read_token(&config)?, config)));
+        let loaded =
+            file::load_here(&self.file).and_then(|config| Ok((read_token(&config)?, config)));
         match loaded {
             Ok((token, config)) => {
                 let reloaded = self.replace(config, now);
@@ -227,6 +228,7 @@ impl Publisher {
 
     /// The loop works with `generation` and holds nothing older: that is dropped here.
     pub(super) fn acknowledged(&mut self, generation: u32) {
+        self.ids.acknowledge(generation);
         while self.kept.front().is_some_and(|table| table.generation() != generation) {
             self.kept.pop_front();
         }
@@ -410,8 +412,16 @@ mod tests {
         publisher.replace(shorter.clone(), NOW);
         assert_eq!(ids(&publisher), before[1..], "the other server keeps its id");
         publisher.replace(config(), NOW);
-        assert!(!before.contains(&ids(&publisher)[0]), "flows of the first id may still live");
+        assert_eq!(ids(&publisher), before, "flows of the first one may still live, and are its");
         publisher.replace(shorter.clone(), NOW);
+        // Another one in its place is somebody else.
+        let mut other = shorter.clone();
+        other.services[0].servers.insert(0, gone.clone());
+        other.services[0].servers[0].endpoint.port = 9;
+        publisher.replace(other, NOW);
+        assert!(!before.contains(&ids(&publisher)[0]));
+        publisher.replace(shorter.clone(), NOW);
+        publisher.acknowledged(publisher.generation());
         publisher.server_gone(before[0]);
         shorter.services[0].servers.insert(0, gone);
         publisher.replace(shorter, NOW);

@@ -50,6 +50,8 @@ pub struct FlowQuery {
     pub server: Option<ServerFilter>,
     /// In this state.
     pub state: Option<String>,
+    /// The clients that services remember, rather than flows.
+    pub persistent: bool,
 }
 
 /// Which server.
@@ -91,7 +93,7 @@ pub struct FlowSeen {
 impl FlowQuery {
     /// Whether `flow` is one of those asked for.
     pub fn admits(&self, flow: &FlowSeen) -> bool {
-        let Self { from: _, client, service, server, state } = self;
+        let Self { from: _, client, service, server, state, persistent: _ } = self;
         let owner = flow.owner;
         client.is_none_or(|prefix| prefix.contains((*flow.client.ip()).into()))
             && service.is_none_or(|id| owner.is_some_and(|(service, _)| service == id))
@@ -122,6 +124,8 @@ pub struct Seen {
     pub figures: Figures,
     /// Of a server that is checked.
     pub check: Option<LastCheck>,
+    /// Of a server that has as many flows as it may have.
+    pub is_full: bool,
 }
 
 /// What was found.

@@ -48,6 +48,9 @@ impl Refused {
                 let path = path.display();
                 error!(file, path:%, error:%; "reload: the key of the pair cannot be read");
             }
+            Self::Wrong(LoadError::Nic(error)) => {
+                error!(file, error:%; "reload: the NIC's MAC address is not known");
+            }
             Self::NeedsRestart(changes) => {
                 changes.iter().for_each(|change| error!(file; "reload: needs a restart: {change}"));
             }

@@ -8,14 +8,15 @@ use mio::Interest;
 use super::desk::{Asker, Everything, Finding, Job, Services, Work};
 use super::overrides::Override;
 use super::protocol::{
-    Answer, Changed, Figures, Health, Now, Reason, Refusal, Reloaded, Request, Server, Service,
-    Status,
+    self, Answer, Changed, Figures, Health, Now, Reason, Refusal, Reloaded, Request, Server,
+    Service, Status,
 };
 use super::publisher::{self, unknown};
 use super::question::{FlowQuery, Id, Reply, ServerFilter};
 use super::thread::{self, Thread};
 use super::{Notice, Order, healths};
 use crate::addr::Cidr;
+use crate::config;
 use crate::links::watch::Watch;
 use crate::time::Instant;
 
@@ -160,13 +161,14 @@ impl<N: Notice> Thread<N> {
                 Outcome::Work(Work::Failover(action))
             }
             Request::Neighbours { from } => Outcome::Work(Work::Neighbours(place(from))),
-            Request::Flows { from, client, server, service, state } => {
+            Request::Flows { from, client, server, service, state, persistent } => {
                 let query = FlowQuery {
                     from: place(from),
                     client: client.as_deref().map(prefix).transpose()?,
                     service: None,
                     server: None,
                     state: state.map(|state| state.to_ascii_uppercase()),
+                    persistent,
                 };
                 Outcome::Work(Work::Flows(self.flow_query(query, service, server)?))
             }
@@ -291,6 +293,9 @@ impl<N: Notice> Thread<N> {
                 weight: overrides.weight(service, server),
                 configured_weight: server.weight,
                 drained: overrides.of(service, server) == Some(Override::Drained),
+                max_flows: server.limits.max,
+                min_flows: server.limits.min,
+                overloaded: false,
                 fallback: is_fallback(server),
                 health: self.publisher.healths().of(service, server).and_then(|h| health(h, now)),
                 figures: Figures::default(),
@@ -298,9 +303,13 @@ impl<N: Notice> Thread<N> {
             rows.push(Service {
                 name: service.name.clone(),
                 protocol: service.protocol.to_string(),
-                address: SocketAddr::new(service.address, service.port).to_string(),
+                address: service.listen(),
                 method: service.method.to_string(),
                 scheduler: service.scheduler.to_string(),
+                scheduler_flags: service.flag_words(),
+                persistence: persistence(service),
+                one_packet: service.balance.one_packet,
+                group: service.group.as_ref().map(group),
                 figures: Figures::default(),
                 servers: servers.collect(),
             });
@@ -368,6 +377,24 @@ fn prefix(text: &str) -> Result<Cidr, Refusal> {
         let message = format!("client {text}: use an address or a prefix such as 198.51.100.0/24");
         Refusal::new(Reason::Argument, message)
     })
+}
+
+fn persistence(service: &config::Service) -> Option<protocol::Persistence> {
+    let config::Persistence { timeout, prefix } = service.balance.persistence?;
+    let expire_quiescent = service.balance.expire_quiescent;
+    Some(protocol::Persistence { timeout_ms: timeout.total_millis(), prefix, expire_quiescent })
+}
+
+fn group(group: &config::Group) -> protocol::Group {
+    let member = |member: &config::Member| protocol::Member {
+        name: member.name.clone(),
+        protocol: member.protocol.to_string(),
+        address: member.listen(),
+    };
+    protocol::Group {
+        name: group.name.clone(),
+        members: group.members.iter().map(member).collect(),
+    }
 }
 
 #[cfg(test)]

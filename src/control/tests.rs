@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{
-    Bridge, Config, Forward, Health, Inquiry, Lifecycle, Link, Masquerade, Method, Network, Route,
-    Router, Scheduler, Server, Service, Timeouts, Unserved, VirtualIp,
+    Balance, Bridge, Config, Forward, Health, Inquiry, Io, Lifecycle, Link, Masquerade, Method,
+    Network, Route, Router, Scheduler, Server, Service, Timeouts, Unserved, VirtualIp,
 };
 
 /// Something for the log.
@@ -124,7 +124,7 @@ fn a_dead_control_thread_costs_no_memory() {
 pub(super) fn config() -> Config {
     let network = |name: &str, tap: &str, address: &str| Network {
         name: name.to_owned(),
-        links: vec![Link { tap: tap.to_owned(), attach: None }],
+        links: vec![Link { tap: tap.to_owned(), offload: None, attach: None }],
         addresses: vec![address.parse().unwrap()],
         gateway: None,
         mtu: 1500,
@@ -135,7 +135,7 @@ pub(super) fn config() -> Config {
     let server = |name: &str, endpoint: &str| {
         let socket: std::net::SocketAddr = endpoint.parse().unwrap();
         let endpoint = crate::addr::Endpoint { address: socket.ip(), port: socket.port() };
-        Server { name: name.to_owned(), endpoint, weight: 1 }
+        Server::new(name.to_owned(), endpoint, 1)
     };
     let mut internet = network("internet", "tapvs0", "203.0.113.2/24");
     internet.gateway = Some("203.0.113.1".parse().unwrap());
@@ -149,6 +149,8 @@ pub(super) fn config() -> Config {
             forward: Forward::ServersOut,
             unserved: Unserved::Reset,
             timeouts: Timeouts::IPVS,
+            io: Io::Auto,
+            offload: true,
         },
         networks: vec![internet, network("servers", "tapvs1", "10.0.0.2/24")],
         routes: vec![Route {
@@ -165,8 +167,11 @@ pub(super) fn config() -> Config {
             protocol: crate::addr::Proto::Tcp,
             address: vip,
             port: 80,
+            last_port: None,
+            group: None,
             method: Method::Nat,
             scheduler: Scheduler::WeightedLeastConnection,
+            balance: Balance::default(),
             health: None,
             servers: vec![server("web1", "10.0.0.11:8080"), server("web2", "10.0.0.12:8080")],
             fallback: None,

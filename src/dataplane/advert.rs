@@ -43,7 +43,7 @@ impl Dataplane {
         if !matches!(table.local(headers.source), Some(Local::Own(_))) {
             self.note_other_active(table, now);
         }
-        frame.set_len(ETHERNET + headers.total_len);
+        frame.truncate(ETHERNET + headers.total_len);
         Ok(Verdict::ToHa)
     }
 

@@ -53,7 +53,7 @@ impl Dataplane {
         arrival: &Arrival<'_>,
         frame: &mut Frame,
     ) -> Result<Verdict, DropReason> {
-        let Arrival { table, network, ingress, ethernet, now } = *arrival;
+        let Arrival { table, network, ingress, ethernet, now, .. } = *arrival;
         if !ethernet.source.is_unicast() {
             return Err(DropReason::BadSourceMac);
         }
@@ -89,7 +89,7 @@ impl Dataplane {
         if is_for_virtual_ip(arrival, frame.bytes()) && self.is_active() {
             return self.frame_for_router(arrival, frame);
         }
-        if frame.len() > ETHERNET + usize::from(network.mtu) {
+        if arrival.offload.longest(frame.len()) > ETHERNET + usize::from(network.mtu) {
             return Err(DropReason::Oversize);
         }
         self.bridge_onward(arrival)
@@ -99,7 +99,7 @@ impl Dataplane {
     /// another router is not there. While another router is active, it passes frames from link to link
     /// too, whatever this one is.
     fn learn_station(&mut self, arrival: &Arrival<'_>, is_lesson: bool) {
-        let Arrival { table, network, ingress, ethernet, now } = *arrival;
+        let Arrival { table, network, ingress, ethernet, now, .. } = *arrival;
         if Some(ethernet.source) == network.virtual_mac {
             return;
         }

@@ -159,7 +159,7 @@ impl Dataplane {
 
     /// A packet to a virtual IP was sent to another MAC than the router's: its sender was misled.
     pub(super) fn note_misled(&mut self, arrival: &Arrival<'_>, address: Ipv4Addr) {
-        let Arrival { table, network, ingress, ethernet, now } = *arrival;
+        let Arrival { table, network, ingress, ethernet, now, .. } = *arrival;
         if self.is_active() && table.virtual_ip(address).is_some() {
             let host = Audience { mac: ethernet.source, link: ingress };
             self.defence.tell(network.id, address, host, now);

@@ -83,15 +83,16 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// One packet of `bytes` bytes.
-    pub(super) const fn count(&mut self, direction: Direction, bytes: u64) {
+    /// Some packets, `bytes` bytes in all.
+    pub(super) const fn count(&mut self, direction: Direction, packets: u32, bytes: u64) {
+        let packets = packets as u64;
         match direction {
             Direction::Original => {
-                self.packets_in += 1;
+                self.packets_in += packets;
                 self.bytes_in += bytes;
             }
             Direction::Reply => {
-                self.packets_out += 1;
+                self.packets_out += packets;
                 self.bytes_out += bytes;
             }
         }
@@ -109,6 +110,17 @@ pub(super) struct Figures {
 pub(super) struct Figure {
     pub(super) traffic: Traffic,
     pub(super) load: Load,
+    /// Clients that are remembered.
+    pub(super) clients: u32,
+    /// Datagrams whose answers are waited for.
+    pub(super) datagrams: u32,
+}
+
+impl Figure {
+    /// Whatever there is that still refers to it.
+    pub(super) const fn held(&self) -> u32 {
+        self.load.total().saturating_add(self.clients).saturating_add(self.datagrams)
+    }
 }
 
 impl Figures {

@@ -1,9 +1,11 @@
 //! The last step of every packet: next hop, MAC, and waiting for a MAC that is not known yet.
 
+use super::ip::Packet;
 use super::neighbour::Reachability;
 use super::outbox::Waiting;
 use super::{Dataplane, DropReason, Verdict};
-use crate::frame::{Fragments, Frame, Ipv4, set_macs};
+use crate::addr::LinkId;
+use crate::frame::{Fragments, Frame, Ipv4, Segments, set_macs};
 use crate::table::{NextHop, Table};
 use crate::time::Instant;
 
@@ -65,36 +67,73 @@ impl Dataplane {
         Ok(Verdict::Held)
     }
 
-    /// Sends the finished `frame` in fragments that fit the next network (RFC 1812 section 5.2.6).
+    /// Sends the finished `frame` in fragments that fit the next network (RFC 1812 section 5.2.6); first
+    /// in segments, where it stands for several.
     pub(super) fn split(
         &mut self,
-        table: &Table,
+        packet: &Packet<'_>,
         neighbour: u32,
-        frame: &Frame,
-        headers: &Ipv4,
+        frame: &mut Frame,
     ) -> Result<Verdict, DropReason> {
         let entry = self.neighbours.get(neighbour);
-        let (network, mac) = (table.network(entry.network), entry.mac);
-        let mut fragments = Fragments::new(frame, headers, network.mtu);
+        let (network, mac) = (packet.table.network(entry.network), entry.mac);
         // All or nothing: a datagram with a piece missing is of no use to anybody.
         if !entry.is_usable() {
             return Err(DropReason::HoldFull);
         }
         let link = self.egress(network, mac, entry.link);
         let from = self.forwards_from(network, frame.bytes())?;
-        if fragments.left() > self.outbox.room() {
-            return Err(DropReason::OutboxFull);
+        set_macs(frame.bytes_mut(), mac, from);
+        if !packet.offload.is_segmented() {
+            frame.complete_checksum();
+            let fragments = Fragments::new(frame, &packet.headers, network.mtu);
+            if fragments.left() > self.outbox.room() {
+                return Err(DropReason::OutboxFull);
+            }
+            self.send_fragments(fragments, link);
+            return Ok(Verdict::Split);
         }
+        let scratch = self.outbox.take().ok_or(DropReason::OutboxFull)?;
+        let mut segment = std::mem::replace(self.outbox.frame_mut(scratch), Frame::hollow());
+        let sent = self.send_segments(packet, frame, &mut segment, (network.mtu, link));
+        *self.outbox.frame_mut(scratch) = segment;
+        self.outbox.release(scratch);
+        sent.map(|()| Verdict::Split)
+    }
+
+    /// Each segment in fragments.
+    fn send_segments(
+        &mut self,
+        packet: &Packet<'_>,
+        frame: &Frame,
+        segment: &mut Frame,
+        (mtu, link): (u16, LinkId),
+    ) -> Result<(), DropReason> {
+        let mut segments = Segments::new(frame);
+        let mut is_first = true;
+        while segments.next_into(segment) {
+            let headers = Ipv4::parse(segment.bytes())?;
+            let fragments = Fragments::new(segment, &headers, mtu);
+            // None is longer than the first.
+            let most = fragments.left() * packet.segments() as usize;
+            if std::mem::take(&mut is_first) && most > self.outbox.room() {
+                return Err(DropReason::OutboxFull);
+            }
+            self.send_fragments(fragments, link);
+        }
+        Ok(())
+    }
+
+    /// There is room for them.
+    fn send_fragments(&mut self, mut fragments: Fragments<'_>, link: LinkId) {
         while let Some(slot) = self.outbox.take() {
             if !fragments.next_into(self.outbox.frame_mut(slot)) {
                 self.outbox.release(slot);
                 break;
             }
-            set_macs(self.outbox.frame_mut(slot).bytes_mut(), mac, from);
             self.outbox.send(slot, link);
             self.counters.originated += 1;
         }
-        Ok(Verdict::Split)
     }
 
     /// Routes and sends the router's own IPv4 packet in `slot`, which is given up.

@@ -11,6 +11,7 @@ pub(super) enum Use {
     ExternalPorts = 2,
     Identification = 3,
     ProbeSequences = 4,
+    Servers = 5,
 }
 
 /// A keyed sequence of numbers.
@@ -35,6 +36,12 @@ impl Draw {
     pub(super) fn below(&mut self, limit: u16) -> u16 {
         let number = self.next() % u64::from(limit.max(1));
         u16::try_from(number).unwrap_or(0)
+    }
+
+    /// The next number from 0 to `most`.
+    pub(super) fn up_to(&mut self, most: u64) -> u64 {
+        let product = u128::from(self.next()) * (u128::from(most) + 1);
+        u64::try_from(product >> 64).unwrap_or(0)
     }
 
     /// The next 32 bits.

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 
 use super::deliver::Way;
 use super::flow::{Direction, Flow, State, Tuple};
+use super::ftp::Helper;
 use super::ip::Packet;
 use super::masquerade::Socket;
 use super::outbox::Waiting;
@@ -20,6 +21,11 @@ impl Dataplane {
         packet: &Packet<'_>,
         frame: &mut Frame,
     ) -> Result<Verdict, DropReason> {
+        if self.ftp.awaits()
+            && let Some(verdict) = self.ftp_active(packet, frame)
+        {
+            return verdict;
+        }
         let (table, headers) = (packet.table, &packet.headers);
         let servers_own =
             table.is_server_side(headers.source) && !table.is_server_side(headers.destination);
@@ -50,7 +56,7 @@ impl Dataplane {
         seen_as: Option<Ipv4Addr>,
         frame: &mut Frame,
     ) -> Result<Verdict, DropReason> {
-        let Packet { table, network, headers, now } = *packet;
+        let Packet { table, network, headers, now, .. } = *packet;
         let original = packet.tuple().ok_or(DropReason::NotForwarded)?;
         match headers.transport {
             // A late answer would leave under the server's own address.
@@ -89,7 +95,9 @@ impl Dataplane {
         let state = State::initial(original.protocol);
         let networks = [network.id, hop.network];
         let mut flow = Flow::new(original, reply, state, None, networks, table.generation());
-        flow.masqueraded = seen_as.is_some();
+        if seen_as.is_some() {
+            flow.helper = Helper::Masquerade;
+        }
         let id = self.flows.insert(flow, now, state.timeout(table.timeouts()));
         let verdict = self.flow_packet(packet, id, Direction::Original, frame);
         if verdict.is_err() {
@@ -109,8 +117,8 @@ impl Dataplane {
         // A service's port is never lent out: its clients' packets would go to a server's own
         // connection.
         let is_service = |port| match packet.headers.transport {
-            Transport::Tcp(_) => table.service(Proto::Tcp, address, port).is_some(),
-            Transport::Udp(_) => table.service(Proto::Udp, address, port).is_some(),
+            Transport::Tcp(_) => table.is_service_port(Proto::Tcp, address, port),
+            Transport::Udp(_) => table.is_service_port(Proto::Udp, address, port),
             Transport::Icmp(_) | Transport::Other => false,
         };
         // Nor are those of the router's own connections.
@@ -165,7 +173,8 @@ impl Dataplane {
     ) -> Result<(), DropReason> {
         let Packet { table, headers, now, .. } = *packet;
         let egress = table.network(self.neighbours.get(neighbour).network);
-        if headers.total_len > usize::from(egress.mtu) && headers.dont_fragment {
+        let is_too_long = packet.longest() > usize::from(egress.mtu);
+        if is_too_long && headers.dont_fragment {
             let error = IcmpError::FragmentationNeeded(egress.mtu);
             decrement_ttl(frame.bytes_mut());
             self.report_error(table, error, router, frame, &headers, now);
@@ -173,7 +182,7 @@ impl Dataplane {
         }
         let reason = match self.way(table, neighbour, now) {
             // What has to be cut cannot wait: its pieces would be too many.
-            Way::Wait if headers.total_len > usize::from(egress.mtu) => DropReason::HoldFull,
+            Way::Wait if is_too_long => DropReason::HoldFull,
             Way::Open | Way::Wait => return Ok(()),
             Way::Closed(reason) => reason,
         };
@@ -208,11 +217,11 @@ impl Dataplane {
         frame: &mut Frame,
         waiting: Waiting,
     ) -> Result<Verdict, DropReason> {
-        let (table, headers) = (packet.table, &packet.headers);
+        let table = packet.table;
         decrement_ttl(frame.bytes_mut());
         let egress = table.network(self.neighbours.get(neighbour).network);
-        if headers.total_len > usize::from(egress.mtu) {
-            return self.split(table, neighbour, frame, headers);
+        if packet.longest() > usize::from(egress.mtu) {
+            return self.split(packet, neighbour, frame);
         }
         self.deliver(table, neighbour, frame, waiting)
     }
@@ -227,10 +236,10 @@ fn goes_past_service(packet: &Packet<'_>) -> bool {
             segment.syn
                 && !segment.ack
                 && !segment.rst
-                && table.is_server(Proto::Tcp, headers.destination, segment.destination)
+                && table.may_be_server(Proto::Tcp, headers.destination, segment.destination)
         }
         Transport::Udp(udp) => {
-            table.is_server(Proto::Udp, headers.destination, udp.destination)
+            table.may_be_server(Proto::Udp, headers.destination, udp.destination)
                 && !table.is_server(Proto::Udp, headers.source, udp.source)
         }
         Transport::Icmp(_) | Transport::Other => false,

@@ -45,7 +45,7 @@ impl Dataplane {
         (id, direction, quote): (u32, Direction, Quote),
         frame: &mut Frame,
     ) -> Result<Verdict, DropReason> {
-        let Packet { table, network, headers, now } = *packet;
+        let Packet { table, network, headers, now, .. } = *packet;
         Self::check_source(packet)?;
         self.revalidate(table, id);
         if self.flows.get(id).networks[direction as usize] != network.id {
@@ -56,7 +56,7 @@ impl Dataplane {
         // The quoted packet becomes the one that the receiver of the error has sent.
         let (sent, source, destination) = match direction {
             Direction::Original => {
-                let seen_as = flow.masqueraded.then_some(flow.reply.destination);
+                let seen_as = flow.is_masqueraded().then_some(flow.reply.destination);
                 (flow.reply, seen_as.unwrap_or(headers.source), flow.reply.source)
             }
             // Whoever complains behind the router does so in the virtual IP's name.

@@ -10,7 +10,7 @@ use super::standing::REPEATED;
 use super::{Arrival, Dataplane, DropReason, Verdict, is_host};
 use crate::addr::NetworkId;
 use crate::frame::{
-    ETHERNET, Ethernet, Frame, Icmp, Ipv4, Transport, clamp_mss, echo_reply, translate,
+    ETHERNET, Ethernet, Frame, Icmp, Ipv4, Offload, Transport, clamp_mss, echo_reply, translate,
 };
 use crate::table::{Local, Network, Table};
 use crate::time::Instant;
@@ -24,10 +24,28 @@ pub(super) struct Packet<'t> {
     pub(super) table: &'t Table,
     pub(super) network: &'t Network,
     pub(super) headers: Ipv4,
+    /// What is left to be done to it: of a fragment, nothing.
+    pub(super) offload: Offload,
     pub(super) now: Instant,
 }
 
 impl Packet<'_> {
+    /// How many packets it is on the wire.
+    pub(super) fn segments(&self) -> u32 {
+        self.offload.segments(ETHERNET + self.headers.total_len)
+    }
+
+    /// Length of the longest of them, in bytes: what an MTU is held against.
+    pub(super) fn longest(&self) -> usize {
+        self.offload.longest(ETHERNET + self.headers.total_len) - ETHERNET
+    }
+
+    /// Length of all of them.
+    fn bytes(&self) -> u64 {
+        let len = self.headers.total_len;
+        (len + self.offload.repeated(ETHERNET + len)) as u64
+    }
+
     /// What its flow would be found by; `None` for what carries no ports. An echo's identifier stands
     /// in for the port of the host that asks.
     pub(super) const fn tuple(&self) -> Option<Tuple> {
@@ -65,10 +83,15 @@ impl Dataplane {
         arrival: &Arrival<'_>,
         frame: &mut Frame,
     ) -> Result<Verdict, DropReason> {
-        let Arrival { table, network, ref ethernet, now, .. } = *arrival;
+        let Arrival { table, network, ref ethernet, mut offload, now, .. } = *arrival;
+        if !offload.is_transport() {
+            frame.complete_checksum();
+            offload = Offload::NONE;
+        }
         let headers = Ipv4::parse(frame.bytes())?;
+        let packet = Packet { table, network, headers, offload, now };
         // Between the links of a bridge whoever sends too much is told, as by any narrow link.
-        if headers.total_len > usize::from(network.mtu) && !network.is_bridged() {
+        if packet.longest() > usize::from(network.mtu) && !network.is_bridged() {
             return Err(DropReason::Oversize);
         }
         if is_advert(arrival, frame.bytes()) {
@@ -78,8 +101,7 @@ impl Dataplane {
         if !is_router(network, ethernet.destination) {
             self.note_misled(arrival, headers.destination);
         }
-        frame.set_len(ETHERNET + headers.total_len);
-        let packet = Packet { table, network, headers, now };
+        frame.truncate(ETHERNET + headers.total_len);
         if is_sync(&packet) {
             return Self::check_source(&packet).map(|()| Verdict::ToHa);
         }
@@ -145,7 +167,7 @@ impl Dataplane {
         direction: Direction,
         frame: &mut Frame,
     ) -> Result<Verdict, DropReason> {
-        let Packet { table, network, headers, now } = *packet;
+        let Packet { table, network, headers, now, .. } = *packet;
         self.revalidate(table, id);
         let flow = self.flows.get(id);
         if flow.networks[direction as usize] != network.id {
@@ -165,12 +187,20 @@ impl Dataplane {
         let neighbour = self.flow_hop(table, id, direction, now)?;
         self.check_way(packet, neighbour, router, frame)?;
         self.account(packet, id, direction);
+        let helped;
+        let packet = if !self.flows.get(id).helper.is_ftp() {
+            packet
+        } else {
+            helped = self.ftp_segment(packet, id, direction, frame)?;
+            &helped
+        };
+        let headers = packet.headers;
         let waiting = Waiting::Flow(self.flows.reference(id));
         let flow = self.flows.get(id);
         if flow.direct {
             return self.pass_on(packet, neighbour, frame, waiting);
         }
-        translate(frame.bytes_mut(), &headers, &flow.rewrite(direction));
+        translate(frame, &headers, &flow.rewrite(direction));
         let egress = table.network(self.neighbours.get(neighbour).network);
         let recorded = match direction {
             Direction::Original => router,
@@ -181,7 +211,7 @@ impl Dataplane {
         {
             let clamps = [network.mss_clamp, egress.mss_clamp].into_iter().flatten();
             if let Some(most) = clamps.min() {
-                clamp_mss(frame.bytes_mut(), &headers, &segment, most);
+                clamp_mss(frame, &headers, &segment, most);
             }
         }
         self.leave(packet, neighbour, recorded, frame, waiting)
@@ -263,8 +293,8 @@ impl Dataplane {
         let Packet { table, headers, now, .. } = *packet;
         self.note_answer(packet, id, direction);
         let flow = self.flows.get_mut(id);
-        let bytes = headers.total_len as u64;
-        flow.packets[direction as usize] = flow.packets[direction as usize].saturating_add(1);
+        let (packets, bytes) = (packet.segments(), packet.bytes());
+        flow.packets[direction as usize] = flow.packets[direction as usize].saturating_add(packets);
         flow.bytes[direction as usize] += bytes;
         let before = (flow.state, flow.assured, flow.reset_by);
         if let Transport::Tcp(segment) = headers.transport {
@@ -272,22 +302,26 @@ impl Dataplane {
             flow.note_reset(direction, &segment, data);
             flow.state = flow.state.next(flow.view(direction), TcpEvent::of(&segment));
             flow.note_handshake(direction, &segment);
-        } else if flow.packets[0] >= 2 && flow.packets[1] >= 1 {
+        } else if flow.packets[0] >= 2 && flow.packets[1] >= 1 && !flow.is_one_packet() {
             flow.assured = true;
         }
         // Answers are not seen: a client that goes on sending has had some.
-        flow.assured |= flow.direct && flow.packets[0] >= DIRECT_ASSURED;
+        flow.assured |= flow.direct && flow.packets[0] >= DIRECT_ASSURED && !flow.is_one_packet();
         let (state, assured, reset_by) = (flow.state, flow.assured, flow.reset_by);
         let owner = flow.owner();
         if (state, assured, reset_by) != before {
             self.flows.reclass(id);
             self.note_change(id);
+            if assured && !before.1 {
+                self.assure_client_of(id);
+            }
         }
-        self.flows.touch(id, now, state.timeout(table.timeouts()));
+        let timeout = self.timeout(table, owner, state);
+        self.flows.touch(id, now, timeout);
         for figure in self.figures.both(owner) {
-            figure.traffic.count(direction, bytes);
-            figure.load.move_between(before.0, state);
+            figure.traffic.count(direction, packets, bytes);
         }
+        self.flow_moved(owner, before.0, state);
     }
 
     /// What a segment shows of whether the flow's server answers.
@@ -301,8 +335,8 @@ impl Dataplane {
         if direction == Direction::Reply {
             self.standings.answered(owner.1);
         } else if segment.syn && flow.packets[0] > 0 && flow.packets[1] == 0 && !flow.copied {
-            let (client, timeout) =
-                (flow.original.source, flow.state.timeout(packet.table.timeouts()));
+            let client = flow.original.source;
+            let timeout = self.timeout(packet.table, Some(owner), flow.state);
             if self.flows.idle(id, packet.now, timeout) >= REPEATED {
                 self.note_unanswered(owner, client, packet.now);
             }
@@ -315,7 +349,7 @@ impl Dataplane {
         packet: &Packet<'_>,
         frame: &mut Frame,
     ) -> Result<Verdict, DropReason> {
-        let Packet { table, network, headers, now } = *packet;
+        let Packet { table, network, headers, now, .. } = *packet;
         match headers.transport {
             Transport::Icmp(_) if headers.is_fragment() => Err(DropReason::Fragment),
             Transport::Icmp(icmp) if icmp.kind == Icmp::ECHO_REQUEST => {
@@ -338,7 +372,7 @@ impl Dataplane {
 fn for_host(packet: &Packet<'_>, own: NetworkId) -> Result<Verdict, DropReason> {
     if packet.headers.is_fragment() {
         Err(DropReason::Fragment)
-    } else if packet.headers.total_len > usize::from(packet.table.network(own).mtu) {
+    } else if packet.longest() > usize::from(packet.table.network(own).mtu) {
         Err(DropReason::Oversize)
     } else {
         Ok(Verdict::ToHost)

@@ -69,7 +69,11 @@ impl Dataplane {
 
     /// Counts the frame in `slot` of the outbox, which the caller releases.
     pub(super) fn count_slot_drop(&mut self, reason: DropReason, slot: u16) {
-        self.late.push(reason, self.outbox.frame_mut(slot).bytes());
+        if self.late.watched {
+            let frame = self.outbox.frame_mut(slot);
+            frame.complete_checksum();
+            self.late.push(reason, frame.bytes());
+        }
         self.count_drop(reason);
     }
 

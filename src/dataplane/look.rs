@@ -8,16 +8,26 @@ use crate::addr::{ServerId, ServiceId};
 use crate::time::{Duration, Instant};
 
 impl Dataplane {
-    /// What a service has to do and has done.
-    pub fn service_figures(&self, id: ServiceId) -> (Load, Traffic) {
+    /// What a service has to do, whom it remembers, and what it has done.
+    pub fn service_figures(&self, id: ServiceId) -> (Load, u32, Traffic) {
         let figure = self.figures.service(id);
-        (figure.load, figure.traffic)
+        (figure.load, figure.clients, figure.traffic)
     }
 
-    /// What a server has to do and has done.
-    pub fn server_figures(&self, id: ServerId) -> (Load, Traffic) {
+    /// What a server has to do, for whom it is remembered, and what it has done.
+    pub fn server_figures(&self, id: ServerId) -> (Load, u32, Traffic) {
         let figure = self.figures.server(id);
-        (figure.load, figure.traffic)
+        (figure.load, figure.clients, figure.traffic)
+    }
+
+    /// Whether a server has as many flows as it may have.
+    pub fn is_full(&self, id: ServerId) -> bool {
+        self.thresholds.is_full(id)
+    }
+
+    /// How many clients are remembered, and how many were not for want of room.
+    pub const fn client_count(&self) -> (usize, u64) {
+        (self.clients.len(), self.clients.refused())
     }
 
     /// The flows in some places, each with how long it lives without another packet. A flow keeps

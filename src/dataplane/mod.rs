@@ -20,9 +20,11 @@ mod event;
 mod flow;
 mod forward;
 mod fragments;
+mod ftp;
 mod icmp;
 mod ip;
 mod late;
+mod lifetime;
 mod limit;
 mod look;
 mod loop_guard;
@@ -31,6 +33,7 @@ mod memory;
 mod neighbour;
 mod originate;
 mod outbox;
+mod persistence;
 mod piece;
 mod report;
 mod reset;
@@ -41,6 +44,7 @@ mod standing;
 mod stations;
 mod swap;
 mod takeover;
+mod threshold;
 mod verdict;
 mod vip_probe;
 mod watch;
@@ -49,7 +53,7 @@ mod wheel;
 use std::net::Ipv4Addr;
 
 use crate::addr::{LinkId, MacAddr, NetworkId, Role};
-use crate::frame::{ETHER_TYPE_ARP, ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Ethernet, Frame};
+use crate::frame::{ETHER_TYPE_ARP, ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Ethernet, Frame, Offload};
 use crate::table::{Network, Table};
 use crate::time::Instant;
 
@@ -57,8 +61,10 @@ pub use copy::{CopyCounters, FLOW_RECORD, FlowChange, ImportError, Imported};
 pub use counters::{Counters, Traffic};
 pub use event::Event;
 pub use flow::{Direction, State, Tuple};
+pub use ftp::FtpCounters;
 pub use late::LateDrop;
 pub use neighbour::Reachability;
+pub use persistence::ClientInfo;
 pub use report::{ClaimReport, FlowInfo, NeighbourInfo, Report, ServerReport, ServiceReport};
 pub use schedule::Load;
 pub use verdict::{Consumed, DropReason, Verdict};
@@ -76,18 +82,22 @@ use ending::Endings;
 use event::Events;
 use flow::FlowTable;
 use fragments::Fragments;
+use ftp::Ftp;
 use late::LateDrops;
+use lifetime::Lifetimes;
 use limit::TokenBucket;
 use loop_guard::LoopGuard;
 use masquerade::Masquerade;
 use neighbour::Neighbours;
 use outbox::Outbox;
+use persistence::Clients;
 use role::is_router;
-use schedule::Cursors;
+use schedule::Schedulers;
 use standing::Standings;
 use stations::Stations;
 use swap::{Progress, Retiring};
 use takeover::Takeover;
+use threshold::Thresholds;
 use vip_probe::Probes;
 use watch::Watch;
 
@@ -117,6 +127,7 @@ struct Arrival<'t> {
     network: &'t Network,
     ingress: LinkId,
     ethernet: Ethernet,
+    offload: Offload,
     now: Instant,
 }
 
@@ -133,6 +144,7 @@ pub struct Dataplane {
     neighbours: Neighbours,
     outbox: Outbox,
     fragments: Fragments,
+    ftp: Ftp,
     masquerade: Masquerade,
     announcer: Announcer,
     watch: Watch,
@@ -143,7 +155,10 @@ pub struct Dataplane {
     guard: LoopGuard,
     /// By link id.
     limits: Vec<Limits>,
-    cursors: Cursors,
+    schedulers: Schedulers,
+    thresholds: Thresholds,
+    lifetimes: Lifetimes,
+    clients: Clients,
     standings: Standings,
     figures: Figures,
     counters: Counters,
@@ -178,6 +193,7 @@ impl Dataplane {
             neighbours: Neighbours::new(0, &seed, now),
             outbox: Outbox::new(),
             fragments: Fragments::new(&seed),
+            ftp: Ftp::default(),
             masquerade: Masquerade::new(max_flows.min(MAPPINGS), &seed),
             announcer: Announcer::new(),
             watch: Watch::new(now),
@@ -187,7 +203,10 @@ impl Dataplane {
             stations: Stations::new(&seed, table.networks().iter().any(Network::is_bridged)),
             guard: LoopGuard::new(&seed, role == Role::Active),
             limits: Vec::new(),
-            cursors: Cursors::default(),
+            schedulers: Schedulers::new(&seed),
+            thresholds: Thresholds::default(),
+            lifetimes: Lifetimes::default(),
+            clients: Clients::new(&seed, max_flows, now),
             standings: Standings::default(),
             figures: Figures::default(),
             counters: Counters::default(),
@@ -253,6 +272,7 @@ impl Dataplane {
     pub fn handle_timeout(&mut self, table: &Table, now: Instant) {
         self.go_on_installing(table, now);
         self.expire_flows(now);
+        self.expire_clients(now);
         self.end_flows(table, now);
         self.tend_copies(table);
         self.drop_stale_pieces(now);
@@ -281,6 +301,7 @@ impl Dataplane {
         let deadlines = [
             self.progress.next_deadline(),
             self.flows.next_deadline(),
+            self.clients.next_deadline(),
             self.endings.next_deadline().filter(|_| self.is_active()),
             self.copies.next_deadline(),
             self.neighbours.next_deadline(),
@@ -375,7 +396,8 @@ impl Dataplane {
     ) -> Result<Verdict, DropReason> {
         let network = table.network_of(ingress).ok_or(DropReason::UnknownLink)?;
         let ethernet = Ethernet::parse(frame.bytes()).ok_or(DropReason::Runt)?;
-        let arrival = Arrival { table, network, ingress, ethernet, now };
+        let offload = frame.accept()?;
+        let arrival = Arrival { table, network, ingress, ethernet, offload, now };
         if network.is_bridged() {
             return self.bridge_frame(&arrival, frame);
         }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use super::flow::{Direction, FlowRef};
 use super::{Dataplane, is_host};
 use crate::frame::{
-    Ethernet, Frame, IP, IcmpError, Ipv4, Transport, icmp_error, tcp_reset, translate,
+    Ethernet, Frame, IP, IcmpError, Ipv4, Segments, Transport, icmp_error, tcp_reset, translate,
 };
 use crate::table::Table;
 use crate::table::Unserved;
@@ -29,11 +29,25 @@ impl Dataplane {
             self.counters.suppressed += 1;
             return;
         };
-        let packet = frame.bytes().get(IP..IP + headers.total_len).unwrap_or_default();
         // Never 0, which stands for none.
         self.identification = self.identification.checked_add(1).unwrap_or(1);
         let ends = (source, headers.source);
-        icmp_error(error, ends, self.identification, packet, self.outbox.frame_mut(slot));
+        if frame.is_plain() {
+            let packet = frame.bytes().get(IP..IP + headers.total_len).unwrap_or_default();
+            icmp_error(error, ends, self.identification, packet, self.outbox.frame_mut(slot));
+        } else if let Some(scratch) = self.outbox.take() {
+            // What is quoted is the first of the packets that it stands for.
+            let mut first = std::mem::replace(self.outbox.frame_mut(scratch), Frame::hollow());
+            Segments::new(frame).next_into(&mut first);
+            let packet = first.bytes().get(IP..).unwrap_or_default();
+            icmp_error(error, ends, self.identification, packet, self.outbox.frame_mut(slot));
+            *self.outbox.frame_mut(scratch) = first;
+            self.outbox.release(scratch);
+        } else {
+            self.outbox.release(slot);
+            self.counters.suppressed += 1;
+            return;
+        }
         self.counters.originated += 1;
         self.send_slot(table, slot, now);
     }
@@ -41,7 +55,7 @@ impl Dataplane {
     /// Answers a packet to a virtual IP that no service or flow wants, as configured.
     pub(super) fn refuse(&mut self, table: &Table, frame: &Frame, headers: &Ipv4, now: Instant) {
         // What was damaged on its way was perhaps never meant for here.
-        if !headers.is_transport_intact(frame.bytes()) {
+        if !headers.is_transport_intact(frame) {
             return;
         }
         match (table.unserved(), headers.transport) {
@@ -87,7 +101,7 @@ impl Dataplane {
                 if !direct {
                     // What undoes the translation of a request is that of an answer, turned around.
                     let undo = flow.rewrite(Direction::Reply).turned_around();
-                    translate(frame.bytes_mut(), &headers, &undo);
+                    translate(&mut frame, &headers, &undo);
                 }
                 if let Ok(headers) = Ipv4::parse(frame.bytes()) {
                     let error = IcmpError::HostUnreachable;

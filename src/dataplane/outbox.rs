@@ -64,7 +64,7 @@ impl Outbox {
     pub(super) fn copy(&mut self, slot: u16) -> Option<u16> {
         let copy = self.take()?;
         let frame = std::mem::replace(self.frame_mut(slot), Frame::hollow());
-        self.frame_mut(copy).copy_from(frame.bytes());
+        self.frame_mut(copy).copy_of(&frame);
         *self.frame_mut(slot) = frame;
         Some(copy)
     }

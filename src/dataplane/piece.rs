@@ -5,7 +5,7 @@ use super::fragments::{Datagram, Piece, Ruling};
 use super::ip::Packet;
 use super::outbox::Waiting;
 use super::{Dataplane, DropReason, Verdict};
-use crate::frame::{Frame, Ipv4, set_addresses};
+use crate::frame::{Frame, Ipv4, Offload, set_addresses};
 use crate::table::Forward;
 use crate::time::Instant;
 
@@ -69,7 +69,7 @@ impl Dataplane {
         direction: Direction,
         frame: &mut Frame,
     ) -> Result<Verdict, DropReason> {
-        let Packet { table, network, headers, now } = *packet;
+        let Packet { table, network, headers, now, .. } = *packet;
         let id = self.flows.resolve(flow).ok_or(DropReason::FragmentOrphan)?;
         self.revalidate(table, id);
         let own = network.own_address().unwrap_or(headers.destination);
@@ -81,7 +81,7 @@ impl Dataplane {
         let flow = self.flows.get(id);
         let (rewrite, direct) = (flow.rewrite(direction), flow.direct);
         for figure in self.figures.both(flow.owner()) {
-            figure.traffic.count(direction, headers.total_len as u64);
+            figure.traffic.count(direction, 1, headers.total_len as u64);
         }
         if direct {
             return self.pass_on(packet, neighbour, frame, Waiting::Own);
@@ -152,7 +152,8 @@ impl Dataplane {
         id: u32,
         frame: &mut Frame,
     ) -> Result<Verdict, DropReason> {
-        let packet = Packet { headers: Ipv4::parse(frame.bytes())?, ..*first };
+        let (headers, offload) = (Ipv4::parse(frame.bytes())?, Offload::NONE);
+        let packet = Packet { headers, offload, ..*first };
         match self.fragments.ruling(id) {
             Ruling::Pass(flow, direction) => self.later_piece(&packet, flow, direction, frame),
             Ruling::Route => self.route_piece(&packet, frame),

@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 use super::flow::Flow;
 use super::neighbour::Neighbour;
 use super::{
-    CopyCounters, Counters, Dataplane, DropReason, Load, Reachability, State, Traffic, Tuple,
+    CopyCounters, Counters, Dataplane, DropReason, FtpCounters, Load, Reachability, State, Traffic,
+    Tuple,
 };
 use crate::addr::{Endpoint, MacAddr, NetworkId, Proto, ServerId, ServiceId};
 use crate::table::Table;
@@ -30,6 +31,8 @@ pub struct Report {
     pub claims: Vec<ClaimReport>,
     /// What was copied between the routers of a pair.
     pub copies: CopyCounters,
+    /// What the FTP helper has done.
+    pub ftp: FtpCounters,
 }
 
 /// Somebody else who speaks for one of the router's addresses.
@@ -60,7 +63,7 @@ pub struct ServiceReport {
     pub name: String,
     /// What it balances.
     pub proto: Proto,
-    /// Where clients find it.
+    /// Where clients find it, at the first of its ports.
     pub endpoint: Endpoint,
     /// What it carried.
     pub traffic: Traffic,
@@ -83,6 +86,8 @@ pub struct ServerReport {
     pub traffic: Traffic,
     /// Its flows.
     pub load: Load,
+    /// It has as many flows as it may have.
+    pub is_full: bool,
 }
 
 /// One flow, for listings and tests.
@@ -98,6 +103,8 @@ pub struct FlowInfo {
     pub assured: bool,
     /// Directly routed: the server's packets are not seen.
     pub direct: bool,
+    /// For one datagram and its answer: the client's packets do not find it.
+    pub one_packet: bool,
     /// Learnt from the other router of a pair, from when on its packets are counted here.
     pub copied: bool,
     /// Whose it is and who serves it; `None` for what is merely routed, or served by a server that is
@@ -132,6 +139,7 @@ impl FlowInfo {
             state: flow.state,
             assured: flow.assured,
             direct: flow.direct,
+            one_packet: flow.is_one_packet(),
             copied: flow.copied,
             owner: flow.owner(),
             packets: flow.packets,
@@ -188,12 +196,13 @@ impl Dataplane {
                     weight: server.weight,
                     traffic: figure.traffic,
                     load: figure.load,
+                    is_full: self.thresholds.is_full(server.id),
                 }
             });
             ServiceReport {
                 name: service.name.clone(),
                 proto: service.proto,
-                endpoint: Endpoint { address: service.address.into(), port: service.port },
+                endpoint: Endpoint { address: service.address.into(), port: service.ports.first },
                 traffic: figure.traffic,
                 load: figure.load,
                 servers: servers.collect(),
@@ -208,6 +217,7 @@ impl Dataplane {
             services: services.collect(),
             claims,
             copies: *self.copy_counters(),
+            ftp: self.ftp_counters(),
         }
     }
 

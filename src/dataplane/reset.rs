@@ -103,7 +103,7 @@ impl Dataplane {
             flow.ending = false;
             return Ok(());
         }
-        if segment.ack && headers.is_transport_intact(frame.bytes()) {
+        if segment.ack && headers.is_transport_intact(frame) {
             self.reset_ends(table, id, direction, &segment, now);
         }
         Err(DropReason::FlowEnded)
@@ -155,10 +155,9 @@ impl Dataplane {
             return;
         }
         self.flows.reclass(id);
-        self.flows.touch(id, now, State::Close.timeout(table.timeouts()));
-        for figure in self.figures.both(owner) {
-            figure.load.move_between(before, State::Close);
-        }
+        let timeout = self.timeout(table, owner, State::Close);
+        self.flows.touch(id, now, timeout);
+        self.flow_moved(owner, before, State::Close);
     }
 
     /// Whether the walk may go on beyond this place.

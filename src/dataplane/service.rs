@@ -3,11 +3,11 @@
 use super::flow::{Direction, Flow, FlowTable, State, Tuple};
 use super::ip::Packet;
 use super::masquerade::Socket;
-use super::schedule::Candidate;
+use super::schedule::{Aim, Candidate};
 use super::{Dataplane, DropReason, Event, Verdict};
-use crate::addr::{NetworkId, OWN_PORTS, Proto};
-use crate::frame::{Frame, IcmpError, TCP, Transport};
-use crate::table::{Local, Method, Server, Service};
+use crate::addr::{NetworkId, OWN_PORTS, Proto, ServerId};
+use crate::frame::{Frame, IcmpError, TCP, Transport, UDP};
+use crate::table::{Local, Method, Server, Service, Table};
 use crate::time::{Duration, Instant};
 
 /// Ports tried for a flow whose own would mix its answers with another flow's.
@@ -31,6 +31,13 @@ impl Dataplane {
         let (table, headers, now) = (packet.table, &packet.headers, packet.now);
         let original = packet.tuple().ok_or(DropReason::ProtocolUnserved)?;
         let proto = if original.protocol == TCP { Proto::Tcp } else { Proto::Udp };
+        if self.ftp.awaits()
+            && let Transport::Tcp(segment) = headers.transport
+            && (segment.syn, segment.ack, segment.rst) == (true, false, false)
+            && let Some(verdict) = self.ftp_passive(packet, original, frame)
+        {
+            return verdict;
+        }
         let service = table.service(proto, original.destination, original.destination_port);
         let Some(service) = service.filter(|_| original.source_port != FTP_DATA) else {
             self.refuse(table, frame, headers, now);
@@ -43,7 +50,8 @@ impl Dataplane {
             return Err(DropReason::NoFlow);
         }
         self.check_ttl(packet, original.destination, frame)?;
-        let Some(server) = self.choose(packet, service) else {
+        let known = self.remembered(table, service, original, now);
+        let Some(server) = known.or_else(|| self.choose(table, original, service, now)) else {
             let error = IcmpError::PortUnreachable;
             self.report_error(table, error, original.destination, frame, headers, now);
             return Err(DropReason::NoServer);
@@ -62,23 +70,51 @@ impl Dataplane {
         if verdict.is_err() {
             // Nothing stays of a flow whose first packet went nowhere.
             self.remove_flow(id);
-        } else {
-            for figure in self.figures.both(Some((service.id, server.id))) {
-                figure.traffic.flows += 1;
+            return verdict;
+        }
+        for figure in self.figures.both(Some((service.id, server.id))) {
+            figure.traffic.flows += 1;
+        }
+        // Nobody is to come back to a fallback.
+        if service.fallback.as_ref().is_none_or(|fallback| fallback.id != server.id) {
+            self.remember(service, server, id, now);
+        }
+        if self.flows.get(id).is_one_packet() {
+            self.note_passing(server.id);
+            // Nothing will be found by it, unless more of the datagram comes.
+            if service.method == Method::Direct && !headers.is_fragment() {
+                self.remove_flow(id);
             }
         }
         verdict
     }
 
+    /// The server that a new flow with this tuple is given, persistence aside. The scheduler goes on as if
+    /// it had come: for who asks what would be, and what that takes.
+    pub fn schedule(&mut self, table: &Table, original: Tuple, now: Instant) -> Option<ServerId> {
+        let proto = if original.protocol == TCP { Proto::Tcp } else { Proto::Udp };
+        let service = table.service(proto, original.destination, original.destination_port)?;
+        self.choose(table, original, service, now).map(|server| server.id)
+    }
+
     /// The server for a new flow; the fallback where no other one may take it.
-    fn choose<'t>(&mut self, packet: &Packet<'_>, service: &'t Service) -> Option<&'t Server> {
-        let (figures, neighbours) = (&self.figures, &self.neighbours);
+    fn choose<'t>(
+        &mut self,
+        table: &Table,
+        original: Tuple,
+        service: &'t Service,
+        now: Instant,
+    ) -> Option<&'t Server> {
+        let (figures, thresholds) = (&self.figures, &self.thresholds);
+        let neighbours = &self.neighbours;
         let mut candidate = |server: &Server| {
-            let known =
-                self.standings.candidate(packet.table, service, server, neighbours, packet.now);
-            Candidate { load: figures.server(server.id).load, ..known }
+            let known = self.standings.candidate(table, service, server, neighbours, now);
+            let is_full = thresholds.is_full(server.id);
+            Candidate { load: figures.server(server.id).load, is_full, ..known }
         };
-        let chosen = self.cursors.choose(service, &mut candidate);
+        let Tuple { source: client, source_port: client_port, destination, .. } = original;
+        let aim = Aim { client, client_port, destination, now };
+        let chosen = self.schedulers.choose(service, &aim, &mut candidate);
         chosen.or_else(|| {
             service.fallback.as_ref().filter(|server| server.is_up && !candidate(server).is_out)
         })
@@ -107,10 +143,22 @@ impl Dataplane {
         let answer = Tuple {
             source: server.address,
             destination: caller,
-            source_port: server.port,
+            source_port: server.port_for(original.destination_port),
             destination_port: original.source_port,
             protocol: original.protocol,
         };
+        let is_one_packet = service.balance.one_packet && original.protocol == UDP;
+        let owner = Some((service.id, server.id));
+        if is_one_packet && !direct {
+            // One record is enough for all datagrams of a client that a server has to answer.
+            if let Some((id, Direction::Reply)) = self.live_flow(answer, packet.now)
+                && let flow = self.flows.get(id)
+                && (flow.original, flow.owner()) == (original, owner)
+                && flow.is_one_packet()
+            {
+                return Ok(id);
+            }
+        }
         // Answers that go another way are mistaken for nobody's.
         let own = hairpin && matches!(table.local(caller), Some(Local::Own(_)));
         let reply = if direct { Some(answer) } else { self.free_reply(answer, own) };
@@ -118,12 +166,22 @@ impl Dataplane {
         self.make_room(packet.now)?;
         let networks: [NetworkId; 2] = [packet.network.id, server_network];
         let state = State::initial(original.protocol);
-        let owner = Some((service.id, server.id));
         let mut flow = Flow::new(original, reply, state, owner, networks, table.generation());
         flow.direct = direct;
-        let id = self.flows.insert(flow, packet.now, state.timeout(table.timeouts()));
-        for figure in self.figures.both(owner) {
-            figure.load.inactive += 1;
+        if is_one_packet {
+            flow.be_one_packet();
+        }
+        let timeout = self.timeout(table, owner, state);
+        let id = self.flows.insert(flow, packet.now, timeout);
+        if is_one_packet {
+            for figure in self.figures.both(owner) {
+                figure.datagrams += 1;
+            }
+        } else {
+            self.flow_came(owner, state);
+        }
+        if service.lifecycle.helper == Some(crate::table::Helper::Ftp) && !hairpin {
+            self.watch_ftp(id);
         }
         Ok(id)
     }
@@ -160,13 +218,25 @@ impl Dataplane {
     pub(super) fn remove_flow(&mut self, id: u32) {
         self.note_gone(id);
         let flow = self.flows.get(id);
-        let (owner, state) = (flow.owner(), flow.state);
-        if flow.masqueraded {
+        if flow.helper.is_ftp() {
+            self.ftp.forget(id);
+        }
+        let flow = self.flows.get(id);
+        let (owner, state, is_one_packet) = (flow.owner(), flow.state, flow.is_one_packet());
+        if flow.is_remembered() {
+            self.release_client(id);
+        }
+        let flow = self.flows.get(id);
+        if flow.is_masqueraded() {
             self.masquerade.unmap(Socket::client_of(flow.original), Socket::seen_in(flow.reply));
         }
         self.flows.remove(id);
-        for figure in self.figures.both(owner) {
-            figure.load.leave(state);
+        if is_one_packet {
+            for figure in self.figures.both(owner) {
+                figure.datagrams = figure.datagrams.saturating_sub(1);
+            }
+        } else {
+            self.flow_left(owner, state);
         }
         if let Some((service, server)) = owner {
             self.settle(service, server);

@@ -118,10 +118,10 @@ impl Standings {
             Some(id)
         });
         Candidate {
-            load: Default::default(),
             share: standing.share(service.lifecycle.slow_start, now),
             is_deaf: known.is_some_and(|id| neighbours.is_silent(id)),
             is_out: standing.silent_until.is_some_and(|until| now < until),
+            ..Candidate::default()
         }
     }
 

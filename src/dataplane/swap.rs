@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use super::bridge::Limits;
 use super::ending::Cause;
 use super::{Dataplane, Event};
-use crate::addr::{Proto, ServerId, ServiceId};
+use crate::addr::{Ports, Proto, ServerId, ServiceId};
 use crate::table::{Difference, OnDown, OnRemove, Server, Service, ServiceChange, Table};
 use crate::time::Instant;
 
@@ -15,7 +15,7 @@ use crate::time::Instant;
 const PART: usize = 256;
 
 /// What makes a server the same across tables.
-type Key = (Proto, Ipv4Addr, u16, Ipv4Addr, u16);
+type Key = (Proto, Ipv4Addr, Ports, Ipv4Addr, u16);
 
 /// Ids that are not configured any more, until their last flow is gone.
 #[derive(Debug, Default)]
@@ -35,6 +35,12 @@ impl Retiring {
     /// Room for what there will be to tell. A set-up step: it may allocate.
     fn reserve(&mut self) {
         self.gone.reserve(self.services.len() + self.servers.len());
+    }
+
+    /// The id is configured again; whether it still had something of its own.
+    fn take_back(&mut self, id: ServerId) -> bool {
+        let key = self.servers.remove(&id);
+        key.is_some_and(|key| self.by_key.remove(&(key, id)))
     }
 
     /// Those who were the same server.
@@ -95,7 +101,10 @@ impl Dataplane {
             &found
         };
         let (services, servers) = new.id_limits();
-        self.cursors.reserve(services);
+        self.schedulers.reserve(new.id_limits());
+        self.thresholds.reserve(servers);
+        self.lifetimes.reserve(services);
+        self.clients.reserve(new.id_limits());
         self.figures.reserve(new.id_limits());
         self.standings.install(new);
         self.endings.reserve(servers);
@@ -174,20 +183,27 @@ impl Dataplane {
     /// A service that is new or has changed.
     fn install_service(&mut self, change: &ServiceChange, now: Instant) {
         let ServiceChange { before, after: service, servers } = change;
-        match before {
-            Some(before) if before.servers == service.servers => {}
-            Some(before) => self.cursors.change(before, service),
-            None => {
-                self.cursors.start(service);
-                self.figures.reset_service(service.id);
-            }
+        if before.is_none() {
+            self.figures.reset_service(service.id);
         }
+        self.lifetimes.install(service);
+        self.clients.install(service);
+        self.schedulers.install(before.as_deref(), service);
         for (server, known) in service.all_servers().zip(servers) {
             let known = known.and_then(|at| before.as_ref()?.all_servers().nth(at));
             match known {
-                Some(before) => self.change_server(service, before, server, now),
+                Some(before) => {
+                    self.thresholds.change(server.id, server.limits);
+                    self.change_server(service, before, server, now);
+                }
+                None if self.retiring.take_back(server.id) => {
+                    self.thresholds.change(server.id, server.limits);
+                    self.endings.spare(server.id, Cause::Removed);
+                    self.standings.start(server, Some(now));
+                }
                 None => {
                     self.figures.reset_server(server.id);
+                    self.thresholds.reset(server.id, server.limits);
                     self.endings.forget(server.id);
                     self.standings.start(server, before.as_ref().map(|_| now));
                     // Whoever takes a server away and gives it back has changed their mind.
@@ -198,6 +214,7 @@ impl Dataplane {
             }
             let passive = service.lifecycle.passive_health.filter(|_| server.is_up);
             self.standings.watch(server.id, passive);
+            self.note_load(server.id);
         }
     }
 
@@ -235,12 +252,11 @@ impl Dataplane {
 
     /// Retires the ids at once where no flow is left.
     pub(super) fn settle(&mut self, service: ServiceId, server: ServerId) {
-        let left =
-            [self.figures.service(service).load.total(), self.figures.server(server).load.total()];
+        let left = [self.figures.service(service).held(), self.figures.server(server).held()];
         self.retiring.settle(service, server, left);
     }
 }
 
 const fn key(service: &Service, server: &Server) -> Key {
-    (service.proto, service.address, service.port, server.address, server.port)
+    (service.proto, service.address, service.ports, server.address, server.port)
 }

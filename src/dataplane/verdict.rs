@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::addr::LinkId;
-use crate::frame::Malformed;
+use crate::frame::{BadOffload, Malformed};
 
 /// The decision about one frame. For `Forward` and `Reply` it was rewritten in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,13 +14,15 @@ pub enum Verdict {
     ///
     /// [`Dataplane::flood_links`]: super::Dataplane::flood_links
     Flood,
-    /// Was cut into fragments, which leave by `poll_transmit`.
+    /// Was cut into segments, fragments or both, which leave by `poll_transmit`.
     Split,
     /// Goes back out of the link it came from: an answer.
     Reply,
-    /// For the router's own IP stack.
+    /// For the router's own IP stack, in the [`Segments`] that it stands for.
+    ///
+    /// [`Segments`]: crate::frame::Segments
     ToHost,
-    /// For the pair's own affairs: an advert, or what the peer copies of its flows.
+    /// For the pair's own affairs, in segments too: an advert, or what the peer copies of its flows.
     ToHa,
     /// Waits for its next hop's MAC; the frame passed in was swapped for an empty one.
     Held,
@@ -83,6 +85,8 @@ drop_reasons! {
     UnknownLink, "unknown_link", "The frame came from a link that no network has.";
     Runt, "runt", "Shorter than an Ethernet header.";
     Oversize, "oversize", "Longer than the network's MTU allows.";
+    OffloadMalformed, "offload_malformed", "What its virtio-net header asks for does not fit the frame.";
+    OffloadUnknown, "offload_unknown", "Its virtio-net header asks for segments of a kind that nobody offered.";
     BadSourceMac, "bad_source_mac", "The source MAC is zero or a group address.";
     OwnSourceMac, "own_source_mac", "The source MAC is the router's own: a loop or a forgery.";
     OtherDestinationMac, "other_destination_mac", "Sent to another station's MAC.";
@@ -124,6 +128,7 @@ drop_reasons! {
     Unserved, "unserved", "No service at this port of a virtual IP.";
     NoFlow, "no_flow", "A packet that belongs to no flow and opens none: late, or out of the blue.";
     FlowEnded, "flow_ended", "Its server was taken away: the client is reset instead.";
+    FtpTorn, "ftp_torn", "Part of an FTP text that was changed for the client before: the bytes cannot be told.";
     NoServer, "no_server", "The service has no server to give.";
     TableFull, "table_full", "No room for another flow, and none that may go.";
     PortsExhausted, "ports_exhausted", "No free port to tell this flow's answers from another's.";
@@ -147,6 +152,15 @@ drop_reasons! {
 impl fmt::Display for DropReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
+    }
+}
+
+impl From<BadOffload> for DropReason {
+    fn from(bad: BadOffload) -> Self {
+        match bad {
+            BadOffload::Malformed => Self::OffloadMalformed,
+            BadOffload::Unknown => Self::OffloadUnknown,
+        }
     }
 }
 

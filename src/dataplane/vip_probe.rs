@@ -90,7 +90,7 @@ impl Dataplane {
         let network = table.network(hop.network);
         let own = network.address_beside(target.address).ok_or(ProbeError::NotProbed)?;
         let from = SocketAddrV4::new(own, source_port);
-        let to = SocketAddrV4::new(service.address, service.port);
+        let to = SocketAddrV4::new(service.address, service.ports.first);
         if self.probes.under_way.len() == MOST {
             return Err(ProbeError::TooMany);
         }
@@ -126,7 +126,7 @@ impl Dataplane {
             (false, false) => return None,
         };
         let at = self.probes.under_way.iter().position(is_answered)?;
-        if !headers.is_transport_intact(frame.bytes()) {
+        if !headers.is_transport_intact(frame) {
             return None;
         }
         let probe = self.probes.under_way.swap_remove(at);

@@ -236,7 +236,7 @@ mod tests {
         for payload in [&b""[..], b"x", b"what the other router should know"] {
             datagram(source, to, payload, &mut frame);
             let headers = Ipv4::parse(frame.bytes()).unwrap();
-            assert!(headers.is_transport_intact(frame.bytes()));
+            assert!(headers.is_transport_intact(&frame));
             let packet = &frame.bytes()[ETHERNET..];
             assert_eq!(payload_of_datagram(packet), Some(payload));
             // Padding behind it is not its own.

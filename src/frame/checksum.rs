@@ -44,6 +44,17 @@ impl Delta {
         bytes[at..at + 2].copy_from_slice(&self.apply(old).to_be_bytes());
     }
 
+    /// Applies the change to the big-endian sum at `at`: one that is not complemented, because the rest
+    /// of what it covers is added later. The change must be of what has been summed already.
+    ///
+    /// # Panics
+    /// When `bytes` ends before `at + 2`.
+    pub fn patch_partial(self, bytes: &mut [u8], at: usize) {
+        let old = u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+        let new = fold(u32::from(old) + u32::from(self.0));
+        bytes[at..at + 2].copy_from_slice(&new.to_be_bytes());
+    }
+
     /// As [`Delta::patch`] for UDP over IPv4: 0 means "no checksum" and stays, a computed 0 is
     /// written as 0xffff (RFC 768).
     pub fn patch_udp(self, bytes: &mut [u8], at: usize) {
@@ -86,21 +97,27 @@ fn segment_sum(source: [u8; 4], destination: [u8; 4], protocol: u8, segment: &[u
     sum(start, segment)
 }
 
-fn sum(start: u16, bytes: &[u8]) -> u16 {
-    let mut total = u64::from(start);
-    let (words, rest) = bytes.as_chunks::<2>();
+/// The folded sum of the big-endian words of `bytes`, and of `start`.
+pub(super) fn sum(start: u16, bytes: &[u8]) -> u16 {
+    // Words as the machine reads them, four bytes at a time: carries do not care (RFC 1071 section 2).
+    let mut total = u64::from(start.to_be());
+    let (doubles, rest) = bytes.as_chunks::<4>();
+    for double in doubles {
+        total += u64::from(u32::from_ne_bytes(*double));
+    }
+    let (words, rest) = rest.as_chunks::<2>();
     for word in words {
-        total += u64::from(u16::from_be_bytes(*word));
+        total += u64::from(u16::from_ne_bytes(*word));
     }
     if let [last] = rest {
-        total += u64::from(u16::from_be_bytes([*last, 0]));
+        total += u64::from(u16::from_ne_bytes([*last, 0]));
     }
     while total > 0xffff {
         total = (total & 0xffff) + (total >> 16);
     }
     #[expect(clippy::cast_possible_truncation, reason = "folded to 16 bits above")]
     let folded = total as u16;
-    folded
+    u16::from_be(folded)
 }
 
 const fn fold(sum: u32) -> u16 {

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use etherparse::{Ethernet2HeaderSlice, Ipv4HeaderSlice, TcpHeaderSlice, UdpHeaderSlice};
 
-use super::checksum;
+use super::{Frame, checksum};
 use crate::addr::MacAddr;
 
 /// Length of an Ethernet header; IP and ARP start here.
@@ -87,10 +87,15 @@ impl Ipv4 {
         IP + self.header_len
     }
 
-    /// Whether the TCP or UDP checksum of this whole packet is right, or there is none. Reads all
-    /// of the packet: for what the router answers itself, not for what it forwards.
-    pub fn is_transport_intact(&self, frame: &[u8]) -> bool {
-        let segment = frame.get(self.transport_at()..IP + self.total_len).unwrap_or_default();
+    /// Whether the TCP or UDP checksum of this whole packet is right, or there is none, or it is still to
+    /// be completed: nothing has happened to it then. Reads all of the packet: for what the router
+    /// answers itself, not for what it forwards.
+    pub fn is_transport_intact(&self, frame: &Frame) -> bool {
+        if frame.is_partial() {
+            return true;
+        }
+        let segment =
+            frame.bytes().get(self.transport_at()..IP + self.total_len).unwrap_or_default();
         let (protocol, segment) = match self.transport {
             Transport::Tcp(_) => (TCP, segment),
             Transport::Udp(_) => {

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use super::Frame;
 use super::checksum::{self, Delta};
 use super::headers::{IP, Icmp, Ipv4, Tcp, Transport};
 use crate::addr::MacAddr;
@@ -58,8 +59,11 @@ pub fn decrement_ttl(frame: &mut [u8]) {
     set_ttl(frame, frame[TTL].saturating_sub(1));
 }
 
-/// Writes new addresses and ports into a TCP, UDP or ICMP query packet whose headers were checked.
-pub fn translate(frame: &mut [u8], headers: &Ipv4, to: &Rewrite) {
+/// Writes new addresses and ports into a TCP, UDP or ICMP query packet whose headers were checked. Of a
+/// checksum that is to be completed there is only the pseudo-header's part yet, in which ports are not.
+pub fn translate(frame: &mut Frame, headers: &Ipv4, to: &Rewrite) {
+    let is_partial = frame.is_partial();
+    let frame = frame.bytes_mut();
     frame[SOURCE..SOURCE + 4].copy_from_slice(&to.source.octets());
     frame[SOURCE + 4..SOURCE + 8].copy_from_slice(&to.destination.octets());
     to.addresses.patch(frame, IP_CHECKSUM);
@@ -67,11 +71,19 @@ pub fn translate(frame: &mut [u8], headers: &Ipv4, to: &Rewrite) {
     match headers.transport {
         Transport::Tcp(_) => {
             set_ports(frame, at, to);
-            to.transport.patch(frame, at + 16);
+            if is_partial {
+                to.addresses.patch_partial(frame, at + 16);
+            } else {
+                to.transport.patch(frame, at + 16);
+            }
         }
         Transport::Udp(_) => {
             set_ports(frame, at, to);
-            to.transport.patch_udp(frame, at + 6);
+            if is_partial {
+                to.addresses.patch_partial(frame, at + 6);
+            } else {
+                to.transport.patch_udp(frame, at + 6);
+            }
         }
         Transport::Icmp(_) => {
             // One of the two stands for the identifier, the other is 0.
@@ -89,7 +101,9 @@ fn set_ports(frame: &mut [u8], at: usize, to: &Rewrite) {
 }
 
 /// Lowers the maximum segment size that a SYN announces to `most` bytes, if it announces more.
-pub fn clamp_mss(frame: &mut [u8], headers: &Ipv4, segment: &Tcp, most: u16) {
+pub fn clamp_mss(frame: &mut Frame, headers: &Ipv4, segment: &Tcp, most: u16) {
+    let is_partial = frame.is_partial();
+    let frame = frame.bytes_mut();
     let start = headers.transport_at();
     let end = start + segment.header_len;
     let mut at = start + 20;
@@ -104,7 +118,9 @@ pub fn clamp_mss(frame: &mut [u8], headers: &Ipv4, segment: &Tcp, most: u16) {
                     // At an odd offset the value straddles two words: its bytes change places.
                     let odd = (at - start) % 2 == 1;
                     let turn = |word: u16| if odd { word.swap_bytes() } else { word };
-                    Delta::word(turn(old), turn(most)).patch(frame, start + 16);
+                    if !is_partial {
+                        Delta::word(turn(old), turn(most)).patch(frame, start + 16);
+                    }
                 }
                 return;
             }

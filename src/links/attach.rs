@@ -4,6 +4,7 @@
 //! killed is told from one that belongs to somebody else.
 
 use std::hash::Hasher;
+use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -13,7 +14,7 @@ use super::error::LinkError;
 use super::netlink::{Link, Netlink};
 use super::tap::silence;
 use crate::addr::Cidr;
-use crate::config::Attach;
+use crate::config::{Attach, Nic};
 
 /// An interface name's bytes, without the terminating zero.
 const NAME: usize = 15;
@@ -21,7 +22,7 @@ const PREFIX: &str = "br-";
 /// A dash and four hexadecimal digits, where a TAP's name is too long to be kept whole.
 const SUFFIX: usize = 5;
 /// What the alias of our bridges begins with, and how it ends when the NIC was down before.
-const MARK: &str = "tapvs: joins ";
+pub(super) const MARK: &str = "tapvs: joins ";
 const MARK_DOWN: &str = ", which was down";
 /// Where br_netfilter is asked, if it is loaded.
 const BRIDGE_SYSCTLS: &str = "/proc/sys/net/bridge";
@@ -36,17 +37,31 @@ pub struct Attachment {
 
 /// The NIC as it was found.
 #[derive(Debug)]
-struct Before {
-    name: String,
-    up: bool,
-    mtu: u32,
+pub(super) struct Before {
+    pub(super) name: String,
+    pub(super) up: bool,
+    pub(super) mtu: u32,
+}
+
+impl Before {
+    /// Makes it so again, if it is still there.
+    pub(super) fn restore(&self, netlink: &Netlink) -> Result<(), LinkError> {
+        let now = match netlink.link(&self.name) {
+            Err(error) if error.is_missing() => return Ok(()),
+            found => found?,
+        };
+        if now.mtu != self.mtu {
+            netlink.set_mtu(&self.name, self.mtu)?;
+        }
+        if self.up { Ok(()) } else { netlink.set_down(&self.name) }
+    }
 }
 
 impl Attachment {
     /// Joins them, in the calling thread's namespace. The TAP must be open.
     pub fn join(tap: &str, attach: &Attach, mtu: u16) -> Result<Self, LinkError> {
         let netlink = Netlink::new()?;
-        if attach.nic == tap {
+        if attach.nic == Nic::Name(tap.to_owned()) {
             return Err(LinkError::refused(tap, "a TAP cannot be attached to itself"));
         }
         remove_left_over(&netlink, tap)?;
@@ -66,6 +81,11 @@ impl Attachment {
         self.netlink.set_master(tap, &self.bridge)
     }
 
+    /// The NIC's interface name.
+    pub fn nic(&self) -> &str {
+        &self.nic.name
+    }
+
     /// The bridge's name.
     pub fn bridge(&self) -> &str {
         &self.bridge
@@ -78,14 +98,7 @@ impl Attachment {
         // Else the host would answer for its other addresses here: on Linux they belong to the
         // host, not to an interface.
         netlink.set_no_arp(bridge)?;
-        // What the network's MTU promises must pass the NIC; a larger one may stay.
-        if nic.mtu < mtu {
-            netlink.set_mtu(&nic.name, mtu)?;
-        } else if nic.mtu > mtu {
-            let text = "the NIC's MTU is larger than the network's: larger packets are dropped";
-            let (nic, nic_mtu) = (nic.name.as_str(), nic.mtu);
-            log::warn!(link = tap, nic, nic_mtu, mtu; "{text}");
-        }
+        fit_mtu(netlink, &netlink.link(&nic.name)?, tap, mtu)?;
         netlink.set_master(tap, bridge)?;
         netlink.set_master(&nic.name, bridge)?;
         netlink.set_mtu(bridge, mtu)?;
@@ -101,14 +114,7 @@ impl Attachment {
             Err(error) if !error.is_missing() => return Err(error),
             _ => {}
         }
-        let now = match netlink.link(&nic.name) {
-            Err(error) if error.is_missing() => return Ok(()),
-            found => found?,
-        };
-        if now.mtu != nic.mtu {
-            netlink.set_mtu(&nic.name, nic.mtu)?;
-        }
-        if nic.up { Ok(()) } else { netlink.set_down(&nic.name) }
+        nic.restore(netlink)
     }
 }
 
@@ -153,19 +159,59 @@ pub fn remove_left_over(netlink: &Netlink, tap: &str) -> Result<(), LinkError> {
     Ok(())
 }
 
-fn find_nic(netlink: &Netlink, name: &str) -> Result<Link, LinkError> {
-    match netlink.link(name) {
-        Err(error) if error.is_missing() => {
-            let links = netlink.links().unwrap_or_default();
-            let names: Vec<_> =
-                links.into_iter().filter(|l| l.kind.is_empty()).map(|l| l.name).collect();
-            Err(error.with_detail(format!("attach names a NIC; there are: {}", names.join(", "))))
-        }
-        found => found,
+/// What the network's MTU promises must pass the NIC; a larger one may stay.
+pub(super) fn fit_mtu(netlink: &Netlink, nic: &Link, tap: &str, mtu: u32) -> Result<(), LinkError> {
+    if nic.mtu < mtu {
+        return netlink.set_mtu(&nic.name, mtu);
     }
+    if nic.mtu > mtu {
+        let text = "the NIC's MTU is larger than the network's: larger packets are dropped";
+        let (nic, nic_mtu) = (nic.name.as_str(), nic.mtu);
+        log::warn!(link = tap, nic, nic_mtu, mtu; "{text}");
+    }
+    Ok(())
 }
 
-fn check_nic(netlink: &Netlink, nic: &Link, force: bool) -> Result<(), LinkError> {
+/// The NIC that `attach` means.
+pub(super) fn find_nic(netlink: &Netlink, nic: &Nic) -> Result<Link, LinkError> {
+    let is_hardware = |link: &Link| link.kind.is_empty() && link.name != "lo";
+    let found = match nic {
+        Nic::Name(name) => return netlink.link(name).map_err(|error| advise(netlink, error)),
+        // What tapvs itself makes of a NIC has its address too.
+        Nic::Mac(mac) => netlink.links()?.into_iter().find(|link| {
+            link.mac == *mac && !["bridge", "macvtap", "macvlan"].contains(&link.kind.as_str())
+        }),
+        Nic::Pci(address) => netlink
+            .links()?
+            .into_iter()
+            .filter(is_hardware)
+            .find(|link| is_plugged_in(&link.name, address)),
+    };
+    found.ok_or_else(|| {
+        let cause = io::Error::from_raw_os_error(libc::ENODEV);
+        advise(netlink, LinkError::kernel("find the NIC", nic.to_string(), cause))
+    })
+}
+
+/// Names the NICs there are.
+fn advise(netlink: &Netlink, error: LinkError) -> LinkError {
+    if !error.is_missing() {
+        return error;
+    }
+    let links = netlink.links().unwrap_or_default();
+    let hardware = links.into_iter().filter(|link| link.kind.is_empty());
+    let names: Vec<_> = hardware.map(|link| link.name).collect();
+    error.with_detail(format!("attach names a NIC; there are: {}", names.join(", ")))
+}
+
+/// Whether a device is the one at this PCI address, or on the way to it: a virtio NIC is a device
+/// behind its PCI device.
+fn is_plugged_in(name: &str, address: &str) -> bool {
+    let path = std::fs::canonicalize(format!("/sys/class/net/{name}/device"));
+    path.is_ok_and(|path| path.iter().any(|part| part == address))
+}
+
+pub(super) fn check_nic(netlink: &Netlink, nic: &Link, force: bool) -> Result<(), LinkError> {
     if let Some(master) = nic.master {
         let links = netlink.links()?;
         let master = links.iter().find(|link| link.index == master);
@@ -197,7 +243,7 @@ fn is_hosts(address: Cidr) -> bool {
     }
 }
 
-fn mark(tap: &str, nic: &str, nic_was_up: bool) -> String {
+pub(super) fn mark(tap: &str, nic: &str, nic_was_up: bool) -> String {
     format!("{MARK}{tap} and {nic}{}", if nic_was_up { "" } else { MARK_DOWN })
 }
 

@@ -17,6 +17,8 @@ pub struct Counters {
     pub read_errors: u64,
     /// Frames that the device did not take.
     pub refused: Refused,
+    /// How many more frames were written than were given to be, because the device takes no segments.
+    pub cut: u64,
     /// How often the device was removed.
     pub lost: u64,
 }
@@ -26,7 +28,7 @@ pub struct Counters {
 pub struct Refused {
     /// It is down (EIO).
     pub down: u64,
-    /// The kernel has no memory for them (ENOMEM, ENOBUFS).
+    /// The kernel has no memory or no room for them (ENOMEM, ENOBUFS, EAGAIN).
     pub no_memory: u64,
     /// Not a frame, in the kernel's eyes (EINVAL).
     pub invalid: u64,
@@ -58,7 +60,7 @@ impl Refused {
     pub(super) fn count(&mut self, error: &io::Error) -> bool {
         let reason = match error.raw_os_error() {
             Some(libc::EIO) => &mut self.down,
-            Some(libc::ENOMEM | libc::ENOBUFS) => &mut self.no_memory,
+            Some(libc::ENOMEM | libc::ENOBUFS | libc::EAGAIN) => &mut self.no_memory,
             Some(libc::EINVAL) => &mut self.invalid,
             Some(libc::EBADFD) => &mut self.gone,
             _ => &mut self.other,
@@ -79,13 +81,14 @@ mod tests {
             (libc::EIO, false),
             (libc::ENOMEM, false),
             (libc::ENOBUFS, false),
+            (libc::EAGAIN, false),
             (libc::EINVAL, false),
             (libc::EBADFD, true),
             (libc::EFAULT, false),
         ] {
             assert_eq!(refused.count(&io::Error::from_raw_os_error(errno)), gone, "{errno}");
         }
-        assert_eq!(refused, Refused { down: 1, no_memory: 2, invalid: 1, gone: 1, other: 1 });
-        assert_eq!(refused.total(), 6);
+        assert_eq!(refused, Refused { down: 1, no_memory: 3, invalid: 1, gone: 1, other: 1 });
+        assert_eq!(refused.total(), 7);
     }
 }

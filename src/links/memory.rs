@@ -16,6 +16,19 @@ pub fn total() -> u64 {
     installed().min(cgroup_limit(text).unwrap_or(u64::MAX))
 }
 
+/// Bytes of the machine's memory that could be had now without harm to anybody, as the kernel
+/// estimates.
+pub fn available() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    available_in(&text).unwrap_or(u64::MAX)
+}
+
+fn available_in(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kibibytes * 1_024)
+}
+
 /// Asks for huge pages where memory of this process lies at `addresses`: a table that is searched
 /// all over finds its place without a walk through page tables. A kernel without them says no, and
 /// nothing else changes.
@@ -64,6 +77,14 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+
+    #[test]
+    fn what_is_available_is_the_kernels_estimate() {
+        let text = "MemTotal:  93788 kB\nMemFree:  1 kB\nMemAvailable:      2 kB\n";
+        assert_eq!(available_in(text), Some(2_048));
+        assert_eq!(available_in("MemTotal: 1 kB\n"), None);
+        assert!(available() > 0);
+    }
 
     fn limit(files: &[(&str, &str)]) -> Option<u64> {
         let files: BTreeMap<_, _> = files.iter().copied().collect();

@@ -40,7 +40,7 @@ impl RunError {
             )
             | Self::System { error, .. } => error.kind() == io::ErrorKind::PermissionDenied,
             Self::Load(LoadError::Wrong(..)) => false,
-            Self::Links(error) => error.is_permission(),
+            Self::Links(error) | Self::Load(LoadError::Nic(error)) => error.is_permission(),
             Self::Socket(error) => error.is_permission(),
         }
     }

@@ -13,10 +13,10 @@ use mio::{Registry, Token};
 use self::copying::Copying;
 use super::report::Note;
 use crate::addr::{LinkId, NetworkId};
-use crate::config::{Config, Failover, FailoverNetwork};
+use crate::config::{Failover, FailoverNetwork};
 use crate::control::protocol::failover::Wish;
 use crate::dataplane::{self, Dataplane, Origin};
-use crate::frame::{ETHERNET, Frame, lesson};
+use crate::frame::{Frame, lesson};
 use crate::ha::signature::Key;
 use crate::ha::{Event, Fault, Ha, Member, PROTOCOL, Settings};
 use crate::links::carrier::{Carriers, Changed};
@@ -55,7 +55,7 @@ impl Pair {
     /// # Errors
     /// When the kernel does not tell how the NICs are.
     pub(super) fn start(
-        config: &Config,
+        links: &Links,
         table: &Table,
         key: Option<&[u8; 32]>,
         seed: [u8; 16],
@@ -68,11 +68,8 @@ impl Pair {
         let run = copying.as_ref().map_or_else(|| u64::from_le_bytes(half(seed)), Copying::run_id);
         let members = members(failover, table);
         let ha = Ha::new(Settings::new(failover, members.clone(), key.clone()), run, now);
-        let links = config.networks.iter().flat_map(|network| &network.links);
-        let nics = (0..=u16::MAX).map(LinkId).zip(links).filter_map(|(id, link)| {
-            let attach = link.attach.as_ref()?;
-            Some((id, attach.nic.clone()))
-        });
+        let ids = (0..=u16::MAX).map(LinkId).take(links.len());
+        let nics = ids.filter_map(|id| links.nic(id).map(|nic| (id, nic.to_owned())));
         let mut pair = Self {
             ha,
             key,
@@ -277,11 +274,6 @@ impl Pair {
         }
         self.starved = starved;
     }
-}
-
-/// What the pair is told: the IP packet behind the Ethernet header.
-pub(super) fn packet_of(frame: &[u8]) -> &[u8] {
-    frame.get(ETHERNET..).unwrap_or_default()
 }
 
 /// The networks that adverts run on, with what both routers share there.

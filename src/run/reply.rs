@@ -10,7 +10,9 @@ use crate::control::protocol::{
     self, Claim, Drop, Drops, Figures, Frames, LastCheck, Link, Neighbour, Now,
 };
 use crate::control::question::{FlowSeen, Found, Id, PLACES, Question, Reply, Seen};
-use crate::dataplane::{self, Dataplane, DropReason, FlowInfo, Load, NeighbourInfo, Traffic};
+use crate::dataplane::{
+    self, ClientInfo, Dataplane, DropReason, FlowInfo, Load, NeighbourInfo, Traffic,
+};
 use crate::host::Host;
 use crate::links::Links;
 use crate::table::Table;
@@ -34,6 +36,14 @@ impl View<'_> {
             Question::Drops => Found::Drops(self.drops()),
             Question::Figures(ids) => {
                 Found::Figures(ids.iter().take(PLACES).map(|id| self.seen(*id)).collect())
+            }
+            Question::Flows(query) if query.persistent => {
+                let mut seen = Vec::new();
+                let next = self.dataplane.clients_from(query.from, PLACES, self.now, |client| {
+                    seen.push(client_seen(&client));
+                });
+                seen.retain(|client| query.admits(client));
+                Found::Flows(seen, next)
             }
             Question::Flows(query) => {
                 let (places, next) = part(query.from, self.dataplane.flow_places());
@@ -61,6 +71,7 @@ impl View<'_> {
             flows: self.dataplane.flow_count(),
             max_flows: self.dataplane.max_flows(),
             turns: self.turns.told(),
+            io: Cow::Borrowed(self.links.io()),
             frames: self.frames(),
             links: ids.map(|id| self.link(id)).collect(),
             host: protocol::Host { received: host.received, sent: host.sent },
@@ -77,12 +88,13 @@ impl View<'_> {
         let counters = self.dataplane.counters();
         let ids = (0..=u16::MAX).map(LinkId).take(self.links.len());
         let links = ids.map(|id| self.links.counters(id));
-        let (received, sent) =
-            links.fold((0, 0), |(i, o), link| (i + link.frames_in, o + link.frames_out));
+        let (received, sent, cut) = links.fold((0, 0, 0), |(i, o, cut), link| {
+            (i + link.frames_in, o + link.frames_out, cut + link.cut)
+        });
         Frames {
             received,
             originated: counters.originated,
-            copies: counters.copies,
+            copies: counters.copies + cut,
             sent,
             to_host: counters.to_host,
             to_ha: counters.to_ha,
@@ -104,6 +116,8 @@ impl View<'_> {
             read_errors: counters.read_errors,
             refused: counters.refused.total(),
             lost: counters.lost,
+            offload: Cow::Borrowed(self.links.offloads(id).name()),
+            cut: counters.cut,
         }
     }
 
@@ -124,11 +138,12 @@ impl View<'_> {
     fn seen(&self, id: Id) -> Seen {
         match id {
             Id::Service(id) => {
-                Seen { figures: figures(self.dataplane.service_figures(id)), check: None }
+                Seen { figures: figures(self.dataplane.service_figures(id)), ..Seen::default() }
             }
             Id::Server(id) => Seen {
                 figures: figures(self.dataplane.server_figures(id)),
                 check: self.last_check(id),
+                is_full: self.dataplane.is_full(id),
             },
         }
     }
@@ -171,10 +186,19 @@ impl View<'_> {
     }
 }
 
-fn figures((Load { active, inactive }, traffic): (Load, Traffic)) -> Figures {
-    let Traffic { flows, packets_in, bytes_in, packets_out, bytes_out } = traffic;
-    let connections = flows;
-    Figures { active, inactive, connections, packets_in, packets_out, bytes_in, bytes_out }
+fn figures((load, persistent, traffic): (Load, u32, Traffic)) -> Figures {
+    let Load { active, inactive } = load;
+    let Traffic { flows: connections, packets_in, bytes_in, packets_out, bytes_out } = traffic;
+    Figures {
+        active,
+        inactive,
+        persistent,
+        connections,
+        packets_in,
+        packets_out,
+        bytes_in,
+        bytes_out,
+    }
 }
 
 /// The next places of so many, and where to go on.
@@ -184,9 +208,36 @@ fn part(from: usize, places: usize) -> (std::ops::Range<usize>, Option<usize>) {
     (from..to, (to < places).then_some(to))
 }
 
+/// A client that is remembered looks like a flow from port 0, as `ipvsadm -Lc` shows it.
+fn client_seen(client: &ClientInfo) -> FlowSeen {
+    FlowSeen {
+        protocol: client.proto.number(),
+        client: SocketAddrV4::new(client.address, 0),
+        destination: client.virtual_ip,
+        server: client.listens,
+        owner: Some((client.service, client.server)),
+        state: "PERSISTENT",
+        assured: client.assured,
+        direct: false,
+        expires: client.left,
+        packets: [0; 2],
+        bytes: [0; 2],
+    }
+}
+
 fn flow_seen(flow: &FlowInfo, left: Duration) -> FlowSeen {
-    let FlowInfo { original, reply, state, assured, direct, copied: _, owner, packets, bytes } =
-        *flow;
+    let FlowInfo {
+        original,
+        reply,
+        state,
+        assured,
+        direct,
+        one_packet: _,
+        copied: _,
+        owner,
+        packets,
+        bytes,
+    } = *flow;
     FlowSeen {
         protocol: original.protocol,
         client: SocketAddrV4::new(original.source, original.source_port),

@@ -4,7 +4,9 @@ use std::mem::{Discriminant, discriminant};
 
 use super::turns::Turns;
 use crate::control::{Entry, Notice};
-use crate::dataplane::{self, ClaimReport, DropReason, Event, Load, ServiceReport, Traffic};
+use crate::dataplane::{
+    self, ClaimReport, DropReason, Event, FtpCounters, Load, ServiceReport, Traffic,
+};
 use crate::time::Duration;
 use crate::{ha, host, links};
 
@@ -98,6 +100,7 @@ impl Report {
             let fields = vec![("count", table.counters.suppressed.to_string())];
             entries.push(Entry { text: "report: too many ICMP errors and resets", fields });
         }
+        entries.extend(of_ftp(&table.ftp));
         entries.push(self.balance().entry());
         entries
     }
@@ -118,7 +121,7 @@ impl Report {
         Balance {
             received: self.links.iter().map(|(_, link)| link.frames_in).sum(),
             originated: counters.originated,
-            copied: counters.copies,
+            copied: counters.copies + self.links.iter().map(|(_, link)| link.cut).sum::<u64>(),
             sent: self.links.iter().map(|(_, link)| link.frames_out).sum(),
             to_host: counters.to_host,
             to_ha: counters.to_ha,
@@ -130,13 +133,31 @@ impl Report {
     }
 }
 
+/// What the FTP helper has done, if it has done anything.
+fn of_ftp(counters: &FtpCounters) -> Option<Entry> {
+    let FtpCounters { offers, connections, rewritten, unreadable, refused, full } = *counters;
+    if *counters == FtpCounters::default() {
+        return None;
+    }
+    let fields = vec![
+        ("offers", offers.to_string()),
+        ("connections", connections.to_string()),
+        ("rewritten", rewritten.to_string()),
+        ("unreadable", unreadable.to_string()),
+        ("refused", refused.to_string()),
+        ("full", full.to_string()),
+    ];
+    Some(Entry { text: "report: ftp", fields })
+}
+
 /// Where every frame went. In and out are counted by the links, all else by the dataplane, so the
 /// two keep an eye on each other.
 #[derive(Clone, Copy, Debug)]
 struct Balance {
     received: u64,
     originated: u64,
-    /// How many more left than came in, where a bridge sent one to several links.
+    /// How many more left than came in, where a bridge sent one to several links or a link took no
+    /// segments.
     copied: u64,
     sent: u64,
     to_host: u64,
@@ -193,8 +214,16 @@ impl Balance {
 }
 
 fn of_link(name: &str, counters: &links::Counters) -> Entry {
-    let links::Counters { frames_in, bytes_in, frames_out, bytes_out, read_errors, refused, lost } =
-        counters;
+    let links::Counters {
+        frames_in,
+        bytes_in,
+        frames_out,
+        bytes_out,
+        read_errors,
+        refused,
+        cut,
+        lost,
+    } = counters;
     let links::Refused { down, no_memory, invalid, gone, other } = refused;
     let mut fields = vec![("link", name.to_owned())];
     let counts = [
@@ -203,6 +232,7 @@ fn of_link(name: &str, counters: &links::Counters) -> Entry {
         ("frames_out", *frames_out),
         ("bytes_out", *bytes_out),
         ("read_errors", *read_errors),
+        ("cut", *cut),
         ("removed", *lost),
         ("refused", refused.total()),
     ];

@@ -57,6 +57,8 @@ impl Router {
         self.write(before);
         let refused = verdict != Verdict::Flood && self.write(at..at + 1) > 0;
         let verdict = if refused { Verdict::Drop(DropReason::WriteRefused) } else { verdict };
+        // It has left. What is shown is what it says on a wire.
+        self.frames[at].complete_checksum();
         let scene = Scene { dataplane: &self.dataplane, table: &self.table, now };
         self.tracers.decided(scene, &self.frames[at], verdict);
     }
@@ -65,10 +67,11 @@ impl Router {
     #[cold]
     pub(super) fn transmit_traced(&mut self, egress: &[Option<LinkId>], now: Instant) -> u64 {
         let mut all_refused = 0;
-        for (frame, link) in self.own_frames.iter().zip(egress) {
+        for (frame, link) in self.own_frames.iter_mut().zip(egress) {
             let Some(link) = *link else { continue };
             let refused = !self.links.write(link, frame);
             all_refused += u64::from(refused);
+            frame.complete_checksum();
             let scene = Scene { dataplane: &self.dataplane, table: &self.table, now };
             self.tracers.sent(scene, link, frame, refused);
         }

@@ -29,7 +29,10 @@ pub(super) fn compile(
                 server: server.id,
                 since: before.map_or(generation, |before| before.since),
                 source,
-                target: SocketAddrV4::new(server.address, health.port.unwrap_or(server.port)),
+                target: SocketAddrV4::new(
+                    server.address,
+                    health.port.unwrap_or_else(|| server.port_for(service.ports.first)),
+                ),
                 phase: phase(&config.router.name, service, server, health),
                 health: Arc::clone(health),
             };
@@ -62,7 +65,7 @@ fn phase(router: &str, service: &Service, server: &Server, health: &Health) -> D
         router.as_bytes(),
         &[service.proto.number()],
         &service.address.octets(),
-        &service.port.to_be_bytes(),
+        &service.ports.first.to_be_bytes(),
         &server.address.octets(),
         &server.port.to_be_bytes(),
     ];

@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(removed_services[..], [first.services()[1].id]);
         let removed: Vec<_> = removed_servers
             .iter()
-            .map(|(service, server)| (service.port, server.address.to_string()))
+            .map(|(service, server)| (service.ports.first, server.address.to_string()))
             .collect();
         assert_eq!(removed, [(80, "10.0.0.11".to_owned()), (53, "10.0.0.12".to_owned())]);
         assert!(Arc::ptr_eq(&removed_servers[0].0, &second.services()[0]), "the rules of now");

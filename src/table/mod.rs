@@ -3,9 +3,11 @@
 //! Compiled as a whole and never changed; what has happened (flows, cursors, counters) lives in
 //! the dataplane. A service that did not change is shared with the table before.
 
+mod buckets;
 mod checks;
 mod difference;
 mod ids;
+mod lookup;
 mod route;
 mod service;
 mod spread;
@@ -18,20 +20,22 @@ use std::sync::Arc;
 
 use siphasher::sip::SipHasher13;
 
-use crate::addr::{Cidr, Endpoint, LinkId, MacAddr, NetworkId, Proto, ServerId};
+use crate::addr::{Cidr, Endpoint, LinkId, MacAddr, NetworkId, Ports, Proto, ServerId};
 use crate::config::{self, Config};
 use crate::health::Plan;
 
 pub use crate::config::{
-    Bridge, Defend, Failover, Forward, Lifecycle, Method, OnDown, OnRemove, PassiveHealth,
-    Scheduler, Timeouts, Unserved,
+    Balance, Bridge, Defend, Failover, FlowLimits, Forward, Helper, Lifecycle, Method, OnDown,
+    OnRemove, PassiveHealth, Persistence, Scheduler, SchedulerFlags, Timeouts, Unserved,
 };
+pub use buckets::Buckets;
 pub use difference::{Difference, ServiceChange};
 pub use ids::Ids;
 pub use route::NextHop;
-pub use service::{Server, Service, Standing};
+pub use service::{Front, Group, Server, Service, Standing};
 pub use virtual_ip::VirtualIp;
 
+use lookup::{Answers, Fronts};
 use route::Routes;
 use spread::BuildSpread;
 use virtual_ip::VirtualIps;
@@ -48,8 +52,8 @@ pub struct Table {
     server_prefixes: Vec<Cidr>,
     masquerades: Vec<Masquerade>,
     services: Vec<Arc<Service>>,
-    by_key: HashMap<(Proto, Ipv4Addr, u16), usize>,
-    by_server: HashSet<(Proto, Ipv4Addr, u16)>,
+    fronts: Fronts,
+    answers: Answers,
     direct_servers: HashSet<Ipv4Addr, BuildSpread>,
     forward: Forward,
     unserved: Unserved,
@@ -182,16 +186,11 @@ impl Table {
     ) -> Self {
         let networks = compile_networks(config);
         let routes = Routes::compile(config);
-        let services =
-            service::compile(config, previous.map_or(&[], |p| &p.services), ids, &standing);
-        let by_key = services
-            .iter()
-            .enumerate()
-            .map(|(position, service)| ((service.proto, service.address, service.port), position))
-            .collect();
+        let generation = previous.map_or(1, |p| p.generation.wrapping_add(1));
+        let known = previous.map_or(&[][..], |p| &p.services);
+        let services = service::compile(config, known, ids, generation, &standing);
         let virtual_ips = VirtualIps::compile(config);
         let with_method = |method| services.iter().filter(move |s| s.method == method);
-        let generation = previous.map_or(1, |p| p.generation.wrapping_add(1));
         let asked = previous.map(|p| &p.checks);
         let checks = checks::compile(config, &services, &networks, &routes, asked, generation);
         let mut table = Self {
@@ -203,15 +202,13 @@ impl Table {
             routes,
             server_prefixes: server_prefixes(config),
             masquerades: config.masquerades.iter().filter_map(Masquerade::compile).collect(),
-            by_server: with_method(Method::Nat)
-                .flat_map(|s| s.all_servers().map(|server| (s.proto, server.address, server.port)))
-                .collect(),
+            fronts: Fronts::compile(&services),
+            answers: Answers::compile(&services),
             direct_servers: with_method(Method::Direct)
                 .flat_map(|service| service.all_servers().map(|server| server.address))
                 .collect(),
             places: places(&services, ids),
             services,
-            by_key,
             forward: config.router.forward,
             unserved: config.router.unserved,
             timeouts: config.router.timeouts,
@@ -354,8 +351,7 @@ impl Table {
 
     /// The service for a packet to `address` and `port`.
     pub fn service(&self, proto: Proto, address: Ipv4Addr, port: u16) -> Option<&Service> {
-        let position = *self.by_key.get(&(proto, address, port))?;
-        self.services.get(position).map(Arc::as_ref)
+        self.services.get(self.fronts.find(proto, address, port)?).map(Arc::as_ref)
     }
 
     /// Whether `address` is a real server's that holds a virtual IP, for direct routing.
@@ -363,10 +359,26 @@ impl Table {
         self.direct_servers.contains(&address)
     }
 
+    /// The service that is found by just this.
+    pub fn service_of(&self, key: (Proto, Ipv4Addr, Ports)) -> Option<&Service> {
+        let likely = self.service(key.0, key.1, key.2.first).filter(|service| service.key() == key);
+        likely.or_else(|| self.services.iter().map(Arc::as_ref).find(|s| s.key() == key))
+    }
+
+    /// Whether a service names `port` of `address`, rather than taking all that is left.
+    pub fn is_service_port(&self, proto: Proto, address: Ipv4Addr, port: u16) -> bool {
+        self.fronts.is_named(proto, address, port)
+    }
+
     /// Whether packets from `address` and `port` are some real server's answers that a service has
-    /// to translate.
+    /// to translate. Those of a service for all ports are not told from its servers' own.
     pub fn is_server(&self, proto: Proto, address: Ipv4Addr, port: u16) -> bool {
-        self.by_server.contains(&(proto, address, port))
+        self.answers.contains(proto, address, port)
+    }
+
+    /// Whether packets from `address` and `port` may be some real server's answers.
+    pub fn may_be_server(&self, proto: Proto, address: Ipv4Addr, port: u16) -> bool {
+        self.answers.may_contain(proto, address, port)
     }
 
     /// What is routed that is neither a service nor a reply.
@@ -404,7 +416,10 @@ impl Table {
     pub fn server_label(&self, address: Ipv4Addr) -> String {
         let named = self.servers().map(|(_, server)| server).find(|s| s.address == address);
         named
-            .filter(|server| server.name != format!("{address}:{}", server.port))
+            .filter(|server| {
+                server.name != format!("{address}:{}", server.port)
+                    && server.name != address.to_string()
+            })
             .map_or_else(|| address.to_string(), |server| format!("{} ({address})", server.name))
     }
 

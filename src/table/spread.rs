@@ -23,6 +23,12 @@ impl Hasher for Spread {
         self.0 = (self.0 ^ u64::from(word)).wrapping_mul(FACTOR);
     }
 
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0 ^ word).wrapping_mul(FACTOR);
+        // What lies high would never reach the low bits again.
+        self.0 ^= self.0 >> 32;
+    }
+
     fn finish(&self) -> u64 {
         // The product's low bits say little; the map takes its buckets by them.
         self.0 ^ self.0 >> 32

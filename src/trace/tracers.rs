@@ -87,6 +87,12 @@ impl Tracers {
         let Arrival { mut bytes, .. } = std::mem::take(&mut self.arrival);
         bytes.clear();
         bytes.extend_from_slice(&frame.bytes()[..snap.min(frame.len())]);
+        // What it would say on a wire.
+        if let Some((at, sum)) = frame.completed_checksum()
+            && let Some(place) = bytes.get_mut(at..at + 2)
+        {
+            place.copy_from_slice(&sum.to_be_bytes());
+        }
         let length = frame.len();
         self.arrival = Arrival { ingress, bytes, length, packet, flow, service };
         true

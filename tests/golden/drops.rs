@@ -32,6 +32,21 @@ pub(crate) fn cases() -> Vec<Case> {
     };
     let first_fragment = || query().with(|ip| ip.fragment = MF);
     vec![
+        case(
+            "a segment with the end of an FTP text that was changed",
+            IN,
+            tcp("10.0.0.11:8080", CLIENT, PSH | ACK, 510, 1001, b"0,11,195,80)\r\n"),
+            "drop ftp_torn",
+        )
+        .configured(|config| {
+            config.services[0].lifecycle.helper = Some(tapvs::config::Helper::Ftp);
+        })
+        .after(OUT, syn())
+        .after(IN, tcp("10.0.0.11:8080", CLIENT, SYN | ACK, 500, 1001, b""))
+        .after(
+            IN,
+            tcp("10.0.0.11:8080", CLIENT, PSH | ACK, 501, 1001, b"227 (10,0,0,11,195,80)\r\n"),
+        ),
         case("S10 no frame at all", OUT, vec![], "drop runt"),
         case("S10 13 bytes", OUT, syn().frame()[..13].to_vec(), "drop runt"),
         case("a link that no network has", LinkId(2), syn(), "drop unknown_link"),
@@ -307,6 +322,17 @@ pub(crate) fn outbox_full() -> Router {
 #[test]
 fn the_outbox_is_bounded() {
     outbox_full();
+}
+
+/// Frames whose virtio-net headers ask for what cannot be: tests/offload.rs has all ways to do so.
+pub(crate) fn bad_offloads() -> Router {
+    let mut router = Router::new(config());
+    for (kind, reason) in [(1, DropReason::OffloadMalformed), (0x20, DropReason::OffloadUnknown)] {
+        let mut frame = gso::Super::plain(syn().frame());
+        frame.header.gso_type = kind;
+        assert_eq!(router.feed_offload(OUT, &frame).0, Verdict::Drop(reason));
+    }
+    router
 }
 
 /// Frames that the loop could not get rid of.

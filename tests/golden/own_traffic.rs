@@ -228,8 +228,7 @@ fn flows_follow_a_route_to_another_network() {
         let (to, via) = ("10.5.0.0/24".parse().unwrap(), via.parse().unwrap());
         config.routes = vec![tapvs::config::Route { to, via, network }];
         let endpoint = tapvs::addr::Endpoint { address: "10.5.0.9".parse().unwrap(), port: 8080 };
-        config.services[0].servers =
-            vec![tapvs::config::Server { name: "far".into(), endpoint, weight: 1 }];
+        config.services[0].servers = vec![tapvs::config::Server::new("far".into(), endpoint, 1)];
         config
     };
     let mut router = Router::new(by(1, "10.0.0.20"));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tapvs::addr::{Endpoint, LinkId, MacAddr, Proto, ServerId, ServiceId};
-use tapvs::config::{Config, OnRemove, Scheduler, Server, Service};
+use tapvs::config::{Config, OnRemove, Persistence, Scheduler, Server, Service};
 use tapvs::dataplane::{Load, State, Traffic, Tuple};
 use tapvs::time::Duration;
 
@@ -305,6 +305,14 @@ fn change(config: &mut Config, random: &mut Random) {
         Scheduler::WeightedRoundRobin,
         Scheduler::LeastConnection,
         Scheduler::WeightedLeastConnection,
+        Scheduler::ShortestExpectedDelay,
+        Scheduler::NeverQueue,
+        Scheduler::SourceHash,
+        Scheduler::Maglev,
+        Scheduler::Failover,
+        Scheduler::Locality,
+        Scheduler::LocalityReplicated,
+        Scheduler::PowerOfTwo,
     ];
     let mut services = Vec::new();
     for port in ports {
@@ -317,6 +325,10 @@ fn change(config: &mut Config, random: &mut Random) {
         let kept: Vec<_> = SERVERS.into_iter().filter(|_| random.percent(70)).collect();
         let mut service = long_service(port, if kept.is_empty() { &SERVERS } else { &kept });
         service.scheduler = *random.pick(&schedulers);
+        // Whoever calls is to get some server.
+        service.balance.flags.fallback = true;
+        service.balance.persistence = random.percent(30).then(Persistence::default);
+        service.balance.expire_quiescent = true;
         for server in &mut service.servers {
             server.weight = u16::try_from(random.below(4)).unwrap();
         }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(unreachable_pub, reason = "each test file is a crate of its own")]
 
+pub mod gso;
 pub mod mutate;
 pub mod network;
 pub mod packet;

@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use tapvs::addr::{Endpoint, LinkId, MacAddr, Proto};
 use tapvs::config::{
-    Bridge, Config, Forward, Lifecycle, Link, Method, Network, Router, Scheduler, Server, Service,
-    Timeouts, Unserved, VirtualIp,
+    Balance, Bridge, Config, Forward, Io, Lifecycle, Link, Method, Network, Router, Scheduler,
+    Server, Service, Timeouts, Unserved, VirtualIp,
 };
 
 /// The internet's link.
@@ -94,6 +94,8 @@ pub fn config() -> Config {
             forward: Forward::None,
             unserved: Unserved::Reset,
             timeouts: Timeouts::IPVS,
+            io: Io::Auto,
+            offload: true,
         },
         networks: vec![
             network("internet", "203.0.113.2/24", Some(GATEWAY_IP), ROUTER_OUT),
@@ -127,7 +129,9 @@ pub fn bridged() -> Config {
     let mut config = direct(config());
     let mut lan = network("lan", "203.0.113.2/24", Some(GATEWAY_IP), ROUTER_OUT);
     lan.addresses.push("10.0.0.2/24".parse().unwrap());
-    lan.links = ["tap0", "tap1", "tap2"].map(|tap| Link { tap: tap.into(), attach: None }).into();
+    lan.links = ["tap0", "tap1", "tap2"]
+        .map(|tap| Link { tap: tap.into(), offload: None, attach: None })
+        .into();
     config.networks = vec![lan];
     config.virtual_ips = vec![VirtualIp::new(VIP.into(), 0)];
     config
@@ -136,7 +140,7 @@ pub fn bridged() -> Config {
 pub fn network(name: &str, own: &str, gateway: Option<Ipv4Addr>, mac: MacAddr) -> Network {
     Network {
         name: name.into(),
-        links: vec![Link { tap: format!("tap-{name}"), attach: None }],
+        links: vec![Link { tap: format!("tap-{name}"), offload: None, attach: None }],
         addresses: vec![own.parse().unwrap()],
         gateway: gateway.map(IpAddr::V4),
         mtu: 1500,
@@ -153,8 +157,11 @@ pub fn service(protocol: Proto, port: u16, servers: Vec<Server>) -> Service {
         protocol,
         address: VIP.into(),
         port,
+        last_port: None,
+        group: None,
         method: Method::Nat,
         scheduler: Scheduler::RoundRobin,
+        balance: Balance::default(),
         health: None,
         servers,
         fallback: None,
@@ -164,5 +171,5 @@ pub fn service(protocol: Proto, port: u16, servers: Vec<Server>) -> Service {
 
 pub fn server(n: u8, port: u16, weight: u16) -> Server {
     let endpoint = Endpoint { address: server_ip(n).into(), port };
-    Server { name: format!("server{n}"), endpoint, weight }
+    Server::new(format!("server{n}"), endpoint, weight)
 }

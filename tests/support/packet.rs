@@ -125,6 +125,12 @@ impl Ip {
     }
 }
 
+/// What a checksum that is to be completed starts with: the pseudo-header's sum, not complemented.
+pub fn pseudo_sum(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, length: usize) -> u16 {
+    let length = u16::try_from(length).unwrap().to_be_bytes();
+    sum(&[&source.octets(), &destination.octets(), &[0, protocol, length[0], length[1]]])
+}
+
 fn transport_sum(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, body: &[u8]) -> u16 {
     let length = u16::try_from(body.len()).unwrap().to_be_bytes();
     let pseudo = [0, protocol, length[0], length[1]];

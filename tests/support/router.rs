@@ -10,6 +10,7 @@ use tapvs::frame::Frame;
 use tapvs::table::{Ids, Standing, Table};
 use tapvs::time::{Duration, Instant};
 
+use super::gso::Super;
 use super::network::{FAR_IN, IN, OUT, bridged_owner, owner};
 use super::packet::{is_at, line};
 
@@ -151,6 +152,30 @@ impl Router {
         step
     }
 
+    /// As [`Router::feed`], with a virtio-net header before the frame, and before all that leave.
+    pub fn feed_offload(&mut self, link: LinkId, frame: &Super) -> (Verdict, Vec<(LinkId, Super)>) {
+        self.frame.copy_from(&frame.bytes);
+        self.frame.set_header(frame.header.to_bytes());
+        let verdict = self.dataplane.handle_frame(&self.table, link, &mut self.frame, self.now);
+        let mut out = Vec::new();
+        match verdict {
+            Verdict::Forward(link) => out.push((link, Super::of(&self.frame))),
+            Verdict::Reply => out.push((link, Super::of(&self.frame))),
+            Verdict::ToHost | Verdict::ToHa => out.push((link, Super::of(&self.frame))),
+            Verdict::Flood => {
+                let links = self.dataplane.flood_links(&self.table, link);
+                out.extend(links.map(|link| (link, Super::of(&self.frame))));
+            }
+            Verdict::Split | Verdict::Held | Verdict::Consumed(_) | Verdict::Drop(_) => {}
+        }
+        while let Some(link) = self.dataplane.poll_transmit(&self.table, &mut self.frame, self.now)
+        {
+            out.push((link, Super::of(&self.frame)));
+        }
+        self.check();
+        (verdict, out)
+    }
+
     /// Lets time pass, doing what falls due on the way.
     pub fn advance(&mut self, by: Duration) -> Vec<(LinkId, Vec<u8>)> {
         let end = self.now + by;
@@ -267,8 +292,11 @@ impl Router {
         let mut tuples = BTreeSet::new();
         let mut count = 0;
         for flow in self.dataplane.flows() {
-            let tuples_of = [flow.original, flow.reply];
-            for tuple in &tuples_of[..if flow.direct { 1 } else { 2 }] {
+            let tuples_of = [
+                Some(flow.original).filter(|_| !flow.one_packet),
+                Some(flow.reply).filter(|_| !flow.direct),
+            ];
+            for tuple in tuples_of.iter().flatten() {
                 let key = (
                     tuple.protocol,
                     tuple.source,
@@ -288,6 +316,7 @@ impl Router {
                     let mine = self
                         .dataplane
                         .flows()
+                        .filter(|flow| !flow.one_packet)
                         .filter(|flow| flow.owner.is_some_and(|(_, id)| id == server.id));
                     mine.filter(|flow| flow.state.is_active() == active).count()
                 };
@@ -297,6 +326,7 @@ impl Router {
             let of = self
                 .dataplane
                 .flows()
+                .filter(|flow| !flow.one_packet)
                 .filter(|flow| flow.owner.is_some_and(|(id, _)| id == service.id))
                 .count();
             assert_eq!((seen.load.active + seen.load.inactive) as usize, of);

@@ -4,10 +4,33 @@ use crate::programs;
 use crate::runner::{Command, Runner};
 
 /// Test targets of `netns-tests`; one after another, because each loads every core.
-const KERNEL_TARGETS: [&str; 8] =
-    ["kernel", "scenarios", "direct", "pair", "captures", "oracle_nat", "realserver", "strangers"];
+const KERNEL_TARGETS: [&str; 10] = [
+    "kernel",
+    "scenarios",
+    "direct",
+    "pair",
+    "captures",
+    "samples",
+    "ftp",
+    "oracle_nat",
+    "realserver",
+    "strangers",
+];
 
-const KERNEL_LINTS: [&str; 22] = [
+/// Trials that are run again in other modes: how frames are moved, whether they leave something to be
+/// done, target and part of the trials' names. All trials hold in each mode, and would take as long again.
+const MODES: [[&str; 4]; 8] = [
+    ["syscall", "false", "kernel", "arrive_unchanged"],
+    ["syscall", "true", "kernel", "arrive_unchanged"],
+    ["uring", "false", "kernel", "arrive_unchanged"],
+    ["uring", "mixed", "kernel", "arrive_unchanged"],
+    ["syscall", "false", "kernel", "reaches_every_server"],
+    ["uring", "mixed", "kernel", "reaches_every_server"],
+    ["syscall", "true", "direct", "_on_two_networks"],
+    ["uring", "mixed", "direct", "_bridged"],
+];
+
+const KERNEL_LINTS: [&str; 26] = [
     "clippy",
     "--package",
     "netns-tests",
@@ -21,6 +44,10 @@ const KERNEL_LINTS: [&str; 22] = [
     "pair",
     "--test",
     "captures",
+    "--test",
+    "samples",
+    "--test",
+    "ftp",
     "--test",
     "oracle_nat",
     "--test",
@@ -39,10 +66,27 @@ pub(crate) fn ci(runner: &mut Runner) {
     runner.run("lints", &cargo(&lints));
     // `--all-targets` leaves out those that are run by name.
     runner.run("lints of the kernel tests", &cargo(&KERNEL_LINTS));
+    let boot = ["clippy", "--package", "tapvs-image", "--test", "boot", "--", "--deny", "warnings"];
+    runner.run("lints of the image's tests", &cargo(&boot));
     let documentation = cargo(&["doc", "--workspace", "--no-deps"]);
     runner.run("documentation", &documentation.env("RUSTDOCFLAGS", "--deny warnings"));
     test(runner);
     instructions(runner);
+    image(runner);
+}
+
+/// The VM image: built from nothing but packages and this source, and booted. `test` leaves it out: it
+/// needs Debian's packages, and an emulated machine is slow.
+fn image(runner: &mut Runner) {
+    runner.check("what the VM image needs", programs::provide_for_image);
+    match programs::present_for("image") {
+        _ if runner.lacks_privileges() => runner.unprivileged("the VM image"),
+        Ok(()) => {
+            runner.run("the VM image", &Command::new("image/build", &[]));
+            runner.run("the VM image, booted", &Command::new("image/test", &[]));
+        }
+        Err(missing) => runner.check("the VM image", || Err(missing)),
+    }
 }
 
 /// No step of the dataplane takes more instructions than it did.
@@ -61,6 +105,8 @@ pub(crate) fn test(runner: &mut Runner) {
     runner.run("tests without privileges", &cargo(&["test"]));
     runner
         .run("the kernel tests' own tests", &cargo(&["test", "--package", "netns-tests", "--lib"]));
+    runner.run("PID 1's own tests", &cargo(&["test", "--package", "appliance"]));
+    runner.run("the image's own tests", &cargo(&["test", "--package", "tapvs-image", "--lib"]));
     runner.run("the benchmark's own tests", &cargo(&["test", "--package", "tapvs-bench"]));
     // The kernel tests would build it themselves, but out of sight.
     runner.run("release build", &cargo(&["build", "--release", "--bin", "tapvs"]));
@@ -76,6 +122,16 @@ pub(crate) fn test(runner: &mut Runner) {
             _ if runner.lacks_privileges() => runner.unprivileged(&name),
             Ok(()) => runner.run(&name, &test),
             Err(missing) => runner.check(&name, || Err(missing)),
+        }
+    }
+    for [io, offload, target, part] in MODES {
+        let test = cargo(&["test", "--package", "netns-tests", "--test", target, part]);
+        let test = test.env("TAPVS_TEST_IO", io).env("TAPVS_TEST_OFFLOAD", offload);
+        let name = format!("kernel tests: {target} {part}, io {io}, offload {offload}");
+        if runner.lacks_privileges() {
+            runner.unprivileged(&name);
+        } else {
+            runner.run(&name, &test);
         }
     }
     // Its numbers mean little, that every load goes through every forwarder unharmed means all.

@@ -41,9 +41,15 @@ const PROGRAMS: &[Program] = &[
     },
     Program {
         name: "curl",
-        targets: &["strangers"],
+        targets: &["strangers", "ftp"],
         packages: Packages::all("curl"),
         service: None,
+    },
+    Program {
+        name: "vsftpd",
+        targets: &["ftp"],
+        packages: Packages::all("vsftpd"),
+        service: Some("vsftpd"),
     },
     Program { name: "wrk", targets: &["strangers"], packages: Packages::all("wrk"), service: None },
     Program {
@@ -58,7 +64,7 @@ const PROGRAMS: &[Program] = &[
     },
     Program {
         name: "keepalived",
-        targets: &["pair"],
+        targets: &["pair", "samples"],
         packages: Packages::all("keepalived"),
         service: Some("keepalived"),
     },
@@ -100,6 +106,35 @@ const PROGRAMS: &[Program] = &[
     },
 ];
 
+/// What building and booting the VM image needs, on Debian.
+const OF_THE_IMAGE: &[Program] = &[
+    Program {
+        name: "qemu-system-x86_64",
+        targets: &["image"],
+        packages: Packages::all("qemu-system-x86"),
+        service: None,
+    },
+    Program {
+        name: "qemu-img",
+        targets: &["image"],
+        packages: Packages::all("qemu-utils"),
+        service: None,
+    },
+    Program {
+        name: "objcopy",
+        targets: &["image"],
+        packages: Packages::all("binutils"),
+        service: None,
+    },
+    // No program, but a file at a place of its own.
+    Program {
+        name: "/usr/share/OVMF/OVMF_CODE_4M.fd",
+        targets: &["image"],
+        packages: Packages::all("ovmf"),
+        service: None,
+    },
+];
+
 /// Where daemons are installed; not on every user's `PATH`.
 const SYSTEM_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
@@ -110,12 +145,21 @@ pub(crate) fn search_path() -> OsString {
     std::env::join_paths(folders).unwrap_or(path)
 }
 
-/// Sees to it that every program is here: installs what is missing where this user may, else says
-/// what to install.
+/// Sees to it that every program of the tests is here: installs what is missing where this user may,
+/// else says what to install.
 pub(crate) fn provide() -> Result<(), String> {
-    let missing: Vec<&Program> = PROGRAMS.iter().filter(|p| find(p.name).is_none()).collect();
+    provide_all(PROGRAMS)
+}
+
+/// The same for the VM image.
+pub(crate) fn provide_for_image() -> Result<(), String> {
+    provide_all(OF_THE_IMAGE)
+}
+
+fn provide_all(programs: &[Program]) -> Result<(), String> {
+    let missing: Vec<&Program> = programs.iter().filter(|p| find(p.name).is_none()).collect();
     if missing.is_empty() {
-        for program in PROGRAMS {
+        for program in programs {
             let place = find(program.name).unwrap_or_default();
             say(&format!("{} at {}", program.name, place.display()));
         }
@@ -148,6 +192,7 @@ pub(crate) fn present_for(target: &str) -> Result<(), String> {
     let missing = list(
         PROGRAMS
             .iter()
+            .chain(OF_THE_IMAGE)
             .filter(|p| p.targets.contains(&target) && find(p.name).is_none())
             .map(|p| p.name),
     );
@@ -159,6 +204,9 @@ fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
 }
 
 fn find(program: &str) -> Option<PathBuf> {
+    if program.starts_with('/') {
+        return Some(PathBuf::from(program)).filter(|path| path.is_file());
+    }
     std::env::split_paths(&search_path()).map(|folder| folder.join(program)).find(|path| {
         path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
     })
@@ -292,6 +340,8 @@ mod tests {
     fn programs_are_found_where_they_are() {
         assert!(find("sh").is_some_and(|path| path.is_absolute()));
         assert_eq!(find("no-such-program-anywhere"), None);
+        assert!(find("/proc/self/status").is_some(), "a file at a place of its own");
+        assert_eq!(find("/no-such-file"), None);
         assert!(search_path().to_string_lossy().ends_with("/usr/local/sbin:/usr/sbin:/sbin"));
     }
 
@@ -304,7 +354,7 @@ mod tests {
     fn every_manager_names_its_command_and_packages() {
         for manager in [Manager::Apt, Manager::Dnf, Manager::Apk, Manager::Pacman] {
             assert!(manager.install().len() > 1);
-            for program in PROGRAMS {
+            for program in PROGRAMS.iter().chain(OF_THE_IMAGE) {
                 assert!(!manager.package(&program.packages).is_empty(), "{}", program.name);
             }
         }

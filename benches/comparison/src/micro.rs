@@ -157,8 +157,8 @@ impl Prepared {
     }
 
     fn rewrite(&mut self, steps: u32) {
-        let frame = &mut self.frames[0];
-        let headers = Ipv4::parse(frame).expect("a frame of our own");
+        let mut frame = Frame::from_bytes(&self.frames[0]);
+        let headers = Ipv4::parse(frame.bytes()).expect("a frame of our own");
         let server = Ipv4Addr::new(10, 0, 1, 1);
         let addresses = Delta::double(VIP.into(), server.into());
         let to = Rewrite {
@@ -170,10 +170,10 @@ impl Prepared {
             transport: addresses,
         };
         for _ in 0..steps {
-            let frame = black_box(&mut *frame);
+            let frame = black_box(&mut frame);
             translate(frame, &headers, black_box(&to));
-            decrement_ttl(frame);
-            set_macs(frame, CLIENT_MAC, OUT_MAC);
+            decrement_ttl(frame.bytes_mut());
+            set_macs(frame.bytes_mut(), CLIENT_MAC, OUT_MAC);
         }
     }
 }

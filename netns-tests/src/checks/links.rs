@@ -3,9 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Stdio};
 
+use crate::mode;
 use mio::{Events, Poll};
 use tapvs::addr::{LinkId, MacAddr};
-use tapvs::config::Attach;
+use tapvs::config::{Attach, AttachMode, Nic};
 use tapvs::frame::Frame;
 use tapvs::links::attach::Attachment;
 use tapvs::links::clock::Clock;
@@ -333,8 +334,8 @@ struct Router {
 
 impl Router {
     fn open(namespace: &Namespace, attach: Option<Attach>) -> Result<Self, String> {
-        let spec = LinkSpec { tap: TAP.to_owned(), mtu: 1500, attach };
-        let mut links = namespace.run(|| Links::open(&[spec])).map_err(text)?;
+        let spec = LinkSpec { tap: TAP.to_owned(), mtu: 1500, offload: mode::offload(), attach };
+        let mut links = namespace.run(|| Links::open(&[spec], mode::io())).map_err(text)?;
         let poll = Poll::new().map_err(text)?;
         links.register(poll.registry()).map_err(text)?;
         let frames = std::iter::repeat_with(Frame::new).take(16).collect();
@@ -430,7 +431,7 @@ fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String>
 }
 
 fn attach(force: bool) -> Attach {
-    Attach { nic: NIC.to_owned(), force }
+    Attach { nic: Nic::Name(NIC.to_owned()), mode: AttachMode::Bridge, force }
 }
 
 fn with_address(namespace: &Namespace, name: &str) -> Result<(), String> {

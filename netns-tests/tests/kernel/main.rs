@@ -10,6 +10,7 @@ mod large_table;
 mod nat;
 mod process;
 mod reload;
+mod scheduling;
 mod status_page;
 mod top;
 mod trace;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         faults::trials(),
         health::trials(),
         reload::trials(),
+        scheduling::trials(),
         process::trials(),
         control::trials(),
         status_page::trials(),

@@ -7,6 +7,7 @@ pub(super) mod change;
 pub(super) mod drops;
 pub(super) mod failover;
 pub(super) mod flows;
+pub(super) mod ipvsadm;
 pub(super) mod neighbours;
 pub(super) mod services;
 pub(super) mod status;

@@ -17,15 +17,7 @@ pub(in crate::cli) fn show(
     interval: u64,
     output: &mut Output<'_>,
 ) -> Result<(), Failed> {
-    let before = match interval {
-        0 => Sample::default(),
-        seconds => {
-            let first = Sample::take(router)?;
-            wait(Duration::from_secs(seconds));
-            first
-        }
-    };
-    let rows = Sample::take(router)?.since(&before);
+    let rows = sampled(router, interval)?;
     if output.json {
         return Ok(rows.iter().try_for_each(|row| output.json(&row.to_json()))?);
     }
@@ -44,6 +36,19 @@ pub(in crate::cli) fn show(
         output.text(&output.paint.table(&rates(&lines).lines(), &tones))?;
     }
     Ok(())
+}
+
+/// All services, with rates over `interval` seconds; 0 for none.
+pub(super) fn sampled(router: &mut Router, interval: u64) -> Result<Vec<Row>, AskError> {
+    let before = match interval {
+        0 => Sample::default(),
+        seconds => {
+            let first = Sample::take(router)?;
+            wait(Duration::from_secs(seconds));
+            first
+        }
+    };
+    Ok(Sample::take(router)?.since(&before))
 }
 
 #[expect(clippy::disallowed_methods, reason = "two samples need time between them")]
@@ -102,6 +107,7 @@ fn difference(old: &Figures, new: &Figures) -> Figures {
     Figures {
         active: new.active,
         inactive: new.inactive,
+        persistent: new.persistent,
         connections: new.connections.saturating_sub(old.connections),
         packets_in: new.packets_in.saturating_sub(old.packets_in),
         packets_out: new.packets_out.saturating_sub(old.packets_out),
@@ -201,8 +207,8 @@ impl Line<'_> {
     fn tone(&self) -> Tone {
         match self.of {
             Of::Server(Server { health: Some(health), .. }) if !health.up => Tone::Alarm,
-            Of::Server(Server { drained, weight, configured_weight, .. })
-                if *drained || weight != configured_weight =>
+            Of::Server(Server { drained, weight, configured_weight, overloaded, .. })
+                if *drained || *overloaded || weight != configured_weight =>
             {
                 Tone::Notice
             }
@@ -231,7 +237,8 @@ fn who(lines: &[Line<'_>]) -> Grid<9> {
         let (address, method, scheduler, weight, health, note) = match line.of {
             Of::Service(service @ Service { protocol, address, method, scheduler, .. }) => {
                 let address = format!("{protocol} {address}");
-                (address, method.clone(), scheduler.clone(), blank(), how_many(service), blank())
+                let (method, scheduler) = (method.clone(), scheduler.clone());
+                (address, method, scheduler, blank(), how_many(service), manner(service))
             }
             Of::Server(server @ Server { address, weight, health, .. }) => {
                 let health = health.as_ref().map_or_else(|| "-".to_owned(), standing);
@@ -242,6 +249,32 @@ fn who(lines: &[Line<'_>]) -> Grid<9> {
         grid.row([name, address, method, scheduler, weight, health, active, inactive, note]);
     }
     grid
+}
+
+/// What the scheduler's name does not say.
+fn manner(service: &Service) -> String {
+    let Service { scheduler_flags, persistence, one_packet, group, figures, .. } = service;
+    let mut words = scheduler_flags.clone();
+    if let Some(persistence) = persistence {
+        let prefix = match persistence.prefix {
+            32 => String::new(),
+            prefix => format!(" by /{prefix}"),
+        };
+        let timeout = duration(persistence.timeout_ms.saturating_mul(1_000));
+        words.push(format!(
+            "persistent {timeout}{prefix}: {} clients",
+            count(figures.persistent.into())
+        ));
+    }
+    if *one_packet {
+        words.push("one packet".to_owned());
+    }
+    if let Some(group) = group {
+        let members = group.members.iter();
+        let members: Vec<_> = members.map(|m| format!("{} {}", m.protocol, m.address)).collect();
+        words.push(format!("group {} with {}", group.name, members.join(", ")));
+    }
+    words.join("; ")
 }
 
 /// `2 of 3 up`, where anything is known of that.
@@ -264,8 +297,15 @@ fn standing(health: &Health) -> String {
 }
 
 fn note(server: &Server) -> String {
-    let notes = [health_note(server), hand_note(server)];
+    let notes = [health_note(server), full_note(server), hand_note(server)];
     notes.into_iter().filter(|note| !note.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+fn full_note(server: &Server) -> String {
+    match server.overloaded {
+        true => format!("overloaded, max_flows {}", count(server.max_flows.into())),
+        false => String::new(),
+    }
 }
 
 /// Why a server is down, or may soon be.
@@ -345,6 +385,9 @@ mod tests {
             weight,
             configured_weight: 2,
             drained,
+            max_flows: 0,
+            min_flows: 0,
+            overloaded: false,
             fallback: false,
             figures,
         };
@@ -354,6 +397,10 @@ mod tests {
             address: "203.0.113.10:80".to_owned(),
             method: "nat".to_owned(),
             scheduler: "wrr".to_owned(),
+            scheduler_flags: Vec::new(),
+            persistence: None,
+            one_packet: false,
+            group: None,
             figures,
             servers: vec![
                 server("web1", "10.0.0.11:8080", 2, false),

@@ -36,7 +36,7 @@ pub(in crate::cli) fn show(router: &mut Router, output: &mut Output<'_>) -> Resu
 fn summary(status: &Status) -> String {
     let Status { name, version, file, virtual_ips, services, servers, overridden, down, now } =
         status;
-    let Now { uptime_us, generation, flows, max_flows, turns, frames, host, .. } = now;
+    let Now { uptime_us, generation, flows, max_flows, turns, io, frames, host, .. } = now;
     let number = |number: usize| count(number as u64);
     let mut text = String::new();
     let up = duration(*uptime_us);
@@ -57,6 +57,12 @@ fn summary(status: &Status) -> String {
     let (turns, longest) = (count(turns), duration(longest_us));
     let _ =
         writeln!(text, "loop        {turns} turns, the longest {longest}, {above_1ms} above 1 ms");
+    let how = match io.as_ref() {
+        "uring" => "uring: many frames with a system call",
+        "syscall" => "syscall: a system call for every frame",
+        _ => "unknown",
+    };
+    let _ = writeln!(text, "io          {how}");
     let Host { received, sent } = host;
     let _ = writeln!(text, "host        {received} packets to own addresses, {sent} from them");
     let Frames {
@@ -80,10 +86,11 @@ fn summary(status: &Status) -> String {
     text
 }
 
-fn link_table(links: &[Link]) -> Grid<7> {
+fn link_table(links: &[Link]) -> Grid<8> {
     let right = |name| (name, Side::Right);
     let mut grid = Grid::new([
         ("LINK", Side::Left),
+        ("OFFLOAD", Side::Left),
         right("FRAMES IN"),
         right("FRAMES OUT"),
         right("BYTES IN"),
@@ -94,6 +101,7 @@ fn link_table(links: &[Link]) -> Grid<7> {
     for link in links {
         grid.row([
             link.tap.clone(),
+            link.offload.to_string(),
             count(link.frames_in),
             count(link.frames_out),
             bytes(link.bytes_in),
@@ -136,6 +144,7 @@ mod tests {
                 flows: 7,
                 max_flows: 1_000_000,
                 turns: Turns { count: 12_345, longest_us: 312, above_1ms: 0 },
+                io: "uring".into(),
                 ..Now::default()
             },
         };
@@ -147,6 +156,7 @@ file        nat.toml, generation 4
 configured  2 virtual IPs, 1 services, 3 servers, 2 of them down; 1 of the servers drained or reweighted by hand
 flows       7 of 1.00 M
 loop        12.3 k turns, the longest 312 µs, 0 above 1 ms
+io          uring: many frames with a system call
 host        0 packets to own addresses, 0 from them
 frames      0 in + 0 originated + 0 copies =
             0 out + 0 to host + 0 to ha + 0 split + 0 consumed + 0 dropped + 0 held

@@ -29,6 +29,9 @@ fn moment(second: u64) -> Moment {
         weight,
         configured_weight: 2,
         drained,
+        max_flows: 0,
+        min_flows: 0,
+        overloaded: false,
         fallback: false,
         health: None,
         figures: figures(number),
@@ -39,6 +42,10 @@ fn moment(second: u64) -> Moment {
         address: address.to_owned(),
         method: "nat".to_owned(),
         scheduler: "wlc".to_owned(),
+        scheduler_flags: Vec::new(),
+        persistence: None,
+        one_packet: false,
+        group: None,
         figures: figures(10),
         servers,
     };
@@ -56,6 +63,8 @@ fn moment(second: u64) -> Moment {
         read_errors: 0,
         refused,
         lost: 0,
+        offload: "off".into(),
+        cut: 0,
     };
     let drop = |reason: &'static str, count, meaning: &'static str| Drop {
         reason: reason.into(),

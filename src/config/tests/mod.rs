@@ -1,6 +1,7 @@
 //! The room as a whole: defaults, what is unknown, what is hostile. `networks`, `services` and `health` try
 //! every rule, each by one change to a file that is right.
 
+mod balance;
 mod failover;
 mod health;
 mod networks;

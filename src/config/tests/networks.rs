@@ -55,12 +55,12 @@ fn the_router() {
         (
             name,
             "timeouts = { udp = 300 }",
-            "router.timeouts.udp: found 300; expected 1s to 24h, as a whole number with the unit ms, s, m or h, such as \"300s\"",
+            "router.timeouts.udp: found 300; expected 10ms to 24h, as a whole number with the unit ms, s, m or h, such as \"300s\"",
         ),
         (
             name,
-            "timeouts = { udp = \"999ms\" }",
-            "router.timeouts.udp: found \"999ms\"; expected 1s to 24h, as a whole number with the unit ms, s, m or h, such as \"300s\"",
+            "timeouts = { udp = \"9ms\" }",
+            "router.timeouts.udp: found \"9ms\"; expected 10ms to 24h, as a whole number with the unit ms, s, m or h, such as \"300s\"",
         ),
         (
             name,
@@ -158,8 +158,23 @@ fn networks_and_links() {
         ),
         (
             links,
-            "links = [{ tap = \"a\", attach = { nic = \"e\", mode = \"macvtap\" } }]",
-            "network[1].links[0].attach.mode: \"macvtap\" is not supported yet; expected \"bridge\"",
+            "links = [{ tap = \"a\", attach = { nic = \"e\", mode = \"veth\" } }]",
+            "network[1].links[0].attach.mode: found \"veth\"; expected \"bridge\" or \"macvtap\"",
+        ),
+        (
+            links,
+            "links = [{ tap = \"a\", attach = \"0000:00:03\" }]",
+            "network[1].links[0].attach: found \"0000:00:03\"; expected a NIC: its interface name, its MAC address or its PCI address such as \"0000:00:03.0\"",
+        ),
+        (
+            links,
+            "links = [{ tap = \"a\", attach = { nic = \"e\", mode = \"macvtap\" } }]\nmac = \"02:00:00:00:00:01\"",
+            "network[1].mac: is the NIC's own with macvtap; leave it out",
+        ),
+        (
+            links,
+            "links = [\"b\", { tap = \"a\", attach = { nic = \"e\", mode = \"macvtap\" } }]",
+            "network[1].links: has a link with macvtap, which passes no other MAC; it must be the only one",
         ),
         (
             links,
@@ -196,15 +211,25 @@ fn networks_and_links() {
         let config = parse(&changed(links, &format!("links = [{link}]"))).unwrap();
         config.networks[1].links[0].attach.clone()
     };
-    let nic = "eth1".to_owned();
+    let nic = Nic::Name("eth1".to_owned());
+    let bridge = AttachMode::Bridge;
     assert_eq!(attached("{ tap = \"a\" }"), None);
     assert_eq!(
         attached("{ tap = \"a\", attach = \"eth1\" }"),
-        Some(Attach { nic: nic.clone(), force: false })
+        Some(Attach { nic: nic.clone(), mode: bridge, force: false })
     );
     assert_eq!(
         attached("{ tap = \"a\", attach = { nic = \"eth1\", mode = \"bridge\", force = true } }"),
-        Some(Attach { nic, force: true })
+        Some(Attach { nic, mode: bridge, force: true })
+    );
+    let mac = Nic::Mac("52:54:00:12:34:56".parse().unwrap());
+    assert_eq!(
+        attached("{ tap = \"a\", attach = { nic = \"52:54:00:12:34:56\", mode = \"macvtap\" } }"),
+        Some(Attach { nic: mac, mode: AttachMode::Macvtap, force: false })
+    );
+    assert_eq!(
+        attached("{ tap = \"a\", attach = \"0000:00:1A.0\" }"),
+        Some(Attach { nic: Nic::Pci("0000:00:1a.0".into()), mode: bridge, force: false })
     );
 }
 

@@ -172,11 +172,20 @@ fn services() {
             "address = \"2001:db8::10\"\nport",
             "service[0].address: IPv6 services are not supported yet; use an IPv4 address",
         ),
-        (port, "port = 0\n", "service[0].port: found 0; expected a whole number from 1 to 65535"),
+        (
+            port,
+            "port = 0\n",
+            "service[0].port: 0 stands for all ports, which takes persistence: add persistence = { timeout = \"300s\" }, or name a port or a range",
+        ),
+        (
+            port,
+            "port = \"8100-8000\"\n",
+            "service[0].port: found \"8100-8000\"; expected a port from 1 to 65535, a range such as \"8000-8100\", or 0 for all ports",
+        ),
         (
             port,
             "port = 65536\n",
-            "service[0].port: found 65536; expected a whole number from 1 to 65535",
+            "service[0].port: found 65536; expected a port from 1 to 65535, a range such as \"8000-8100\", or 0 for all ports",
         ),
         (port, "", "service[0].port: is missing; add the port that clients use"),
         (
@@ -196,28 +205,18 @@ fn services() {
         ),
         (
             port,
-            "port = 80\nscheduler = \"mh\"\n",
-            "service[0].scheduler: \"mh\" is not supported yet; expected \"rr\", \"wrr\", \"lc\" or \"wlc\"",
-        ),
-        (
-            port,
             "port = 80\nscheduler = \"wlcc\"\n",
-            "service[0].scheduler: found \"wlcc\"; expected \"rr\", \"wrr\", \"lc\" or \"wlc\"",
+            "service[0].scheduler: found \"wlcc\"; expected \"rr\", \"wrr\", \"lc\", \"wlc\", \"sed\", \"nq\", \"sh\", \"dh\", \"mh\", \"fo\", \"ovf\", \"lblc\", \"lblcr\" or \"twos\"",
         ),
         (
             port,
             "port = 80\nscheduler_flags = [\"sh-port\"]\n",
-            "service[0].scheduler_flags: scheduler flags are not supported yet; leave the list empty",
-        ),
-        (
-            port,
-            "port = 80\npersistence = { timeout = \"300s\" }\n",
-            "service[0].persistence: persistence is not supported yet; leave it out",
+            "service[0].scheduler_flags[0]: is for scheduler = \"sh\", not for \"wlc\"; leave it out",
         ),
         (
             port,
             "port = 80\nwait = 1\n",
-            "service[0].wait: unknown key; known here: name, protocol, address, port, method, scheduler, scheduler_flags, health, on_remove, drain_timeout, on_down, slow_start, passive_health, min_healthy, server, fallback",
+            "service[0].wait: unknown key; known here: name, protocol, address, port, group, scheduler, scheduler_flags, persistence, expire_quiescent, one_packet, timeouts, udp_timeout, method, health, on_remove, drain_timeout, on_down, slow_start, passive_health, min_healthy, helper, server, fallback",
         ),
         (
             port,
@@ -236,7 +235,18 @@ fn services() {
         ("wrr", Scheduler::WeightedRoundRobin),
         ("lc", Scheduler::LeastConnection),
         ("wlc", Scheduler::WeightedLeastConnection),
+        ("sed", Scheduler::ShortestExpectedDelay),
+        ("nq", Scheduler::NeverQueue),
+        ("sh", Scheduler::SourceHash),
+        ("dh", Scheduler::DestinationHash),
+        ("mh", Scheduler::Maglev),
+        ("fo", Scheduler::Failover),
+        ("ovf", Scheduler::Overflow),
+        ("lblc", Scheduler::Locality),
+        ("lblcr", Scheduler::LocalityReplicated),
+        ("twos", Scheduler::PowerOfTwo),
     ] {
+        assert_eq!(scheduler.to_string(), word);
         let text =
             changed(port, &format!("port = 80\nscheduler = \"{word}\"\nscheduler_flags = []\n"));
         assert_eq!(parse(&text).unwrap().services[0].scheduler, scheduler);
@@ -273,10 +283,11 @@ fn lifecycle() {
     assert_eq!(of("").lifecycle, Lifecycle::default());
     let all = "on_remove = \"reset\"\ndrain_timeout = \"10m\"\non_down = \"reset\"\n\
                slow_start = \"30s\"\npassive_health = { unanswered = 3, retry = \"5s\" }\n\
-               min_healthy = 2\nhealth = { kind = \"tcp\" }";
+               min_healthy = 2\nhealth = { kind = \"tcp\" }\nhelper = \"ftp\"";
     assert_eq!(
         of(all).lifecycle,
         Lifecycle {
+            helper: Some(Helper::Ftp),
             on_remove: OnRemove::Reset,
             drain_timeout: Some(Duration::from_secs(600)),
             on_down: OnDown::Reset,
@@ -288,6 +299,7 @@ fn lifecycle() {
     let passive = of("passive_health = {}").lifecycle.passive_health;
     assert_eq!(passive, Some(PassiveHealth::default()), "on, with defaults");
     for (lines, message) in [
+        ("helper = \"sip\"", "service[0].helper: found \"sip\"; expected \"ftp\""),
         (
             "on_remove = \"drop\"",
             "service[0].on_remove: found \"drop\"; expected \"drain\" or \"reset\"",
@@ -306,7 +318,7 @@ fn lifecycle() {
         ),
         (
             "scheduler = \"wrr\"\nslow_start = \"30s\"",
-            "service[0].slow_start: wrr gives a new server no more than its share anyway; leave slow_start out, or use scheduler = \"lc\" or \"wlc\"",
+            "service[0].slow_start: wrr gives a new server no more than its share anyway; leave slow_start out, or use scheduler = \"lc\", \"wlc\" or \"sed\"",
         ),
         (
             "slow_start = \"500ms\"",

@@ -203,6 +203,9 @@ impl Families {
         let help = "1 while an operator has drained it.";
         let drained = all().map(|(labels, server)| (labels, f64::from(u8::from(server.drained))));
         self.gauge("tapvs_server_drained", help, drained);
+        let help = "1 while it has as many flows as it may have, its max_flows.";
+        let full = all().map(|(labels, server)| (labels, f64::from(u8::from(server.overloaded))));
+        self.gauge("tapvs_server_overloaded", help, full);
         let help = "1 unless its health checks, or its clients' connections, say that it is down.";
         let up = all().map(|(labels, server)| {
             let up = server.health.as_ref().is_none_or(|health| health.up);
@@ -222,6 +225,8 @@ impl Families {
         self.gauge(name("active_flows"), "Flows in an active state.", active);
         let inactive = all().map(|(labels, figures)| (labels, f64::from(figures.inactive)));
         self.gauge(name("inactive_flows"), "All other flows.", inactive);
+        let clients = all().map(|(labels, figures)| (labels, f64::from(figures.persistent)));
+        self.gauge(name("persistent_clients"), "Clients remembered by persistence.", clients);
         type Read = fn(&Figures) -> u64;
         let counters: [(&str, &str, Read); 5] = [
             ("flows_opened_total", "Flows opened.", |figures| figures.connections),

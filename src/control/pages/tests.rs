@@ -181,6 +181,9 @@ fn sample() -> Snapshot {
         weight: 2,
         configured_weight: 2,
         drained: false,
+        max_flows: 0,
+        min_flows: 0,
+        overloaded: false,
         fallback: false,
         health: Some(Health {
             up: false,
@@ -197,6 +200,10 @@ fn sample() -> Snapshot {
         address: "203.0.113.10:80".to_owned(),
         method: "nat".to_owned(),
         scheduler: "wlc".to_owned(),
+        scheduler_flags: Vec::new(),
+        persistence: None,
+        one_packet: false,
+        group: None,
         figures,
         servers: vec![server],
     };
@@ -212,6 +219,8 @@ fn sample() -> Snapshot {
             read_errors: 0,
             refused: 0,
             lost: 0,
+            offload: "tcp+udp".into(),
+            cut: 0,
         }],
         claims: vec![Claim {
             address: "203.0.113.10".to_owned(),

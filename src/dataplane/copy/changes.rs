@@ -4,20 +4,31 @@
 //! waits here once at most, and whatever is told last of a tuple is true.
 
 use std::collections::VecDeque;
+use std::net::Ipv4Addr;
 
 use super::super::flow::Tuple;
+use crate::addr::ServiceId;
 
 /// Flows that wait to be told about, at most.
 const MOST: usize = 65_536;
 const LEAST: usize = 64;
 
-/// Flows to be told about. Off at first: nothing is noted.
+/// What has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Changed {
+    /// The flow with this first tuple.
+    Flow(Tuple),
+    /// What is remembered of a client, host bits cleared.
+    Client(ServiceId, Ipv4Addr),
+}
+
+/// Flows and clients to be told about. Off at first: nothing is noted.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     pub(super) is_on: bool,
     /// What happened before now was not noted, or not kept.
     lost: bool,
-    queue: VecDeque<Tuple>,
+    queue: VecDeque<Changed>,
     most: usize,
 }
 
@@ -36,14 +47,14 @@ impl Changes {
         (self.is_on, self.lost) = (false, false);
     }
 
-    /// The flow with this first tuple is to be told about; whether that went beyond what is kept.
-    pub(super) fn push(&mut self, original: Tuple) -> bool {
+    /// This is to be told about; whether that went beyond what is kept.
+    pub(super) fn push(&mut self, changed: Changed) -> bool {
         let is_full = self.queue.len() >= self.most;
         if is_full {
             self.queue.clear();
             self.lost = true;
         } else {
-            self.queue.push_back(original);
+            self.queue.push_back(changed);
         }
         is_full
     }
@@ -53,7 +64,7 @@ impl Changes {
         std::mem::replace(&mut self.lost, false)
     }
 
-    pub(super) fn pop(&mut self) -> Option<Tuple> {
+    pub(super) fn pop(&mut self) -> Option<Changed> {
         self.queue.pop_front()
     }
 

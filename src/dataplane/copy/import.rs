@@ -2,12 +2,13 @@
 
 use super::super::Dataplane;
 use super::super::flow::{Direction, Flow, Tuple};
+use super::super::ftp::Helper;
 use super::super::masquerade::Socket;
 use super::record::{Method, Record, Snapshot};
 use super::{GRACE, ImportError, Imported, PLACES};
 use crate::addr::{NetworkId, Proto};
 use crate::frame::TCP;
-use crate::table::{Local, Table};
+use crate::table::{Local, Server, Table};
 use crate::time::{Duration, Instant};
 
 /// Where a packet comes from that has no way back.
@@ -28,6 +29,8 @@ impl Dataplane {
         let imported = Record::read(record).and_then(|record| match record {
             Record::Present(flow) => self.import_present(table, &flow, now),
             Record::Gone(original) => Ok(self.import_gone(original)),
+            Record::Remembered(client) => self.import_client(table, &client, now),
+            Record::Forgotten(name) => Ok(self.import_forgotten(table, &name)),
         });
         match imported {
             Ok(_) => self.copies.counters.copied_in += 1,
@@ -39,6 +42,7 @@ impl Dataplane {
     /// The peer begins to tell of all its flows.
     pub fn begin_full_import(&mut self) {
         self.copies.sweeping = None;
+        self.copies.sweeping_clients = None;
         self.flows.start_lap();
     }
 
@@ -46,11 +50,12 @@ impl Dataplane {
     /// [`Dataplane::handle_timeout`]. A router that notes its own changes keeps them.
     pub fn end_full_import(&mut self) {
         self.copies.sweeping = (!self.copies.changes.is_on).then_some(0);
+        self.copies.sweeping_clients = self.copies.sweeping;
     }
 
     /// Whether flows still go that the peer has no more.
     pub const fn is_sweeping(&self) -> bool {
-        self.copies.sweeping.is_some()
+        self.copies.sweeping.is_some() || self.copies.sweeping_clients.is_some()
     }
 
     /// A step of the walks over the flow table that copies need.
@@ -63,6 +68,7 @@ impl Dataplane {
                 }
             });
         }
+        self.sweep_clients();
         if let Some(from) = self.copies.binding {
             self.copies.binding = self.step(from, |dataplane, id| dataplane.bind(table, id));
         }
@@ -90,15 +96,20 @@ impl Dataplane {
         let proto = if protocol == TCP { Proto::Tcp } else { Proto::Udp };
         let Some(service) = table.service(proto, destination, destination_port) else { return };
         let (address, port) = (flow.reply.source, flow.reply.source_port);
-        let mut servers = service.all_servers();
-        let server = servers.find(|server| (server.address, server.port) == (address, port));
-        let Some(server) = server else { return };
+        let is_it = |server: &&Server| {
+            server.address == address && server.port_for(destination_port) == port
+        };
+        let Some(server) = service.all_servers().find(is_it) else { return };
         let state = flow.state;
         let owner = Some((service.id, server.id));
         self.flows.get_mut(id).bind(service.id, server.id);
         self.copies.counters.unbound -= 1;
-        for figure in self.figures.both(owner) {
-            figure.load.enter(state);
+        self.flow_came(owner, state);
+        let client = self.flows.get(id).original.source;
+        if let Some(client) = self.clients.find(service.id, client)
+            && self.clients.get(client).server == server.id
+        {
+            self.control(client, id);
         }
     }
 
@@ -161,9 +172,7 @@ impl Dataplane {
         self.flows.join_lap(id);
         self.flows.reclass(id);
         self.flows.touch(id, now, time_left(copied));
-        for figure in self.figures.both(owner) {
-            figure.load.move_between(before, copied.state);
-        }
+        self.flow_moved(owner, before, copied.state);
     }
 
     fn add(&mut self, table: &Table, copied: &Snapshot, now: Instant) -> Result<(), ImportError> {
@@ -179,7 +188,9 @@ impl Dataplane {
         let mut flow = Flow::new(original, reply, state, None, [NOWHERE; 2], generation);
         take_over(&mut flow, copied);
         flow.direct = method == Method::Direct;
-        flow.masqueraded = method == Method::Masqueraded;
+        if method == Method::Masqueraded {
+            flow.helper = Helper::Masquerade;
+        }
         flow.unbound = method.is_served();
         self.copies.counters.unbound += u64::from(flow.unbound);
         let id = self.flows.insert(flow, now, time_left(copied));

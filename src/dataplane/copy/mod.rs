@@ -6,6 +6,7 @@
 //! is the whole truth about one tuple at the moment when it was written, so the last one holds.
 
 mod changes;
+mod clients;
 mod import;
 mod record;
 
@@ -14,7 +15,7 @@ use std::fmt;
 use super::Dataplane;
 use super::flow::{Direction, Tuple};
 use crate::time::{Duration, Instant};
-use changes::Changes;
+use changes::{Changed, Changes};
 use record::{Record, Snapshot};
 
 pub use record::FLOW_RECORD;
@@ -119,8 +120,9 @@ pub(super) struct Copies {
     pub(super) counters: CopyCounters,
     /// Where the walk is that looks for servers of unbound flows; `None`: there is no need.
     binding: Option<usize>,
-    /// Where the walk is that drops what the peer had no more.
+    /// Where the walk is that drops what the peer had no more: flows, then clients.
     sweeping: Option<usize>,
+    sweeping_clients: Option<usize>,
 }
 
 impl Copies {
@@ -133,7 +135,7 @@ impl Copies {
 
     /// Long past while there is something to do.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.binding.or(self.sweeping).map(|_| Instant::ZERO)
+        self.binding.or(self.sweeping).or(self.sweeping_clients).map(|_| Instant::ZERO)
     }
 }
 
@@ -154,8 +156,17 @@ impl Dataplane {
         if self.copies.changes.take_lost() {
             return Some(FlowChange::Lost);
         }
-        let original = self.copies.changes.pop()?;
-        self.record_of(original, now).write(to);
+        let record = loop {
+            match self.copies.changes.pop()? {
+                Changed::Flow(original) => break self.record_of(original, now),
+                Changed::Client(service, address) => {
+                    if let Some(record) = self.record_of_client(service, address, now) {
+                        break record;
+                    }
+                }
+            }
+        };
+        record.write(to);
         self.copies.counters.copied_out += 1;
         Some(FlowChange::Record)
     }
@@ -174,10 +185,18 @@ impl Dataplane {
         now: Instant,
         mut out: impl FnMut(&[u8; FLOW_RECORD]) -> bool,
     ) -> Option<usize> {
-        let places = self.flows.places();
+        let flows = self.flows.places();
+        let places = flows + self.clients.places();
         let to = from.saturating_add(PLACES).min(places);
         let mut record = [0; FLOW_RECORD];
         for place in from..to {
+            // Clients stand behind the flows. Where those have grown since, some are told twice.
+            if place >= flows {
+                if !self.export_client(place - flows, now, &mut record, &mut out) {
+                    return Some(place);
+                }
+                continue;
+            }
             let Some((id, flow)) = self.flows.at(place) else { continue };
             if !flow.assured || self.flows.is_expired(id, now) {
                 continue;
@@ -207,7 +226,7 @@ impl Dataplane {
         let flow = self.flows.get_mut(id);
         if flow.assured && !std::mem::replace(&mut flow.noted, true) {
             let original = flow.original;
-            self.push_change(original);
+            self.push_change(Changed::Flow(original));
         }
     }
 
@@ -218,12 +237,12 @@ impl Dataplane {
         self.copies.counters.unbound -= u64::from(flow.unbound);
         // What is told of a flow that waits for it already will be that it is gone.
         if self.copies.changes.is_on && !is_noted {
-            self.push_change(original);
+            self.push_change(Changed::Flow(original));
         }
     }
 
-    fn push_change(&mut self, original: Tuple) {
-        if self.copies.changes.push(original) {
+    fn push_change(&mut self, changed: Changed) {
+        if self.copies.changes.push(changed) {
             self.copies.counters.overflows += 1;
         }
     }

@@ -4,7 +4,7 @@
 //! | bytes | what |
 //! |---|---|
 //! | 0 | version, 1 |
-//! | 1 | 1: the flow is as follows; 2: it is gone, and all that follows its first tuple is zero |
+//! | 1 | 1: the flow is as follows; 2: it is gone, and all that follows its first tuple is zero; 3 and 4: see below |
 //! | 2 | IP protocol |
 //! | 3 | method: 0 routed, 1 NAT, 2 direct, 3 masqueraded |
 //! | 4 | state, by its number in Linux IPVS |
@@ -16,12 +16,26 @@
 //! | 36-39 | the sequence number of the server's SYN |
 //!
 //! The service is where the original tuple goes, the server where the reply tuple comes from.
+//!
+//! A client that is remembered (3), or is no more (4):
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 2 | its service's protocol |
+//! | 3 | how many bits of an address make a client |
+//! | 4-7 | zero |
+//! | 8-19 | the client, its service's address, the last of its ports, the first |
+//! | 20-31 | its server's address, zero, its server's port, zero; all zero for one that is no more |
+//! | 32-35 | how long it is remembered, in milliseconds; zero for one that is no more |
+//! | 36-39 | zero |
 
 use std::net::Ipv4Addr;
 
 use super::super::flow::{Direction, Flow, State, Tuple};
 use super::super::is_host;
+use super::super::persistence::ServiceKey;
 use super::ImportError;
+use crate::addr::{Ports, Proto};
 use crate::frame::{ICMP, TCP, UDP};
 
 /// How long a record of a flow is, in bytes.
@@ -30,10 +44,14 @@ pub const FLOW_RECORD: usize = 40;
 const VERSION: u8 = 1;
 const PRESENT: u8 = 1;
 const GONE: u8 = 2;
+const REMEMBERED: u8 = 3;
+const FORGOTTEN: u8 = 4;
 const ASSURED: u8 = 1;
 const SERVER_SYN_SEEN: u8 = 2;
 const RESET_BY_CLIENT: u8 = 4;
 const RESET_BY_SERVER: u8 = 8;
+/// Twice the week that a configuration can ask for.
+const MOST_REMEMBERED: u32 = 2 * 7 * 24 * 60 * 60 * 1_000;
 /// Twice what a configuration can ask for.
 const MOST_LEFT: u32 = 2 * 24 * 60 * 60 * 1_000;
 /// Linux's numbers of the TCP states, by position (`enum ip_vs_tcp_states`).
@@ -62,7 +80,7 @@ impl Method {
     const ALL: [Self; 4] = [Self::Routed, Self::Nat, Self::Direct, Self::Masqueraded];
 
     pub(super) const fn of(flow: &Flow) -> Self {
-        if flow.masqueraded {
+        if flow.is_masqueraded() {
             Self::Masqueraded
         } else if flow.direct {
             Self::Direct
@@ -115,6 +133,28 @@ impl Snapshot {
 pub(super) enum Record {
     Present(Snapshot),
     Gone(Tuple),
+    Remembered(Remembered),
+    Forgotten(ClientName),
+}
+
+/// Which client of which service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ClientName {
+    pub(super) key: ServiceKey,
+    /// Host bits cleared.
+    pub(super) address: Ipv4Addr,
+    pub(super) prefix: u8,
+}
+
+/// What is remembered of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Remembered {
+    pub(super) name: ClientName,
+    pub(super) server: Ipv4Addr,
+    /// 0: the one that the client's packet goes to.
+    pub(super) port: u16,
+    /// In milliseconds.
+    pub(super) left: u32,
 }
 
 impl Record {
@@ -140,6 +180,17 @@ impl Record {
                 to[2] = original.protocol;
                 write_tuple(&mut to[8..20], *original);
             }
+            Self::Remembered(client) => {
+                to[1] = REMEMBERED;
+                write_client(to, &client.name);
+                to[20..24].copy_from_slice(&client.server.octets());
+                to[28..30].copy_from_slice(&client.port.to_be_bytes());
+                to[32..36].copy_from_slice(&client.left.clamp(1, MOST_REMEMBERED).to_be_bytes());
+            }
+            Self::Forgotten(name) => {
+                to[1] = FORGOTTEN;
+                write_client(to, name);
+            }
         }
     }
 
@@ -155,6 +206,9 @@ impl Record {
 }
 
 fn read(bytes: &[u8; FLOW_RECORD]) -> Option<Record> {
+    if matches!(bytes[1], REMEMBERED | FORGOTTEN) {
+        return read_client(bytes);
+    }
     let protocol = bytes[2];
     let original = read_tuple(&bytes[8..20], protocol)?;
     if bytes[6..8] != [0; 2] || original.protocol == ICMP && original.destination_port != 0 {
@@ -198,6 +252,46 @@ fn read(bytes: &[u8; FLOW_RECORD]) -> Option<Record> {
         server_syn: server_syn?,
         left: left?,
     }))
+}
+
+fn write_client(to: &mut [u8; FLOW_RECORD], name: &ClientName) {
+    let ClientName { key: (proto, service, ports), address, prefix } = *name;
+    to[2] = proto.number();
+    to[3] = prefix;
+    to[8..12].copy_from_slice(&address.octets());
+    to[12..16].copy_from_slice(&service.octets());
+    to[16..18].copy_from_slice(&ports.last.to_be_bytes());
+    to[18..20].copy_from_slice(&ports.first.to_be_bytes());
+}
+
+fn read_client(bytes: &[u8; FLOW_RECORD]) -> Option<Record> {
+    let proto = match bytes[2] {
+        TCP => Proto::Tcp,
+        UDP => Proto::Udp,
+        _ => return None,
+    };
+    let port = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+    let address = |at: usize| read_u32(&bytes[at..at + 4]).map(Ipv4Addr::from_bits);
+    let (prefix, ports) = (bytes[3], Ports { first: port(18), last: port(16) });
+    let (client, service) = (address(8)?, address(12)?);
+    let host_bits = u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0);
+    let is_possible = (1..=32).contains(&prefix)
+        && client.to_bits() & host_bits == 0
+        && is_host(service)
+        && ports.first <= ports.last
+        && (ports.first > 0 || ports.is_all());
+    let rest = [&bytes[4..8], &bytes[24..28], &bytes[30..32], &bytes[36..40]];
+    if !is_possible || rest.into_iter().flatten().any(|byte| *byte != 0) {
+        return None;
+    }
+    let name = ClientName { key: (proto, service, ports), address: client, prefix };
+    if bytes[1] == FORGOTTEN {
+        return bytes[20..36].iter().all(|byte| *byte == 0).then_some(Record::Forgotten(name));
+    }
+    let (server, left) = (address(20)?, read_u32(&bytes[32..36])?);
+    let is_possible = is_host(server) && (1..=MOST_REMEMBERED).contains(&left);
+    let remembered = Remembered { name, server, port: port(28), left };
+    is_possible.then_some(Record::Remembered(remembered))
 }
 
 /// Whether packets with `original` can be answered with `reply`.

@@ -22,6 +22,6 @@ impl FlowTable {
 impl Flow {
     /// Reads something at both ends of the record, which lies across cache lines.
     const fn touch(&self) -> u64 {
-        self.bytes[0] ^ self.expires as u64 ^ self.lap as u64
+        self.bytes[0] ^ self.expires as u64 ^ self.marks as u64
     }
 }

@@ -10,7 +10,7 @@ const QUEUES: usize = 3;
 
 /// How expendable a flow is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
+pub(in crate::dataplane) enum Class {
     /// Not a flow.
     Free,
     /// CLOSE and TIME_WAIT: evicted first.
@@ -42,7 +42,7 @@ struct Node {
 
 /// The queues, linked through one array so that every step is constant.
 #[derive(Debug)]
-pub(super) struct Classes {
+pub(in crate::dataplane) struct Classes {
     heads: [u32; QUEUES],
     tails: [u32; QUEUES],
     /// The place that was left last.
@@ -51,7 +51,7 @@ pub(super) struct Classes {
 }
 
 impl Classes {
-    pub(super) fn new(capacity: usize) -> Self {
+    pub(in crate::dataplane) fn new(capacity: usize) -> Self {
         Self {
             heads: [NONE; QUEUES],
             tails: [NONE; QUEUES],
@@ -66,7 +66,7 @@ impl Classes {
     }
 
     /// Files `id` as the youngest of `class`.
-    pub(super) fn push(&mut self, class: Class, id: u32) {
+    pub(in crate::dataplane) fn push(&mut self, class: Class, id: u32) {
         let Some(queue) = class.queue() else { return };
         self.reach(id);
         let tail = self.tails[queue];
@@ -79,7 +79,7 @@ impl Classes {
     }
 
     /// Takes `id` out of `class`.
-    pub(super) fn unlink(&mut self, class: Class, id: u32) {
+    pub(in crate::dataplane) fn unlink(&mut self, class: Class, id: u32) {
         let Some(queue) = class.queue() else { return };
         let Node { previous, next } = self.nodes[id as usize];
         match self.nodes.get_mut(previous as usize) {
@@ -93,7 +93,7 @@ impl Classes {
     }
 
     /// The oldest of the most expendable class that has any.
-    pub(super) fn oldest(&self) -> Option<u32> {
+    pub(in crate::dataplane) fn oldest(&self) -> Option<u32> {
         self.heads.iter().copied().find(|head| *head != NONE)
     }
 

@@ -15,10 +15,12 @@ use std::ops::Range;
 
 use siphasher::sip::SipHasher13;
 
+pub(super) use classes::{Class, Classes};
 pub(super) use index::Index;
 pub use tcp::State;
 pub(super) use tcp::{Event, View};
 
+use super::ftp::Helper;
 use super::memory::addresses;
 use super::neighbour::NeighbourRef;
 use super::wheel::Wheel;
@@ -26,7 +28,6 @@ use crate::addr::{NetworkId, ServerId, ServiceId};
 use crate::frame::checksum::Delta;
 use crate::frame::{ICMP, Rewrite};
 use crate::time::{Duration, Instant};
-use classes::{Class, Classes};
 
 /// Expiry is a lazy sweep; a look-up tests the exact deadline anyway.
 const TICK: Duration = Duration::from_secs(1);
@@ -121,8 +122,6 @@ pub(super) struct Flow {
     pub(super) assured: bool,
     /// Who reset it while it was established.
     pub(super) reset_by: Option<Direction>,
-    /// Its client's port is a mapping of the masquerade.
-    pub(super) masqueraded: bool,
     pub(super) server_syn_seen: bool,
     /// Directly routed: nothing is translated, and the server's packets go another way.
     pub(super) direct: bool,
@@ -134,9 +133,19 @@ pub(super) struct Flow {
     pub(super) copied: bool,
     /// A service's flow whose server is not configured here: it goes on, and nobody counts it.
     pub(super) unbound: bool,
-    /// When the other router last named it among all its flows.
-    lap: u8,
+    /// Who else has a part in it.
+    pub(super) helper: Helper,
+    /// When the other router last named it among all its flows, in the bits of [`LAPS`]; and what else
+    /// there is to know.
+    marks: u8,
 }
+
+/// Laps are counted in these bits.
+const LAPS: u8 = 0x3f;
+/// A client that is remembered has it.
+const REMEMBERED: u8 = 0x40;
+/// It is for one datagram and its answer.
+const ONE_PACKET: u8 = 0x80;
 
 impl Flow {
     /// A new flow in state NONE (TCP) or UDP, without a packet yet.
@@ -170,15 +179,47 @@ impl Flow {
             class: Class::Protected,
             assured: false,
             reset_by: None,
-            masqueraded: false,
             server_syn_seen: false,
             direct: false,
             ending: false,
             noted: false,
             copied: false,
             unbound: false,
-            lap: 0,
+            helper: Helper::None,
+            marks: 0,
         }
+    }
+
+    /// Whether its client's port is a mapping of the masquerade.
+    pub(super) const fn is_masqueraded(&self) -> bool {
+        matches!(self.helper, Helper::Masquerade)
+    }
+
+    /// It is for one datagram and its answer: the client's next one is scheduled anew. A set-up step,
+    /// before it is stored.
+    pub(super) const fn be_one_packet(&mut self) {
+        self.marks |= ONE_PACKET;
+    }
+
+    /// Whether it is for one datagram and its answer.
+    pub(super) const fn is_one_packet(&self) -> bool {
+        self.marks & ONE_PACKET != 0
+    }
+
+    /// A client that is remembered has it: that one is not forgotten before the flow is gone.
+    pub(super) const fn be_remembered(&mut self) {
+        self.marks |= REMEMBERED;
+    }
+
+    /// Whether a client that is remembered has it.
+    pub(super) const fn is_remembered(&self) -> bool {
+        self.marks & REMEMBERED != 0
+    }
+
+    /// By which of its tuples it is found. The client of one datagram does not find it again, and what
+    /// a directly routed flow's server says goes another way.
+    const fn is_found_by(&self) -> [bool; 2] {
+        [!self.is_one_packet(), !self.direct]
     }
 
     /// Whose flow it is; `None` for what is merely routed.
@@ -345,7 +386,7 @@ impl FlowTable {
     /// direct flow, the original) and that there is room.
     pub(super) fn insert(&mut self, mut flow: Flow, now: Instant, timeout: Duration) -> u32 {
         let (original, reply) = (flow.original, flow.reply);
-        flow.lap = self.lap;
+        flow.marks = flow.marks & !LAPS | self.lap & LAPS;
         let id = match self.classes.reuse() {
             Some(id) => {
                 flow.epoch = self.get(id).epoch.wrapping_add(1);
@@ -357,8 +398,11 @@ impl FlowTable {
                 u32::try_from(self.flows.len() - 1).unwrap_or(FREE)
             }
         };
-        self.index.insert(self.hash(original), entry(id, Direction::Original));
-        if !self.get(id).direct {
+        let [by_original, by_reply] = self.get(id).is_found_by();
+        if by_original {
+            self.index.insert(self.hash(original), entry(id, Direction::Original));
+        }
+        if by_reply {
             self.index.insert(self.hash(reply), entry(id, Direction::Reply));
         }
         self.len += 1;
@@ -373,9 +417,11 @@ impl FlowTable {
     pub(super) fn remove(&mut self, id: u32) {
         let flow = self.get(id);
         let (original, reply, class) = (flow.original, flow.reply, flow.class);
-        let direct = flow.direct;
-        self.index.remove(self.hash(original), entry(id, Direction::Original));
-        if !direct {
+        let [by_original, by_reply] = flow.is_found_by();
+        if by_original {
+            self.index.remove(self.hash(original), entry(id, Direction::Original));
+        }
+        if by_reply {
             self.index.remove(self.hash(reply), entry(id, Direction::Reply));
         }
         self.wheel.cancel(id);
@@ -438,12 +484,19 @@ impl FlowTable {
 
     /// The flow is of this lap.
     pub(super) fn join_lap(&mut self, id: u32) {
-        self.get_mut(id).lap = self.lap;
+        let lap = self.lap & LAPS;
+        let flow = self.get_mut(id);
+        flow.marks = flow.marks & !LAPS | lap;
     }
 
     /// Whether the flow came in this lap, or joined it.
     pub(super) fn is_of_lap(&self, id: u32) -> bool {
-        self.get(id).lap == self.lap
+        self.get(id).marks & LAPS == self.lap & LAPS
+    }
+
+    /// The lap that flows are of now.
+    pub(super) const fn lap(&self) -> u8 {
+        self.lap
     }
 
     /// When to look for expired flows next.

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoBridge, InfoData, InfoKind,
-    InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoMacVtap, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, MacVtapMode,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -179,6 +179,14 @@ impl Netlink {
         self.create("make the bridge", name, InfoKind::Bridge, data)
     }
 
+    /// Makes a macvtap, down, that takes everything the NIC with this number receives, under the
+    /// NIC's own MAC address.
+    pub fn create_macvtap(&self, name: &str, nic: u32) -> Result<(), LinkError> {
+        let data = InfoData::MacVtap(vec![InfoMacVtap::Mode(MacVtapMode::Passthrough)]);
+        let more = vec![LinkAttribute::Link(nic)];
+        self.create_with("make the macvtap", name, more, InfoKind::MacVtap, data)
+    }
+
     /// Removes the device; one half of a veth pair takes the other with it.
     pub fn delete_link(&self, name: &str) -> Result<(), LinkError> {
         let mut message = LinkMessage::default();
@@ -193,11 +201,23 @@ impl Netlink {
         kind: InfoKind,
         data: InfoData,
     ) -> Result<(), LinkError> {
+        self.create_with(operation, name, Vec::new(), kind, data)
+    }
+
+    fn create_with(
+        &self,
+        operation: &str,
+        name: &str,
+        more: Vec<LinkAttribute>,
+        kind: InfoKind,
+        data: InfoData,
+    ) -> Result<(), LinkError> {
         let mut message = LinkMessage::default();
-        message.attributes = vec![
+        message.attributes = more;
+        message.attributes.extend([
             LinkAttribute::IfName(name.to_owned()),
             LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind), LinkInfo::Data(data)]),
-        ];
+        ]);
         let message = RouteNetlinkMessage::NewLink(message);
         self.request(operation, name, message, NLM_F_CREATE | NLM_F_EXCL).map(drop)
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::addr::{Endpoint, MacAddr, Proto};
-use crate::dataplane::{Counters, ServerReport};
+use crate::dataplane::{Counters, FtpCounters, ServerReport};
 use crate::links::Refused;
 
 /// As the log has it, without the quotes.
@@ -33,6 +33,7 @@ fn every_line_says_what_it_is_about_and_every_counter_has_a_name() {
             bytes_out: 35,
         },
         load: Load { active: 36, inactive: 37 },
+        is_full: false,
     };
     let service = ServiceReport {
         name: "web".to_owned(),
@@ -67,6 +68,7 @@ fn every_line_says_what_it_is_about_and_every_counter_has_a_name() {
         bytes_out: 14,
         read_errors: 15,
         refused: Refused { down: 16, no_memory: 17, invalid: 18, gone: 0, other: 20 },
+        cut: 0,
         lost: 21,
     };
     let report = Report {
@@ -77,6 +79,7 @@ fn every_line_says_what_it_is_about_and_every_counter_has_a_name() {
             counters,
             waiting: 0,
             copies: dataplane::CopyCounters::default(),
+            ftp: FtpCounters::default(),
             flows: 5,
             max_flows: 1_000,
             generation: 3,
@@ -90,7 +93,7 @@ fn every_line_says_what_it_is_about_and_every_counter_has_a_name() {
         [
             "report: loop uptime=3600 turns=0 longest_us=0 above_1ms=0",
             "report: link link=tapvs0 frames_in=11 bytes_in=12 frames_out=13 bytes_out=14 read_errors=15 \
-             removed=21 refused=71 refused_down=16 refused_no_memory=17 refused_invalid=18 refused_other=20",
+             cut=0 removed=21 refused=71 refused_down=16 refused_no_memory=17 refused_invalid=18 refused_other=20",
             "report: host received=1 sent=4 refused=2 ignored=3 limited=5",
             "report: table generation=3 flows=5 max_flows=1000",
             "report: service service=web protocol=tcp address=203.0.113.10:80 active=46 inactive=47 flows=41 \

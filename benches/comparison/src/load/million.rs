@@ -192,7 +192,7 @@ fn open_wire() -> Outcome<OwnedFd> {
 mod tests {
     use std::collections::HashSet;
 
-    use tapvs::frame::{Ipv4, Transport};
+    use tapvs::frame::{Frame, Ipv4, Transport};
 
     use super::*;
 
@@ -210,7 +210,7 @@ mod tests {
         for flow in [0, 1, PORTS - 1, PORTS, FLOWS - 1] {
             give(&mut frame, flow);
             let ip = Ipv4::parse(&frame).unwrap();
-            assert!(ip.is_transport_intact(&frame), "flow {flow}");
+            assert!(ip.is_transport_intact(&Frame::from_bytes(&frame)), "flow {flow}");
             let Transport::Udp(udp) = ip.transport else { panic!("not UDP") };
             assert_eq!(u32::from(udp.source), u32::from(FIRST_PORT) + flow % PORTS);
             assert_eq!(ip.source.octets()[3], u8::try_from(1 + flow / PORTS).unwrap());

@@ -189,3 +189,42 @@ proptest! {
         let _ = Record::read(&noise);
     }
 }
+
+fn client(port: u16, ports: Ports) -> Remembered {
+    let address = Ipv4Addr::new(198, 51, 100, 0);
+    let name = ClientName { key: (Proto::Udp, VIP, ports), address, prefix: 24 };
+    Remembered { name, server: SERVER, port, left: 300_000 }
+}
+
+#[test]
+fn clients_are_read_as_they_were_written() {
+    for ports in [Ports::of(53), Ports { first: 8_000, last: 8_100 }, Ports::ALL] {
+        for port in [0, 53] {
+            let remembered = client(port, ports);
+            for record in [Record::Remembered(remembered), Record::Forgotten(remembered.name)] {
+                assert_eq!(Record::read(&bytes(record)), Ok(record));
+            }
+        }
+    }
+}
+
+/// Any byte of a client's record that is changed makes another record, or none.
+#[test]
+fn no_byte_of_a_client_is_believed_unread() {
+    for record in [
+        Record::Remembered(client(53, Ports::of(53))),
+        Record::Forgotten(client(0, Ports::of(53)).name),
+    ] {
+        let written = bytes(record);
+        for at in 0..FLOW_RECORD {
+            for bit in 0..8 {
+                let mut changed = written;
+                changed[at] ^= 1 << bit;
+                if let Ok(read) = Record::read(&changed) {
+                    assert_ne!(read, record, "byte {at}, bit {bit}");
+                    assert_eq!(bytes(read), changed, "byte {at}, bit {bit}");
+                }
+            }
+        }
+    }
+}
