@@ -3,6 +3,7 @@
 //! A turn reads the clock and the table once, gives every ready link one batch, fires what is due and
 //! sleeps until the nearest deadline. It decides nothing itself and allocates nothing per frame.
 
+mod awake;
 mod error;
 mod pair;
 mod ready;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use log::{Level, warn};
 use mio::{Events, Poll, Token, Waker};
 
+use self::awake::Awake;
 use self::pair::Pair;
 use self::ready::Ready;
 use self::reply::View;
@@ -96,6 +98,8 @@ struct Router {
     /// The control thread knows that this table is in use, and all of it.
     settled: bool,
     tracers: Tracers,
+    /// Which links frames pass by.
+    awake: Awake,
     /// The other router, if there is to be one.
     pair: Option<Pair>,
     /// A question was answered this turn: whatever is ordered next waits for the next one.
@@ -142,6 +146,7 @@ impl Router {
             poll,
             clock,
             ready: Ready::new(links.len()),
+            awake: Awake::new(links.len()),
             frames: std::iter::repeat_with(Frame::new).take(BATCH).collect(),
             egress: [None; BATCH],
             own_frames: std::iter::repeat_with(Frame::new).take(OWN_BATCH).collect(),
@@ -186,6 +191,7 @@ impl Router {
                 // At once, so that fragments and answers of one batch do not crowd out the next's.
                 self.transmit(now);
             }
+            self.look_for_links(now);
             self.fire_timers(now);
             self.tell_events(now);
             if let Some(pair) = &mut self.pair {
@@ -326,6 +332,17 @@ impl Router {
             refused += u64::from(!self.links.write(link, &self.frames[at]));
         }
         self.dataplane.count_refused(DropReason::WriteRefused, refused);
+    }
+
+    /// A link that has come up, or alive, has neighbours to be asked for.
+    fn look_for_links(&mut self, now: Instant) {
+        for id in (0..=u16::MAX).map(LinkId).take(self.links.len()) {
+            let nic_works = self.pair.as_ref().is_none_or(|pair| pair.nic_works(id));
+            let works = nic_works && self.links.is_working(id);
+            if self.awake.wakes(id, works, self.links.counters(id).frames_in) {
+                self.dataplane.handle_link_up(&self.table, id, now);
+            }
+        }
     }
 
     fn fire_timers(&mut self, now: Instant) {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tapvs::addr::Endpoint;
 use tapvs::config::{
-    self, Balance, Defend, Forward, Group, Lifecycle, Method, PassiveHealth, Persistence,
+    self, Balance, Defend, Forward, Group, Helper, Lifecycle, Method, PassiveHealth, Persistence,
     Scheduler, Server, StatusPage, Timeouts, Unserved,
 };
 use tapvs::time::Duration;
@@ -120,6 +120,7 @@ fn the_nat_example_shows_the_defaults() {
     let web = &mut shown.services[0];
     assert_eq!((web.lifecycle, &web.fallback), (Lifecycle::default(), &None));
     web.lifecycle.drain_timeout = Some(Duration::from_secs(600));
+    web.lifecycle.helper = Some(Helper::Ftp);
     web.lifecycle.slow_start = Some(Duration::from_secs(30));
     web.lifecycle.passive_health = Some(PassiveHealth::default());
     assert_eq!((web.balance, &web.group), (Balance::default(), &None));

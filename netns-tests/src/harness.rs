@@ -14,17 +14,34 @@ use tapvs::links::namespace::become_root;
 use crate::{Outcome, Rig, Scratch, Service, binary};
 
 const EXIT_PRIVILEGES: u8 = 77;
+/// How many patient trials run at the same time.
+const SIDE_BY_SIDE: usize = 5;
 /// A trial that takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(240);
 
 /// Runs `trials` as the command line asks, with the router's binary at hand.
 pub fn main(trials: Vec<Trial>) -> ExitCode {
-    prepared_main(trials, binary::provide)
+    prepared(trials, Vec::new(), binary::provide)
+}
+
+/// As [`main`], with `patient` trials afterwards: these wait more than they work and measure nothing
+/// that a few others beside them would spoil, so they run side by side.
+pub fn main_beside(trials: Vec<Trial>, patient: Vec<Trial>) -> ExitCode {
+    prepared(trials, patient, binary::provide)
 }
 
 /// As [`main`], with something else that has to be there before the first trial.
 pub fn prepared_main(trials: Vec<Trial>, prepare: impl FnOnce() -> Outcome) -> ExitCode {
+    prepared(trials, Vec::new(), prepare)
+}
+
+fn prepared(
+    trials: Vec<Trial>,
+    patient: Vec<Trial>,
+    prepare: impl FnOnce() -> Outcome,
+) -> ExitCode {
     let mut arguments = Arguments::from_args();
+    let mut beside = arguments.clone();
     if !arguments.list {
         if let Err(failure) = prepare() {
             say(failure);
@@ -40,7 +57,12 @@ pub fn prepared_main(trials: Vec<Trial>, prepare: impl FnOnce() -> Outcome) -> E
     }
     // Trials measure time and load every core; and a child dies with the thread that started it.
     arguments.test_threads.get_or_insert(1);
-    libtest_mimic::run(&arguments, trials).exit_code()
+    beside.test_threads.get_or_insert(SIDE_BY_SIDE);
+    let alone = libtest_mimic::run(&arguments, trials);
+    if patient.is_empty() || alone.has_failed() {
+        return alone.exit_code();
+    }
+    libtest_mimic::run(&beside, patient).exit_code()
 }
 
 /// As many open sockets as the system allows; the usual 1,024 are few for clients and servers.

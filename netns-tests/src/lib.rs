@@ -17,6 +17,7 @@ pub mod http;
 pub mod icmp;
 pub mod mode;
 pub mod pair;
+mod process;
 pub mod raw;
 mod rig;
 mod router;

@@ -18,6 +18,12 @@ pub fn router() -> String {
     io + &offload
 }
 
+/// The same file with plain frames, whatever the environment says: for who counts them on the wire.
+pub fn without_offload(file: &str) -> String {
+    let file = file.replace("offload = true\n", "").replace("offload = false\n", "");
+    file.replacen("[router]\n", "[router]\noffload = false\n", 1)
+}
+
 /// The client's link, as an entry of `links`.
 pub fn client_link(tap: &str) -> String {
     match var("TAPVS_TEST_OFFLOAD").as_deref() {

@@ -11,14 +11,15 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tapvs::links::{LinkError, Namespace, Netlink};
 
 use crate::cable::{add_route, make_bridge, plug, plug_tap, within};
+use crate::direct::{Servers, outer_address};
 use crate::mode;
 use crate::rig::{CLIENT, GATEWAY, SERVER_NIC, VIP, server_address, silent_namespace};
 use crate::tcp::{Client, EchoServer, connect};
@@ -42,7 +43,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const PACE: Duration = Duration::from_millis(10);
 /// How old a connection has to be to live on in any case.
 const SETTLED: Duration = Duration::from_secs(1);
-const ATTEMPT: Duration = Duration::from_millis(100);
+const ATTEMPT: Duration = Duration::from_millis(500);
 
 /// What the two routers are to be, besides being a pair.
 #[derive(Clone, Copy, Debug)]
@@ -57,79 +58,162 @@ pub struct Terms {
     pub more_sync: &'static str,
     /// More lines of the service.
     pub service: &'static str,
+    /// More lines of the service at each router.
+    pub service_of: [&'static str; 2],
+    /// The gateway that each router tracks outside.
+    pub gateways: Option<[Ipv4Addr; 2]>,
+    /// How the routers are plugged in.
+    pub plugs: Plugs,
+    /// What is between clients and servers.
+    pub shape: Shape,
+}
+
+/// How a router is joined to the bridges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plugs {
+    /// Its TAPs are ports themselves.
+    Taps,
+    /// Each TAP is attached to a NIC of the router's namespace, whose other end is the port: its cable
+    /// can be pulled.
+    Nics,
+}
+
+/// What the pair is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// NAT between two networks.
+    Nat,
+    /// Direct routing in one network, which the routers bridge: clients outside, servers inside.
+    Bridged,
+    /// Direct routing, with everybody outside.
+    OneNetwork,
+}
+
+impl Shape {
+    /// The address and port of server `number`.
+    fn server(self, number: usize) -> (Ipv4Addr, u16) {
+        match self {
+            Self::Nat => (server_address(number), PORT),
+            Self::Bridged | Self::OneNetwork => (outer_address(number), SERVICE.1),
+        }
+    }
+
+    /// Where it listens.
+    fn listens(self, number: usize) -> (Ipv4Addr, u16) {
+        if self == Self::Nat { self.server(number) } else { SERVICE }
+    }
+
+    /// The bridge that the servers are plugged into.
+    const fn servers_at(self) -> &'static str {
+        if matches!(self, Self::OneNetwork) { OUTSIDE } else { INSIDE }
+    }
 }
 
 impl Terms {
     /// Flows are copied, and the first router has the higher priority.
-    pub const USUAL: Self =
-        Self { failover: "", priorities: [200, 100], sync: true, more_sync: "", service: "" };
+    pub const USUAL: Self = Self {
+        failover: "",
+        priorities: [200, 100],
+        sync: true,
+        more_sync: "",
+        service: "",
+        service_of: [""; 2],
+        gateways: None,
+        plugs: Plugs::Taps,
+        shape: Shape::Nat,
+    };
 
     /// The file of router `number`, 0 or 1.
     pub fn config(self, number: usize, folder: &str) -> String {
-        let Self { failover, priorities, sync, more_sync, service } = self;
-        let (own, peer) = if number == 0 { (2, 3) } else { (3, 2) };
+        let Self { failover, priorities, service, .. } = self;
         let (priority, mode) = (priorities[number], mode::router());
+        let (networks, adverts) = self.networks(number);
+        let method = if self.shape == Shape::Nat { "nat" } else { "direct" };
+        let own_lines = self.service_of[number];
         let mut text = format!(
             r#"[router]
 name = "lvs{number}"
 control_socket = "{folder}/lvs{number}.sock"
-max_flows = 100_000
+max_flows = 200_000
 {mode}
-[[network]]
-name = "internet"
-links = ["out{number}"]
-addresses = ["203.0.113.{own}/24"]
 
-[[network]]
-name = "servers"
-links = ["in{number}"]
-addresses = ["10.0.0.{own}/24"]
-
-[[virtual_ip]]
-address = "{VIP}"
-network = "internet"
-
-[[virtual_ip]]
-address = "{GATEWAY}"
-network = "servers"
-
+{networks}
 [failover]
 priority = {priority}
 {failover}
 
-[[failover.network]]
-network = "internet"
-virtual_router_id = 51
-
-[[failover.network]]
-network = "servers"
-virtual_router_id = 52
-
+{adverts}
 [[service]]
 name = "web"
 protocol = "tcp"
 address = "{VIP}"
 port = 80
+method = "{method}"
 scheduler = "rr"
 {service}
+{own_lines}
 "#
         );
         for server in 0..SERVERS {
-            let address = server_address(server);
+            let (address, port) = self.shape.server(server);
             let _ = write!(
                 text,
-                "\n[[service.server]]\nname = \"s{server}\"\naddress = \"{address}\"\nport = {PORT}\n"
+                "\n[[service.server]]\nname = \"s{server}\"\naddress = \"{address}\"\nport = {port}\n"
             );
         }
-        if sync {
-            let key = "0123456789abcdef".repeat(4);
+        text + &self.copying(number)
+    }
+
+    /// The networks with their virtual IPs, and those that adverts run on.
+    fn networks(self, number: usize) -> (String, String) {
+        let own = number + 2;
+        let link = |name: &str| match self.plugs {
+            Plugs::Taps => format!("\"{name}{number}\""),
+            Plugs::Nics => format!(
+                "{{ tap = \"{name}{number}\", attach = {{ nic = \"{name}-nic\", mode = \"bridge\" }} }}"
+            ),
+        };
+        let gateway = self.gateways.map(|gateways| format!("gateway = \"{}\"\n", gateways[number]));
+        let track = if self.gateways.is_some() { "track_gateway = true\n" } else { "" };
+        let links = match self.shape {
+            Shape::Nat | Shape::OneNetwork => link("out"),
+            Shape::Bridged => format!("{}, {}", link("out"), link("in")),
+        };
+        let mut networks = format!(
+            "[[network]]\nname = \"internet\"\nlinks = [{links}]\naddresses = [\"203.0.113.{own}/24\"]\n{}\n\
+             [[virtual_ip]]\naddress = \"{VIP}\"\nnetwork = \"internet\"\n",
+            gateway.unwrap_or_default()
+        );
+        let advert = |network: &str, id: u8, more: &str| {
+            format!(
+                "[[failover.network]]\nnetwork = \"{network}\"\nvirtual_router_id = {id}\n{more}\n"
+            )
+        };
+        let mut adverts = advert("internet", 51, track);
+        if self.shape == Shape::Nat {
             let _ = write!(
-                text,
-                "\n[failover.sync]\nnetwork = \"servers\"\npeer = \"10.0.0.{peer}\"\nkey = \"{key}\"\n\
-                 {more_sync}\n"
+                networks,
+                "\n[[network]]\nname = \"servers\"\nlinks = [{}]\naddresses = [\"10.0.0.{own}/24\"]\n\n\
+                 [[virtual_ip]]\naddress = \"{GATEWAY}\"\nnetwork = \"servers\"\n",
+                link("in")
             );
+            adverts += &advert("servers", 52, "");
         }
-        text
+        (networks, adverts)
+    }
+
+    fn copying(self, number: usize) -> String {
+        if !self.sync {
+            return String::new();
+        }
+        let (network, prefix) = match self.shape {
+            Shape::Nat => ("servers", "10.0.0"),
+            Shape::Bridged | Shape::OneNetwork => ("internet", "203.0.113"),
+        };
+        let (peer, key, more) = (3 - number, "0123456789abcdef".repeat(4), self.more_sync);
+        format!(
+            "\n[failover.sync]\nnetwork = \"{network}\"\npeer = \"{prefix}.{peer}\"\nkey = \"{key}\"\n{more}\n"
+        )
     }
 }
 
@@ -154,8 +238,13 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// The network, without a router; the servers answer.
+    /// The network of a pair that does NAT, without a router; the servers answer.
     pub fn without_routers() -> Outcome<Self> {
+        Self::empty(Shape::Nat)
+    }
+
+    /// The network, without a router; the servers answer.
+    pub fn empty(shape: Shape) -> Outcome<Self> {
         let (middle, client, observer) =
             (silent_namespace()?, silent_namespace()?, silent_namespace()?);
         make_bridge(&middle, OUTSIDE)?;
@@ -165,10 +254,15 @@ impl Pair {
         let (mut servers, mut echoes) = (Vec::new(), Vec::new());
         for (number, port) in ["s0", "s1", "s2"].into_iter().enumerate() {
             let server = silent_namespace()?;
-            let address = server_address(number);
-            plug((&middle, INSIDE, port), (&server, SERVER_NIC, within(address, 24)))?;
-            add_route(&server, "0.0.0.0/0", &GATEWAY.to_string())?;
-            echoes.push(EchoServer::start(&server, (address, PORT), port)?);
+            let (address, _) = shape.server(number);
+            let nic = (&server, SERVER_NIC, within(address, 24));
+            plug((&middle, shape.servers_at(), port), nic)?;
+            if shape == Shape::Nat {
+                add_route(&server, "0.0.0.0/0", &GATEWAY.to_string())?;
+            } else {
+                Servers::Silent.hold(&server, VIP)?;
+            }
+            echoes.push(EchoServer::start(&server, shape.listens(number), port)?);
             servers.push(server);
         }
         Ok(Self {
@@ -186,7 +280,7 @@ impl Pair {
     /// The network with both routers: the first is active, and the other one has been told of all
     /// flows where they are copied.
     pub fn new(terms: Terms) -> Outcome<Self> {
-        let mut pair = Self::without_routers()?;
+        let mut pair = Self::empty(terms.shape)?;
         pair.start(0, terms)?;
         pair.wait_until_active(0, 0)?;
         pair.start(1, terms)?;
@@ -200,8 +294,16 @@ impl Pair {
         let file = self.scratch.path().join(format!("lvs{number}.toml"));
         fs::write(&file, terms.config(number, &folder))?;
         let home = &self.homes[number];
+        let both = [("out", OUTSIDE), ("in", INSIDE)];
+        let used = if terms.shape == Shape::OneNetwork { &both[..1] } else { &both };
+        if terms.plugs == Plugs::Nics {
+            for (name, bridge) in used {
+                self.lay_cable(number, name, bridge)?;
+            }
+        }
         let router = Router::start(home, &file)?;
-        for (tap, bridge) in [(format!("out{number}"), OUTSIDE), (format!("in{number}"), INSIDE)] {
+        for (name, bridge) in used.iter().filter(|_| terms.plugs == Plugs::Taps) {
+            let tap = format!("{name}{number}");
             let moved: Result<(), LinkError> =
                 home.run(|| Netlink::new()?.move_to_namespace(&tap, self.middle.fd()));
             moved.context(format_args!("cannot move {tap}"))?;
@@ -209,6 +311,35 @@ impl Pair {
         }
         self.routers[number] = Some(router);
         Ok(())
+    }
+
+    /// A NIC for a TAP to be attached to, unless it is there from before; the port is `NAME-NUMBER`.
+    fn lay_cable(&self, number: usize, name: &str, bridge: &str) -> Outcome {
+        let (home, nic, port) =
+            (&self.homes[number], format!("{name}-nic"), format!("{name}-{number}"));
+        let is_there = home.run(|| Netlink::new().is_ok_and(|netlink| netlink.link(&nic).is_ok()));
+        if is_there {
+            return Ok(());
+        }
+        let laid: Result<(), LinkError> = self
+            .middle
+            .run(|| {
+                let netlink = Netlink::new()?;
+                netlink.create_veth(&port, &nic, Some(home.fd()))?;
+                netlink.set_master(&port, bridge)?;
+                netlink.set_up(&port)
+            })
+            .and_then(|()| home.run(|| Netlink::new()?.set_up(&nic)));
+        laid.context(format_args!("cannot make {nic}"))
+    }
+
+    /// Pulls the cable of a port of the bridges, or plugs it in again.
+    pub fn set_port(&self, port: &str, is_up: bool) -> Outcome {
+        let done: Result<(), LinkError> = self.middle.run(|| {
+            let netlink = Netlink::new()?;
+            if is_up { netlink.set_up(port) } else { netlink.set_down(port) }
+        });
+        done.context(format_args!("cannot change {port}"))
     }
 
     /// Router `number`, which runs.
@@ -319,27 +450,34 @@ pub struct Gaps {
     pub longest: Duration,
 }
 
+/// Every attempt has a thread of its own, so that one that is lost holds up no other.
 fn probe(client: &Namespace, ending: &AtomicBool) -> Gaps {
-    let mut gaps = Gaps::default();
-    let mut last = None;
-    while !ending.load(Ordering::Relaxed) {
+    let attempts = AtomicUsize::new(0);
+    let successes = Mutex::new(Vec::new());
+    thread::scope(|scope| {
         let begun = Instant::now();
-        let opened: std::io::Result<TcpStream> = connect(client, SERVICE, ATTEMPT);
-        let now = Instant::now();
-        if opened.is_ok() {
-            gaps.opened += 1;
-            gaps.longest = gaps.longest.max(last.map_or(Duration::ZERO, |last| now - last));
-            last = Some(now);
-        } else {
-            gaps.failed += 1;
+        for number in 0_u32.. {
+            if ending.load(Ordering::Relaxed) {
+                return;
+            }
+            scope.spawn(|| {
+                attempts.fetch_add(1, Ordering::Relaxed);
+                let opened: std::io::Result<TcpStream> = connect(client, SERVICE, ATTEMPT);
+                if opened.is_ok() {
+                    successes.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
+                }
+            });
+            thread::sleep((PACE * (number + 1)).saturating_sub(begun.elapsed()));
         }
-        thread::sleep(PACE.saturating_sub(begun.elapsed()));
-    }
+    });
+    let mut times = successes.into_inner().unwrap_or_else(PoisonError::into_inner);
+    times.sort();
+    let opened = times.len();
+    let longest = times.windows(2).map(|pair| pair[1] - pair[0]).max();
     // Without a success at the end there is no gap to measure.
-    if last.is_none_or(|last| last.elapsed() > Duration::from_secs(1)) {
-        gaps.longest = Duration::MAX;
-    }
-    gaps
+    let is_measured = times.last().is_some_and(|last| last.elapsed() < Duration::from_secs(1));
+    let longest = longest.filter(|_| is_measured).unwrap_or(Duration::MAX);
+    Gaps { opened, failed: attempts.into_inner() - opened, longest }
 }
 
 /// Each of these connections still works, and with the server that it was opened to.

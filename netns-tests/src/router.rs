@@ -3,25 +3,24 @@
 use std::fmt;
 use std::io::{BufRead as _, BufReader, PipeReader, pipe};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Command, ExitStatus};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tapvs::links::Namespace;
 
-use crate::{Context as _, Failure, Outcome, ensure, eventually, tapvs};
+use crate::process::{PATIENCE, Process};
+use crate::{Context as _, Failure, Outcome, ensure, tapvs};
 
-/// For anything the router should do at once; a loaded machine may take its time.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// What a report ends with when no frame is missing.
 const BALANCED: &str = "every frame is accounted for";
 
 /// A running router. Killed when dropped.
 #[derive(Debug)]
 pub struct Router {
-    child: Child,
+    process: Process,
     file: PathBuf,
     log: Arc<Log>,
     reader: Option<JoinHandle<()>>,
@@ -42,6 +41,7 @@ impl Router {
         command.arg("run").arg(file).env_remove("RUST_LOG");
         command.stdout(write.try_clone()?).stderr(write);
         let child = namespace.spawn(&mut command).context("cannot start tapvs")?;
+        let process = Process(child);
         // It holds the writing end: with it gone, the router's end is the pipe's.
         drop(command);
         let log = Arc::new(Log::default());
@@ -49,7 +49,7 @@ impl Router {
             let log = Arc::clone(&log);
             move || log.follow(read)
         });
-        Ok(Self { child, file: file.into(), log, reader: Some(reader) })
+        Ok(Self { process, file: file.into(), log, reader: Some(reader) })
     }
 
     /// Its configuration file.
@@ -59,7 +59,7 @@ impl Router {
 
     /// Its process.
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.process.id()
     }
 
     /// Everything it has said so far.
@@ -69,7 +69,7 @@ impl Router {
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> Outcome {
-        kill_process(Pid::from_child(&self.child), signal).context("cannot send a signal")
+        self.process.signal(signal)
     }
 
     /// SIGHUP, until it says that the file is the new table.
@@ -117,14 +117,7 @@ impl Router {
 
     /// Waits for its end.
     pub fn wait(&mut self) -> Outcome<ExitStatus> {
-        let mut status = Ok(None);
-        eventually(PATIENCE, || {
-            status = self.child.try_wait();
-            !matches!(status, Ok(None))
-        });
-        let status = status?.ok_or_else(|| {
-            Failure::new(format!("the router still runs after {} s", PATIENCE.as_secs()))
-        })?;
+        let status = self.process.wait().context("the router")?;
         if let Some(reader) = self.reader.take() {
             reader.join().map_err(|_| Failure::new("reading the router's log failed"))?;
         }
@@ -133,15 +126,7 @@ impl Router {
 
     /// Whether it has not ended.
     pub fn is_running(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
-    }
-}
-
-impl Drop for Router {
-    fn drop(&mut self) {
-        // Both fail only when it is gone already.
-        drop(self.child.kill());
-        drop(self.child.wait());
+        self.process.is_running()
     }
 }
 

@@ -2,22 +2,20 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
+use crate::process::{PATIENCE, Process};
 use crate::{Context as _, Failure, Outcome, eventually};
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A program that believes that somebody sits there. Killed when dropped.
 pub struct Terminal {
-    child: Child,
+    process: Process,
     keyboard: File,
     screen: Arc<Mutex<vt100::Parser>>,
 }
@@ -34,7 +32,7 @@ impl Terminal {
         let side = File::options().read(true).write(true).open(name).context(name)?;
         command.stdin(side.try_clone()?).stdout(side.try_clone()?).stderr(Stdio::from(side));
         command.env("TERM", "xterm-256color").env_remove("NO_COLOR");
-        let child = command.spawn().context("cannot start it")?;
+        let process = Process(command.spawn().context("cannot start it")?);
         // With the command, the last of our own ends of its side goes.
         drop(command);
         let keyboard = File::from(terminal);
@@ -48,7 +46,7 @@ impl Terminal {
                 }
             }
         });
-        Ok(Self { child, keyboard, screen })
+        Ok(Self { process, keyboard, screen })
     }
 
     /// Types.
@@ -88,31 +86,18 @@ impl Terminal {
 
     /// Sends the program a signal.
     pub fn signal(&self, signal: Signal) -> Outcome {
-        kill_process(Pid::from_child(&self.child), signal).context("cannot send a signal")
+        self.process.signal(signal)
     }
 
     /// Waits for its end.
     pub fn wait(&mut self) -> Outcome<ExitStatus> {
-        let mut status = Ok(None);
-        eventually(PATIENCE, || {
-            status = self.child.try_wait();
-            !matches!(status, Ok(None))
-        });
-        status?.ok_or_else(|| Failure::new("it has not ended"))
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        // Both fail only when it is gone already.
-        drop(self.child.kill());
-        drop(self.child.wait());
+        self.process.wait()
     }
 }
 
 impl std::fmt::Debug for Terminal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Terminal({})", self.child.id())
+        write!(f, "Terminal({})", self.process.id())
     }
 }
 

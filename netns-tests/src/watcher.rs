@@ -2,21 +2,19 @@
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
+use crate::process::{PATIENCE, Process};
 use crate::{Context as _, Failure, Outcome, ensure, eventually, tapvs};
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A command that goes on until it is ended. Killed when dropped.
 #[derive(Debug)]
 pub struct Watcher {
-    child: Child,
+    process: Process,
     out: Lines,
     err: Lines,
 }
@@ -27,7 +25,7 @@ impl Watcher {
         let mut watcher = Self::spawn(socket, arguments)?;
         let begun = eventually(PATIENCE, || {
             watcher.err.all().iter().any(|line| line.contains("Ctrl-C ends it"))
-                || !matches!(watcher.child.try_wait(), Ok(None))
+                || !watcher.process.is_running()
         });
         let said = watcher.err.all();
         ensure!(begun && watcher.is_running(), "{arguments:?} has not begun: {said:?}");
@@ -47,7 +45,7 @@ impl Watcher {
             .spawn()
             .context("cannot start tapvs")?;
         let (out, err) = (child.stdout.take(), child.stderr.take());
-        Ok(Self { child, out: Lines::of(out), err: Lines::of(err) })
+        Ok(Self { process: Process(child), out: Lines::of(out), err: Lines::of(err) })
     }
 
     /// Everything it has printed.
@@ -78,32 +76,20 @@ impl Watcher {
 
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) -> Outcome {
-        kill_process(Pid::from_child(&self.child), signal).context("cannot send a signal")
+        self.process.signal(signal)
     }
 
     /// Waits for its end, and until all it has written is read.
     pub fn wait(&mut self) -> Outcome<ExitStatus> {
-        let mut status = Ok(None);
-        eventually(PATIENCE, || {
-            status = self.child.try_wait();
-            !matches!(status, Ok(None))
-        });
+        let status = self.process.wait();
         self.out.finish();
         self.err.finish();
-        status?.ok_or_else(|| Failure::new("it has not ended"))
+        status
     }
 
     /// Whether it has not ended.
     pub fn is_running(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
-    }
-}
-
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        // Both fail only when it is gone already.
-        drop(self.child.kill());
-        drop(self.child.wait());
+        self.process.is_running()
     }
 }
 

@@ -1,13 +1,16 @@
 //! Frames as they are on the wire, past the kernel's own stack.
 
+use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recvfrom, send,
-    socket,
+    AddressFamily, ControlMessageOwned, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind,
+    recvfrom, recvmsg, send, setsockopt, socket, sockopt,
 };
+use nix::sys::time::TimeSpec;
 use rustix::net::sockopt::{Timeout, set_socket_recv_buffer_size_force, set_socket_timeout};
 use tapvs::addr::MacAddr;
 use tapvs::links::Namespace;
@@ -74,6 +77,48 @@ impl Wire {
             }
         }
         None
+    }
+
+    /// As [`Wire::receive`], with when the kernel had it, on a clock of its own: however late this
+    /// process is.
+    pub fn receive_stamped(
+        &self,
+        limit: Duration,
+        is_wanted: impl Fn(&[u8]) -> bool,
+    ) -> Outcome<Option<(Vec<u8>, Duration)>> {
+        setsockopt(&self.fd, sockopt::ReceiveTimestampns, &true)?;
+        let end = Instant::now() + limit;
+        let mut buffer = vec![0; 70_000];
+        let mut control = nix::cmsg_space!(TimeSpec);
+        while Instant::now() < end {
+            let mut room = [IoSliceMut::new(&mut buffer)];
+            let flags = MsgFlags::empty();
+            let message =
+                recvmsg::<LinkAddr>(self.fd.as_raw_fd(), &mut room, Some(&mut control), flags);
+            let Ok(message) = message else { continue }; // nothing within a beat
+            let stamp = message.cmsgs()?.find_map(|part| match part {
+                ControlMessageOwned::ScmTimestampns(stamp) => Some(Duration::from(stamp)),
+                _ => None,
+            });
+            let is_own = message.address.is_some_and(|from| from.pkttype() == OUTGOING);
+            let length = message.bytes;
+            if !is_own && is_wanted(&buffer[..length]) {
+                let stamp = stamp.ok_or_else(|| Failure::new("a frame without a timestamp"))?;
+                buffer.truncate(length);
+                return Ok(Some((buffer, stamp)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Hands over each frame that arrives until it is `over`.
+    pub fn attend(&self, over: &AtomicBool, mut handle: impl FnMut(&[u8])) {
+        let mut buffer = vec![0; 70_000];
+        while !over.load(Ordering::Relaxed) {
+            if let Some(length) = self.next(&mut buffer) {
+                handle(&buffer[..length]);
+            }
+        }
     }
 
     /// Every wanted frame that has arrived so far.

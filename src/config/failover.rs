@@ -36,7 +36,7 @@ pub struct Failover {
 }
 
 /// `[[failover.network]]`: adverts run on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailoverNetwork {
     /// Position of the network.
     pub network: usize,
@@ -44,6 +44,9 @@ pub struct FailoverNetwork {
     pub virtual_router_id: u8,
     /// The role is given up while the network's gateway does not answer.
     pub track_gateway: bool,
+    /// The other routers' own addresses there, whose adverts alone are believed; none: whoever sends
+    /// some is.
+    pub peers: Vec<Ipv4Addr>,
 }
 
 /// `[failover.sync]`: where flows are copied to.
@@ -260,6 +263,8 @@ fn network(
             }
         })
     });
+    let within = network.as_ref().and_then(|at| networks.get(at.value));
+    let peers = section.get("peers").and_then(|value| peers(value, within, known));
     section.finish();
     let network = network?.check(|position| {
         if !taken.networks.insert(*position) {
@@ -281,6 +286,38 @@ fn network(
         network: network?.value,
         virtual_router_id: id?.value,
         track_gateway: track.is_some_and(|at| at.value),
+        peers: peers.unwrap_or_default(),
+    })
+}
+
+/// Every other router of the virtual router: one that is left out is not heard.
+fn peers(value: Value<'_>, within: Option<&Network>, known: &Addressing) -> Option<Vec<Ipv4Addr>> {
+    let place = value.place.clone();
+    let values = value.list("a list of addresses, such as [\"203.0.113.3\"]")?;
+    if values.is_empty() {
+        place.wrong("is empty; name the other router's own address, or leave this out");
+    }
+    let peer = |value| another_router(value, within, known).map(|at| at.value);
+    Some(values.into_iter().filter_map(peer).collect())
+}
+
+/// The other router's own address in the network `within`.
+fn another_router<'a>(
+    value: Value<'a>,
+    within: Option<&Network>,
+    known: &Addressing,
+) -> Option<At<'a, Ipv4Addr>> {
+    value.host_address("peers")?.check(|peer| {
+        known.is_someone_else(*peer)?;
+        known.is_host(*peer)?;
+        let Some(network) = within else { return Ok(()) };
+        if network.addresses.iter().any(|own| own.contains((*peer).into())) {
+            return Ok(());
+        }
+        Err(format!(
+            "{peer} lies outside the prefixes of the network {}; name the other router's own address there",
+            quote(&network.name)
+        ))
     })
 }
 
@@ -311,22 +348,9 @@ fn flow_sync(
         named(&mut section, "the name of a network that both routers are in", networks, known);
     let peer = section
         .require("peer", "the other router's own address there, such as \"10.0.0.3\"")
-        .and_then(|value| value.host_address("peers"))
-        .and_then(|peer| {
-            peer.check(|peer| {
-                known.is_someone_else(*peer)?;
-                known.is_host(*peer)?;
-                let Some(network) = network.as_ref().and_then(|at| networks.get(at.value)) else {
-                    return Ok(());
-                };
-                if network.addresses.iter().any(|own| own.contains((*peer).into())) {
-                    return Ok(());
-                }
-                Err(format!(
-                    "{peer} lies outside the prefixes of the network {}; name the other router's own address there",
-                    quote(&network.name)
-                ))
-            })
+        .and_then(|value| {
+            let within = network.as_ref().and_then(|at| networks.get(at.value));
+            another_router(value, within, known)
         });
     let port = section.get("port").and_then(|value| value.integer(1..=65_535));
     let key = key(&mut section);

@@ -130,6 +130,9 @@ impl Changes {
             let network = networks.get(old.network).map_or("", |network| &network.name);
             let key = format!("[[failover.network]] {network} track_gateway");
             self.field(&key, old.track_gateway, new.track_gateway);
+            let key = format!("[[failover.network]] {network} peers");
+            let peers = |member: &FailoverNetwork| list(&member.peers, ToString::to_string);
+            self.field(&key, peers(old), peers(new));
         }
         self.flow_sync(sync.as_ref(), new.sync.as_ref());
     }

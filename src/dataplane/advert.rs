@@ -41,7 +41,7 @@ impl Dataplane {
         }
         // One of the router's own that came round is for ha to count.
         if !matches!(table.local(headers.source), Some(Local::Own(_))) {
-            self.note_other_active(now);
+            self.note_other_active(table, now);
         }
         frame.truncate(ETHERNET + headers.total_len);
         Ok(Verdict::ToHa)

@@ -96,15 +96,16 @@ impl Dataplane {
     }
 
     /// Remembers where the sender is. The virtual MAC is no station's, and who is taught about by
-    /// another router is not there.
+    /// another router is not there. While another router is active, it passes frames from link to link
+    /// too, whatever this one is.
     fn learn_station(&mut self, arrival: &Arrival<'_>, is_lesson: bool) {
-        let Arrival { network, ingress, ethernet, now, .. } = *arrival;
+        let Arrival { table, network, ingress, ethernet, now, .. } = *arrival;
         if Some(ethernet.source) == network.virtual_mac {
             return;
         }
-        let is_active = self.is_active();
+        let is_alone = self.is_active() && !self.is_contended(table, now);
         let newcomers = &mut self.limits[ingress.index()].newcomers;
-        if is_active {
+        if is_alone {
             self.stations.learn(network.id, ethernet.source, ingress, newcomers, now);
         } else if !is_lesson {
             self.stations.overhear(network.id, ethernet.source, ingress, newcomers, now);

@@ -138,6 +138,8 @@ pub struct Dataplane {
     takeover: Takeover,
     /// When another router's advert was last heard.
     other_active: Option<Instant>,
+    /// When everybody is asked where the servers behind a bridge are.
+    seek_due: Option<Instant>,
     flows: FlowTable,
     neighbours: Neighbours,
     outbox: Outbox,
@@ -186,6 +188,7 @@ impl Dataplane {
             role,
             takeover: Takeover::default(),
             other_active: None,
+            seek_due: None,
             flows: FlowTable::new(max_flows, &seed, now),
             neighbours: Neighbours::new(0, &seed, now),
             outbox: Outbox::new(),
@@ -276,9 +279,20 @@ impl Dataplane {
         self.guard_loops(table, now);
         self.probe_virtual_ips(table, now);
         self.expire_probes(now);
+        if self.seek_due.is_some_and(|due| due <= now) {
+            self.seek_neighbours(table, now);
+        }
         for _ in 0..QUESTIONS {
             let Some(due) = self.neighbours.next_due(now) else { break };
             self.neighbour_due(table, due, now);
+        }
+    }
+
+    /// `link` is up, or is heard for the first time: whoever is configured behind it and not known is
+    /// asked for at once.
+    pub fn handle_link_up(&mut self, table: &Table, link: LinkId, now: Instant) {
+        if let Some(network) = table.network_of(link) {
+            self.neighbours.hurry(network.id, now);
         }
     }
 
@@ -291,6 +305,7 @@ impl Dataplane {
             self.endings.next_deadline().filter(|_| self.is_active()),
             self.copies.next_deadline(),
             self.neighbours.next_deadline(),
+            self.seek_due,
             self.takeover.next_deadline(),
             self.announcer.next_deadline(),
             self.watch.next_deadline().filter(|_| self.is_active()),

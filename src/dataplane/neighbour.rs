@@ -87,6 +87,10 @@ pub(super) struct Neighbour {
     asked: Option<Instant>,
     /// When its timer is due; the wheel may wake it earlier.
     due: Instant,
+    /// When it was last asked out of turn.
+    hurried: Option<Instant>,
+    /// Everybody is asked for it next, although its MAC is known: it may be behind another link.
+    is_sought: bool,
     tries: u8,
     used: bool,
     /// Somebody else claims the address: one silence of the MAC that is known is enough.
@@ -282,6 +286,52 @@ impl Neighbours {
         true
     }
 
+    /// The links of `network` carry frames again: configured neighbours that are not known there are
+    /// asked at once, out of turn once a second at most, as what was asked before may have gone nowhere.
+    pub(super) fn hurry(&mut self, network: NetworkId, now: Instant) {
+        for id in 0..u32::try_from(self.entries.len()).unwrap_or(0) {
+            let neighbour = self.get_mut(id);
+            let is_sought = neighbour.live
+                && neighbour.pinned
+                && neighbour.network == network
+                && !neighbour.is_usable();
+            if !is_sought || neighbour.hurried.is_some_and(|at| now < at + INTERVAL) {
+                continue;
+            }
+            neighbour.hurried = Some(now);
+            neighbour.state = Reachability::Incomplete;
+            // An answer to the question before is still one.
+            neighbour.tries = neighbour.tries.min(1);
+            self.wake(id, now);
+        }
+    }
+
+    /// Where the configured neighbours of `network` are is not certain any more: everybody is asked,
+    /// so that switches hear them answer. They stay in use meanwhile. When to do so again: some were
+    /// asked out of turn less than a second ago.
+    pub(super) fn seek(&mut self, network: NetworkId, now: Instant) -> Option<Instant> {
+        let mut again = None;
+        for id in 0..u32::try_from(self.entries.len()).unwrap_or(0) {
+            let neighbour = self.get_mut(id);
+            let is_there = neighbour.live
+                && neighbour.pinned
+                && neighbour.network == network
+                && neighbour.is_usable();
+            if !is_there {
+                continue;
+            }
+            if let Some(at) = neighbour.hurried.filter(|at| now < *at + INTERVAL) {
+                again = Some(at + INTERVAL);
+                continue;
+            }
+            (neighbour.hurried, neighbour.is_sought) = (Some(now), true);
+            neighbour.state = Reachability::Probing;
+            neighbour.tries = 0;
+            self.wake(id, now);
+        }
+        again
+    }
+
     /// An ARP message, come in by `link`, says that neighbour `id` is at `mac`. `solicited`: it is a
     /// reply addressed to the router. Only what was asked for is believed; a MAC that changes makes
     /// the router ask first.
@@ -394,7 +444,9 @@ impl Neighbours {
         let neighbour = &mut self.entries[id as usize];
         neighbour.tries += 1;
         neighbour.asked = Some(now);
-        let to = (neighbour.state == Reachability::Probing).then_some(neighbour.mac);
+        let is_sought = std::mem::take(&mut neighbour.is_sought);
+        let asks_it = neighbour.state == Reachability::Probing && !is_sought;
+        let to = asks_it.then_some(neighbour.mac);
         self.wake(id, now + INTERVAL);
         Due::Ask(id, to)
     }
@@ -443,6 +495,8 @@ impl Neighbours {
             held: [None; HOLD],
             asked: None,
             due: now,
+            hurried: None,
+            is_sought: false,
             tries: 0,
             used: false,
             doubted: false,

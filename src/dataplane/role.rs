@@ -17,6 +17,8 @@ use crate::time::{Duration, Instant};
 
 /// Adverts of another active router count for so many of their intervals: one may get lost.
 const CONTENTION: u32 = 3;
+/// Servers that are sought have answered by then: they are asked at the next tick of the neighbours' wheel.
+const FOUND: Duration = Duration::from_millis(300);
 
 impl Dataplane {
     /// Takes on `role`. The active router announces its virtual IPs, to be polled at once; what a
@@ -30,6 +32,7 @@ impl Dataplane {
             Role::Active => {
                 self.guard.resume(now);
                 self.take_over(now);
+                self.seek_neighbours(table, now);
             }
             Role::Backup => self.stand_down(table),
         }
@@ -42,10 +45,31 @@ impl Dataplane {
 
     /// Announces everything once more: another router was active too, and is not any longer. Nothing
     /// while this one is a backup.
-    pub fn announce_again(&mut self, _table: &Table, now: Instant) {
+    pub fn announce_again(&mut self, table: &Table, now: Instant) {
         if self.is_active() {
             self.take_over(now);
+            self.seek_neighbours(table, now);
         }
+    }
+
+    /// Frames that another bridge passed on may have told this router, or the switches, that a server is
+    /// where it is not; and a server that waits to be spoken to does not set that right. While the other
+    /// one may still pass on frames an answer would be no better, so this waits until it does not.
+    pub(super) fn seek_neighbours(&mut self, table: &Table, now: Instant) {
+        self.seek_due = None;
+        let mut bridged = table.networks().iter().filter(|network| network.is_bridged()).peekable();
+        if bridged.peek().is_none() || !self.is_active() {
+            return;
+        }
+        if self.is_contended(table, now) {
+            self.seek_due = self.contended_until(table);
+            return;
+        }
+        for network in bridged {
+            let again = self.neighbours.seek(network.id, now);
+            self.seek_due = self.seek_due.into_iter().chain(again).min();
+        }
+        self.takeover.teach_again(now + FOUND);
     }
 
     pub(super) const fn is_active(&self) -> bool {
@@ -55,6 +79,7 @@ impl Dataplane {
     /// Nothing that was meant to be said in the virtual IPs' name is said from now on.
     fn stand_down(&mut self, table: &Table) {
         self.takeover.stop();
+        self.seek_due = None;
         self.announcer.keep_own(table);
         self.defence.stand_down();
         self.questions.forget_all();
@@ -157,15 +182,20 @@ impl Dataplane {
     }
 
     /// Another router's advert was heard: it is active.
-    pub(super) fn note_other_active(&mut self, now: Instant) {
+    pub(super) fn note_other_active(&mut self, table: &Table, now: Instant) {
         self.other_active = Some(now);
+        self.seek_neighbours(table, now);
     }
 
     /// Whether another router was active a moment ago. In a bridged network frames then come round by
     /// its links, which is no fault of the cables.
     pub(super) fn is_contended(&self, table: &Table, now: Instant) -> bool {
+        self.contended_until(table).is_some_and(|end| now < end)
+    }
+
+    fn contended_until(&self, table: &Table) -> Option<Instant> {
         let interval = table.failover().map_or(Duration::ZERO, |failover| failover.advert_interval);
-        self.other_active.is_some_and(|heard| now < heard + interval * CONTENTION)
+        self.other_active.map(|heard| heard + interval * CONTENTION)
     }
 }
 

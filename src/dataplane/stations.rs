@@ -28,8 +28,18 @@ struct Station {
     /// What it is filed under: a flood of strangers has no time to work that out twice.
     hash: u32,
     seen: Instant,
+    /// When it was found behind this link.
+    found: Instant,
     /// It may be behind another link.
     in_doubt: bool,
+}
+
+/// How certain it has to be where a station is: found there after `since`, heard of within `ageing`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    pub(super) since: Option<Instant>,
+    pub(super) ageing: Duration,
+    pub(super) now: Instant,
 }
 
 /// The stations of all bridged networks.
@@ -71,6 +81,9 @@ impl Stations {
         let hash = self.hash(network, mac);
         if let Some(id) = self.position(hash, network, mac) {
             let station = &mut self.stations[id];
+            if station.link != link || station.in_doubt {
+                station.found = now;
+            }
             (station.link, station.seen, station.in_doubt) = (link, now, false);
             return;
         }
@@ -95,10 +108,13 @@ impl Stations {
         let station = &mut self.stations[id];
         let silent = now >= station.seen + ECHO;
         if station.link == link {
-            station.in_doubt &= !silent;
+            if station.in_doubt && silent {
+                (station.in_doubt, station.found) = (false, now);
+            }
             station.seen = now;
         } else if silent {
             (station.link, station.seen, station.in_doubt) = (link, now, true);
+            station.found = now;
         }
     }
 
@@ -112,7 +128,7 @@ impl Stations {
         if self.capacity == 0 {
             return;
         }
-        let station = Station { network, mac, link, hash, seen: now, in_doubt: false };
+        let station = Station { network, mac, link, hash, seen: now, found: now, in_doubt: false };
         let id = if self.stations.len() < self.capacity {
             self.stations.push(station);
             self.stations.len() - 1
@@ -163,20 +179,21 @@ impl Stations {
     }
 
     /// The station at the first of `most` places from `place` on that is in `network`, and not behind
-    /// `link` but certainly behind another; and the place after it.
+    /// `link` but certainly, as `known` has it, behind another; and the place after it.
     pub(super) fn next_beyond(
         &self,
         (place, most): (usize, usize),
         network: NetworkId,
         link: LinkId,
-        ageing: Duration,
-        now: Instant,
+        known: Known,
     ) -> (Option<MacAddr>, usize) {
         let end = self.stations.len().min(place + most);
         let beyond = |at: &usize| {
             let station = &self.stations[*at];
-            let known = now < station.seen + ageing && !station.in_doubt;
-            station.network == network && station.link != link && known
+            let is_young = known.now < station.seen + known.ageing;
+            let is_new = known.since.is_none_or(|since| station.found > since);
+            let is_known = is_young && is_new && !station.in_doubt;
+            station.network == network && station.link != link && is_known
         };
         let found = (place..end).find(beyond);
         (found.map(|at| self.stations[at].mac), found.map_or(end, |at| at + 1))

@@ -6,7 +6,7 @@
 use super::Dataplane;
 use super::announce::{Audience, announcement, is_quiet};
 use super::loop_guard::LoopGuard;
-use super::stations::Stations;
+use super::stations::{Known, Stations};
 use crate::addr::{LinkId, MacAddr};
 use crate::frame::{Frame, lesson};
 use crate::table::{Network, Table};
@@ -32,6 +32,9 @@ const SEARCH: usize = 128;
 pub(super) struct Takeover {
     announcing: Option<Announcing>,
     teaching: Option<Teaching>,
+    /// When everybody was taught last, and when to teach again about who was found since.
+    taught: Option<Instant>,
+    teach_again: Option<Instant>,
 }
 
 /// One place for each network, then one for each virtual IP; at each, one link after the other.
@@ -53,14 +56,36 @@ struct Teaching {
     place: usize,
     due: Instant,
     left: u16,
+    /// Only about who was found after this.
+    since: Option<Instant>,
+}
+
+impl Teaching {
+    const fn new(due: Instant, since: Option<Instant>) -> Self {
+        Self { network: 0, link: 0, place: 0, due, left: LESSONS, since }
+    }
 }
 
 impl Takeover {
     pub(super) fn begin(&mut self, now: Instant) {
-        let (round, network, place, link) = (0, 0, 0, 0);
+        let (round, place, link) = (0, 0, 0);
         self.announcing =
             Some(Announcing { began: now, round, place, link, due: now, left: BATCH });
-        self.teaching = Some(Teaching { network, link, place, due: now, left: LESSONS });
+        self.teaching = Some(Teaching::new(now, None));
+        (self.taught, self.teach_again) = (Some(now), None);
+    }
+
+    /// Teaches at `due` about stations that have been found, or found elsewhere, by then.
+    pub(super) fn teach_again(&mut self, due: Instant) {
+        self.teach_again = Some(due);
+        if self.teaching.is_none() {
+            self.next_teaching();
+        }
+    }
+
+    fn next_teaching(&mut self) {
+        let again = self.teach_again.take();
+        self.teaching = again.map(|due| Teaching::new(due, self.taught.replace(due)));
     }
 
     pub(super) fn stop(&mut self) {
@@ -144,7 +169,7 @@ impl Takeover {
         loop {
             let at = self.teaching.as_mut().filter(|at| at.due <= now)?;
             let Some(network) = table.networks().get(at.network) else {
-                self.teaching = None;
+                self.next_teaching();
                 return None;
             };
             let link = network.links.get(at.link).copied().filter(|_| network.is_bridged());
@@ -162,8 +187,8 @@ impl Takeover {
             }
             at.left -= 1;
             let ageing = network.bridge.mac_ageing;
-            let (station, next) =
-                stations.next_beyond((at.place, SEARCH), network.id, link, ageing, now);
+            let known = Known { since: at.since, ageing, now };
+            let (station, next) = stations.next_beyond((at.place, SEARCH), network.id, link, known);
             at.place = next;
             if let Some(station) = station {
                 lesson(station, out);

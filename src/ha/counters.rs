@@ -55,6 +55,8 @@ discards! {
     UnknownRouterId = "unknown-router-id",
     /// It is one of the router's own that came back.
     Own = "own",
+    /// Its sender is not among those that are listed.
+    UnlistedPeer = "unlisted-peer",
     /// It should be signed and is not, or not with the key.
     Signature = "signature",
     /// It was signed, but is not new.

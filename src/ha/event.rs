@@ -66,6 +66,29 @@ pub enum Event {
         /// Who it is.
         from: Ipv4Addr,
     },
+    /// Somebody who is not listed sends adverts; they are not listened to.
+    Stranger {
+        /// Where it was heard.
+        network: NetworkId,
+        /// Who it says it is.
+        from: Ipv4Addr,
+    },
+    /// A router with priority 255 is active: it waits for nobody.
+    OwnerHeard {
+        /// Where it was heard.
+        network: NetworkId,
+        /// Who it is.
+        from: Ipv4Addr,
+    },
+    /// Many more adverts are believed than two routers send.
+    Storm {
+        /// Where they come in.
+        network: NetworkId,
+        /// Who sent the last one.
+        from: Ipv4Addr,
+        /// How many came within a second.
+        count: u32,
+    },
 }
 
 /// Why the role changed.

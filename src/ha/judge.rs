@@ -10,6 +10,9 @@ use super::settings::{Member, Settings};
 use crate::addr::NetworkId;
 use crate::time::{Duration, Instant};
 
+/// Needs no leave to be active (RFC 9568 section 6.1).
+const OWNER: u8 = 255;
+
 /// What is remembered of one network's adverts, so that each oddity is told once.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Notes {
@@ -17,6 +20,44 @@ pub(super) struct Notes {
     met: Option<NetworkId>,
     interval: Option<Duration>,
     has_other_addresses: bool,
+    stranger: Option<Ipv4Addr>,
+    owner: Option<Ipv4Addr>,
+    storm: Storm,
+}
+
+/// Adverts of one network within the present second.
+#[derive(Clone, Copy, Debug, Default)]
+struct Storm {
+    since: Option<Instant>,
+    count: u32,
+    /// It was told of, and has not calmed down.
+    is_told: bool,
+}
+
+impl Storm {
+    /// One more; how many there were when they have just become too many.
+    fn note(&mut self, interval: Duration, now: Instant) -> Option<u32> {
+        let most = most_a_second(interval);
+        let since = *self.since.get_or_insert(now);
+        if now >= since + SECOND {
+            let is_next = now < since + SECOND * 2;
+            self.is_told &= is_next && self.count > most;
+            (self.since, self.count) = (Some(now), 0);
+        }
+        self.count = self.count.saturating_add(1);
+        let is_news = self.count > most && !self.is_told;
+        self.is_told |= is_news;
+        is_news.then_some(self.count)
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Adverts a second that are nothing to speak of: of several routers that contend, each with one an
+/// interval and those that others prompt.
+fn most_a_second(interval: Duration) -> u32 {
+    let regular = 1_000 / interval.total_millis().clamp(1, 1_000);
+    u32::try_from(16 * regular).unwrap_or(u32::MAX)
 }
 
 impl Notes {
@@ -65,7 +106,16 @@ pub(super) fn belongs(
                 && !other.virtual_ips.is_empty()
                 && advert.names(&other.virtual_ips)
         });
-    if is_misled { Err(Discard::WrongNetwork) } else { Ok(()) }
+    if is_misled {
+        return Err(Discard::WrongNetwork);
+    }
+    if member.peers.is_empty() || member.peers.contains(&source) {
+        return Ok(());
+    }
+    if notes.stranger.replace(source) != Some(source) {
+        events.push(Event::Stranger { network: member.network, from: source });
+    }
+    Err(Discard::UnlistedPeer)
 }
 
 /// Whether `advert` is signed as it should be, and new.
@@ -95,12 +145,22 @@ pub(super) fn compare(
     member: &Member,
     notes: &mut Notes,
     events: &mut Events,
+    now: Instant,
 ) {
+    // They are believed all the same: to leave some out would leave out the other router's too.
+    let (network, from): (NetworkId, Ipv4Addr) = (member.network, advert.source);
+    let fastest = advert.interval.min(settings.advert_interval);
+    if let Some(count) = notes.storm.note(fastest, now) {
+        events.push(Event::Storm { network, from, count });
+    }
     // One that gives up the role is not listened to any more.
     if advert.priority == 0 {
         return;
     }
-    let (network, from): (NetworkId, Ipv4Addr) = (member.network, advert.source);
+    let owner = Some(from).filter(|_| advert.priority == OWNER);
+    if std::mem::replace(&mut notes.owner, owner) != owner && owner.is_some() {
+        events.push(Event::OwnerHeard { network, from });
+    }
     let interval = Some(advert.interval).filter(|other| *other != settings.advert_interval);
     if std::mem::replace(&mut notes.interval, interval) != interval
         && let Some(interval) = interval

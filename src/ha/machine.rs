@@ -84,6 +84,8 @@ impl Rules {
 struct Contention {
     /// When it will have given way unless it is heard again; `None`: that was said.
     ends_at: Option<Instant>,
+    /// It was heard where it is judged, and gives way as soon as it hears this one.
+    is_judged: bool,
     /// When it is certain.
     forgotten_at: Instant,
 }
@@ -102,9 +104,10 @@ pub(super) struct Machine {
     /// Since when it has had no fault: preempting is counted from here.
     well_since: Instant,
     has_synced: bool,
-    /// Active: when the next adverts are due, and when the last ones were that an advert prompted.
+    /// Active: when the next adverts are due, and until when those that others prompted would have
+    /// taken, one gap after the other.
     advert_at: Instant,
-    prompted_at: Option<Instant>,
+    prompted_until: Instant,
     contention: Option<Contention>,
     /// When the announcements so far would have ended, one gap after the other.
     announced_until: Instant,
@@ -140,7 +143,7 @@ impl Machine {
             well_since: now,
             has_synced: false,
             advert_at: now,
-            prompted_at: None,
+            prompted_until: now,
             contention: None,
             announced_until: now,
             owner_at: None,
@@ -275,7 +278,7 @@ impl Machine {
             // Two intervals late is three after the last advert: somebody may have taken over, and
             // gives way on hearing this router without a word.
             if late >= self.rules.interval * 2 {
-                self.contend(self.rules.interval / 2, now);
+                self.contend(true, now);
             }
             let is_on_time = late < self.rules.interval / 2;
             self.send(Outgoing::Advert);
@@ -488,7 +491,8 @@ impl Machine {
         self.history.push(Transition { at: now, role, reason });
         self.events.push(Event::Role { role, reason });
         (self.owner_at, self.resigned, self.preempts) = (None, None, None);
-        (self.contention, self.prompted_at) = (None, None);
+        self.contention = None;
+        self.prompted_until = now;
         (self.not_before, self.graces) = (now, 0);
         // What the other one sends from now on makes the table complete, not what was there before.
         self.has_synced = false;
@@ -504,11 +508,19 @@ impl Machine {
         }
     }
 
-    /// Another active router was heard, or may have been there; it will have given way in `settles`
-    /// unless it is heard again.
-    fn contend(&mut self, settles: Duration, now: Instant) {
-        let forgotten_at = now + self.rules.interval * 3;
-        self.contention = Some(Contention { ends_at: Some(now + settles), forgotten_at });
+    /// Another active router was heard, or may have been there. It will have given way in half an
+    /// interval when it is one that gives way on hearing this one, otherwise in three, unless it is
+    /// heard again. What is heard beside that on another network puts nothing off.
+    fn contend(&mut self, is_judged: bool, now: Instant) {
+        let interval = self.rules.interval;
+        let known = self.contention.filter(|known| known.is_judged && !is_judged);
+        let known_end = known.and_then(|known| known.ends_at);
+        let settles = if is_judged { interval / 2 } else { interval * 3 };
+        self.contention = Some(Contention {
+            ends_at: Some(known_end.unwrap_or(now + settles)),
+            is_judged: is_judged || known_end.is_some(),
+            forgotten_at: now + interval * 3,
+        });
     }
 }
 

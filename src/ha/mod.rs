@@ -114,7 +114,7 @@ impl Ha {
         judge::belongs(&advert, member, members, notes, self.machine.events_mut())?;
         let silence = self.machine.active_down(position);
         judge::is_genuine(&advert, &self.settings, notes, self.confirmed, (silence, now))?;
-        judge::compare(&advert, &self.settings, member, notes, self.machine.events_mut());
+        judge::compare(&advert, &self.settings, member, notes, self.machine.events_mut(), now);
         let Advert { source: from, priority, interval, form, .. } = advert;
         Ok((position, form, Said { from, priority, interval }))
     }

@@ -41,6 +41,8 @@ pub struct Member {
     pub virtual_router_id: u8,
     /// What both routers share there.
     pub virtual_ips: Vec<Ipv4Addr>,
+    /// Whose adverts are believed there; none: anybody's.
+    pub peers: Vec<Ipv4Addr>,
 }
 
 impl Settings {

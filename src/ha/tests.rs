@@ -27,6 +27,7 @@ fn settings(host: u8, priority: u8) -> Settings {
             address: Ipv4Addr::new(a, b, c, host),
             virtual_router_id,
             virtual_ips: vec![Ipv4Addr::new(a, b, c, shared)],
+            peers: Vec::new(),
         }
     };
     Settings {

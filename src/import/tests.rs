@@ -1,5 +1,4 @@
 //! Whole files, in and out.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -105,6 +105,11 @@ impl Pair {
         self.note_nics(changed);
     }
 
+    /// Whether the NIC that `link` is joined with works, if it is with one.
+    pub(super) fn nic_works(&self, link: LinkId) -> bool {
+        self.nics.get(link.index()).is_none_or(|works| *works)
+    }
+
     /// What the dataplane found to be for the pair; from the IP header on.
     pub(super) fn handle_packet(&mut self, network: NetworkId, packet: &[u8], now: Instant) {
         if packet.get(9) == Some(&PROTOCOL) {
@@ -281,6 +286,7 @@ fn members(failover: &Failover, table: &Table) -> Vec<Member> {
             address: network.own_address()?,
             virtual_router_id: member.virtual_router_id,
             virtual_ips: floating.map(|vip| vip.address).collect(),
+            peers: member.peers.clone(),
         })
     });
     members.collect()

@@ -290,3 +290,30 @@ fn a_long_silence_does_not_rush_the_questions() {
     let later = router.advance(Duration::from_millis(1_300));
     assert_eq!(later.len(), 2, "{later:?}");
 }
+
+/// A link that comes up has its servers asked for at once, and out of turn once a second at most.
+#[test]
+fn whoever_is_not_known_behind_a_link_that_comes_up_is_asked_for_at_once() {
+    let mut router = waiting();
+    router.advance(Duration::from_secs(7));
+    let asked = |router: &mut Router, millis| {
+        let out = texts(&router.advance(Duration::from_millis(millis)));
+        out.iter().filter(|text| *text == ASKS).count()
+    };
+    let Router { dataplane, table, now, .. } = &mut router;
+    dataplane.handle_link_up(table, IN, *now);
+    assert_eq!(asked(&mut router, 200), 1, "it had been given up, or was asked long ago");
+    // It flaps.
+    for _ in 0..3 {
+        let Router { dataplane, table, now, .. } = &mut router;
+        dataplane.handle_link_up(table, IN, *now);
+        assert_eq!(asked(&mut router, 200), 0);
+    }
+    // An answer to the question before is still one; who is known is left in peace.
+    let answer = is_at(server_ip(11), server_mac(11), ROUTER_IN, OWN_IN).frame();
+    assert!(matches!(router.feed(IN, &answer).verdict, Verdict::Consumed(_)));
+    router.advance(Duration::from_secs(2));
+    let Router { dataplane, table, now, .. } = &mut router;
+    dataplane.handle_link_up(table, IN, *now);
+    assert_eq!(asked(&mut router, 200), 0);
+}

@@ -518,6 +518,37 @@ fn nobody_is_taken_for_a_loop_who_is_another_active_router() {
     assert!(matches!(router.events[..], [Event::OwnMac { .. }]), "{:?}", router.events);
 }
 
+/// Where another bridge's frames have said that servers are is not asked while it may still say so.
+#[test]
+fn servers_are_sought_behind_all_links_once_another_active_router_is_silent() {
+    let mut router = active(bridged_pair());
+    let links = router.table.networks()[0].links.len();
+    let servers: std::collections::BTreeSet<_> =
+        router.config.services[0].servers.iter().map(|server| server.endpoint.address).collect();
+    let interval = router.config.failover.as_ref().unwrap().advert_interval;
+    router.answers_arp = false;
+    let everybody_asked = |router: &mut Router, intervals| {
+        let out = router.advance(interval * intervals);
+        let about_server = |frame: &[u8]| {
+            let target = <[u8; 4]>::try_from(&frame[38..42]).unwrap();
+            servers.contains(&std::net::IpAddr::from(target))
+        };
+        let is_question = |frame: &[u8]| frame[..6] == [0xff; 6] && frame[12..14] == [8, 6];
+        out.iter().filter(|(_, frame)| is_question(frame) && about_server(frame)).count()
+    };
+    assert_eq!(everybody_asked(&mut router, 1), 0, "everything is well known");
+    for _ in 0..3 {
+        let heard = router.feed(OUT, &advert("203.0.113.3", |_| {}).frame());
+        assert_eq!(heard.verdict, Verdict::ToHa);
+        assert_eq!(everybody_asked(&mut router, 2), 0, "the other one may still pass on an answer");
+    }
+    assert_eq!(everybody_asked(&mut router, 2), servers.len() * links, "by every link");
+    // Who stands down meanwhile asks nobody.
+    router.feed(OUT, &advert("203.0.113.3", |_| {}).frame());
+    become_role(&mut router, Role::Backup);
+    assert_eq!(everybody_asked(&mut router, 4), 0);
+}
+
 #[test]
 fn v1_an_advert_leaves_from_the_virtual_mac_by_every_link() {
     let packet = advert("203.0.113.2", |_| {}).packet();

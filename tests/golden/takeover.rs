@@ -331,6 +331,24 @@ fn on_takeover_every_switch_learns_where_the_stations_are() {
     assert!(lessons(&timeline(&mut router, 500)).contains_key(&station(1)));
 }
 
+/// Who was not known at first, or elsewhere, is taught about when found; nobody else is again.
+#[test]
+fn who_is_found_after_a_takeover_is_taught_about_then() {
+    let mut router = Router::new(bridged_pair());
+    heard(&mut router, station(1), OUT);
+    heard(&mut router, station(2), OUT);
+    become_role(&mut router, Role::Active);
+    let at_once = lessons(&timeline(&mut router, 100));
+    let links = |lessons: &BTreeMap<MacAddr, Vec<LinkId>>, n| lessons.get(&station(n)).cloned();
+    assert_eq!(links(&at_once, 1), Some(vec![IN, FAR_IN]));
+    router.feed(IN, &hello(station(2)));
+    router.feed(FAR_IN, &hello(station(3)));
+    let later = lessons(&timeline(&mut router, 500));
+    assert_eq!(links(&later, 1), None);
+    assert_eq!(links(&later, 2), Some(vec![OUT, FAR_IN]));
+    assert_eq!(links(&later, 3), Some(vec![OUT, IN]));
+}
+
 #[test]
 fn who_may_be_on_either_side_is_not_taught_about() {
     let mut router = Router::new(bridged_pair());

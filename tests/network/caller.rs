@@ -16,7 +16,7 @@ pub(crate) struct Caller {
 pub(crate) struct Call {
     /// The service's port.
     pub(crate) to: u16,
-    from: u16,
+    pub(crate) from: u16,
     socket: Option<SocketHandle>,
     /// Who answered: it says so first.
     pub(crate) server: Option<u8>,

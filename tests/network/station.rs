@@ -28,6 +28,8 @@ pub(crate) struct Station {
     /// Which of `hosts` has an address.
     homes: Vec<(Ipv4Addr, usize)>,
     gateway: Option<Ipv4Addr>,
+    /// The /24 networks that it reaches without a gateway.
+    pub(crate) near: &'static [[u8; 3]],
     habits: Habits,
     cache: BTreeMap<Ipv4Addr, Entry>,
     sent: Vec<Vec<u8>>,
@@ -73,6 +75,7 @@ impl Station {
             addresses: addresses.to_vec(),
             homes: homes.collect(),
             gateway,
+            near: &[[203, 0, 113], [10, 0, 0]],
             habits,
             cache: BTreeMap::new(),
             sent: Vec::new(),
@@ -144,7 +147,8 @@ impl Station {
 
     fn send(&mut self, packet: Vec<u8>, now: Instant) {
         let read = Read::packet(&packet).unwrap();
-        let on_link = matches!(read.destination.octets(), [203, 0, 113, _] | [10, 0, 0, _]);
+        let [a, b, c, _] = read.destination.octets();
+        let on_link = self.near.contains(&[a, b, c]);
         let hop = if on_link { Some(read.destination) } else { self.gateway };
         let Some(hop) = hop else { return };
         let by = if self.has(read.source) { read.source } else { self.address() };

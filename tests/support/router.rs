@@ -92,9 +92,13 @@ pub struct Router {
 impl Router {
     /// A router that has just started: nothing announced, nobody resolved.
     pub fn cold(config: Config, max_flows: usize) -> Self {
+        Self::cold_at(config, max_flows, Instant::from_secs(1_000))
+    }
+
+    /// As [`Router::cold`], started at `now`.
+    pub fn cold_at(config: Config, max_flows: usize, now: Instant) -> Self {
         let mut ids = Ids::default();
         let table = Table::compile(&config, None, &mut ids, |_, _| Standing::GOOD);
-        let now = Instant::from_secs(1_000);
         let dataplane = Dataplane::new(&table, *b"0123456789abcdef", max_flows, now);
         let frame = Frame::new();
         let bridged = config.networks.iter().any(|network| network.links.len() > 1);

@@ -78,7 +78,7 @@ fn try_step(cause: &[u8], step: &Step) -> Result<(), String> {
 }
 
 /// D8: what was right is right, what was wrong is not right afterwards.
-fn check_sums(cause: &[u8], frame: &[u8]) -> Result<(), String> {
+pub fn check_sums(cause: &[u8], frame: &[u8]) -> Result<(), String> {
     let (Some(before), Some(after)) = (Read::frame(cause), Read::frame(frame)) else {
         return Ok(());
     };

@@ -357,7 +357,7 @@ impl Router {
                 return Ok(None);
             }
             let wait = if self.ready { Duration::ZERO } else { until - now };
-            self.poll.poll(&mut events, Some(wait.into())).map_err(text)?;
+            wait_for(&mut self.poll, &mut events, wait.into())?;
             self.turns += 1;
             self.ready |= !events.is_empty();
             if !self.ready {
@@ -418,7 +418,15 @@ impl Wait {
     }
 
     fn pass(&mut self, time: Duration) -> Result<(), String> {
-        self.poll.poll(&mut self.events, Some(time.into())).map_err(text)
+        wait_for(&mut self.poll, &mut self.events, time.into())
+    }
+}
+
+/// As the router's loop does: a ring's news may interrupt a wait.
+fn wait_for(poll: &mut Poll, events: &mut Events, time: std::time::Duration) -> Result<(), String> {
+    match poll.poll(events, Some(time)) {
+        Err(error) if error.kind() != std::io::ErrorKind::Interrupted => Err(text(error)),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

@@ -5,9 +5,16 @@
 //! |---|---|
 //! | `takeover` | kills, hand-overs, links that fail: how long clients notice, and which connections live on |
 //! | `wire` | adverts and announcements as a third machine sees them |
+//! | `faults` | what one router alone is missing: a gateway, a cable, servers |
+//! | `direct` | direct routing, in one network and across a bridge |
+//! | `load` | a minute of overload; thousands of new connections a second |
 //! | `keepalived` | the other router is keepalived, by version 3 and 2, active and as backup |
 
+mod crowd;
+mod direct;
+mod faults;
 mod keepalived;
+mod load;
 mod takeover;
 mod wire;
 
@@ -31,6 +38,8 @@ fn main() -> ExitCode {
             }
         }
     }
-    let rooms = [takeover::trials(), wire::trials(), keepalived::trials()];
-    harness::main(rooms.into_iter().flatten().collect())
+    let alone = [takeover::trials(), wire::trials(), load::trials()];
+    let patient = [faults::trials(), direct::trials(), keepalived::trials()];
+    let all = |rooms: [Vec<_>; 3]| rooms.into_iter().flatten().collect();
+    harness::main_beside(all(alone), all(patient))
 }

@@ -1,37 +1,25 @@
 //! Kills, hand-overs, links that fail: how long clients notice, and which connections live on.
 
-use std::net::UdpSocket;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use libtest_mimic::Trial;
 use netns_tests::direct::neighbour;
 use netns_tests::harness::{say, trial};
-use netns_tests::pair::{NIC, Pair, SERVICE, Terms, all_work};
-use netns_tests::tcp::Client;
-use netns_tests::wire::Wire;
-use netns_tests::{
-    CLIENT, Context as _, Failure, GATEWAY, Outcome, SERVER_NIC, VIP, ensure, eventually,
-};
+use netns_tests::pair::{NIC, Pair, Terms, all_work};
+use netns_tests::{Context as _, Failure, GATEWAY, Outcome, SERVER_NIC, VIP, ensure, eventually};
 use rustix::process::Signal;
 use tapvs::addr::MacAddr;
-use tapvs::links::{LinkError, Namespace, Netlink};
-
-use crate::wire::is_advert;
+use tapvs::links::{LinkError, Netlink};
 
 /// How often the active router is killed.
 const KILLS: u32 = 50;
 /// From the prober's last success before a kill to its first after it.
 const LONGEST_GAP: Duration = Duration::from_millis(500);
-/// Skew at priority 100 and 100 ms, and 20 ms more (the requirement), and what a loaded machine needs to
-/// let a prober run that sleeps 10 ms between attempts of up to 100 ms.
-const LONGEST_HANDOVER: Duration = Duration::from_millis(61 + 20 + 110);
-const CONNECTIONS: usize = 40;
-/// Those who open connections at the same time, and how many each opens at most.
-const OPENERS: usize = 4;
-const MOST_EACH: usize = 1_500;
-const OVERLOAD: Duration = Duration::from_secs(15);
+/// Skew at priority 100 and 100 ms, and 20 ms more (the requirement; `wire` has it without these), the
+/// prober's 10 ms between two attempts, and what a loaded machine needs to let its threads run.
+const LONGEST_HANDOVER: Duration = Duration::from_millis(61 + 20 + 10 + 60);
+pub(crate) const CONNECTIONS: usize = 40;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -40,9 +28,6 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("sigterm_hands_over", hands_over),
         trial("an_operator_hands_over_and_takes_back", yields),
         trial("a_link_that_fails_takes_the_role_along", link_fails),
-        trial("a_gateway_or_service_that_fails_takes_the_role_along", service_fails),
-        trial("connections_live_on_while_many_are_opened", many_connections),
-        trial("overload_is_no_death", overloaded),
         trial("a_paused_router_finds_out_that_it_was_replaced", paused),
     ]
 }
@@ -181,126 +166,6 @@ fn link_fails() -> Outcome {
         pair.wait_until_active(0, before)?;
         all_work(&mut connections)
     })
-}
-
-fn service_fails() -> Outcome {
-    let terms = Terms {
-        service: "health = { kind = \"tcp\", interval = \"200ms\", timeout = \"100ms\", fall = 2, rise = 1 }\n\
-                  min_healthy = 3",
-        ..Terms::USUAL
-    };
-    on_pair(terms, |pair| {
-        let down = |pair: &Pair, up: bool| -> Outcome {
-            let done: Result<(), LinkError> = pair.homes[0].run(|| Ok(()));
-            done.context("the first router's home")?;
-            let done: Result<(), LinkError> = pair.middle.run(|| {
-                let netlink = Netlink::new()?;
-                if up { netlink.set_up("s2") } else { netlink.set_down("s2") }
-            });
-            done.context("cannot change s2")
-        };
-        down(pair, false)?;
-        // Both see the same: whoever has the role goes on, because nobody else would do better.
-        let faulty = |number: usize| {
-            pair.status(number).is_ok_and(|status| status.contains("fewer servers up"))
-        };
-        ensure!(eventually(Duration::from_secs(5), || faulty(0) && faulty(1)), "nobody noticed");
-        thread::sleep(Duration::from_secs(1));
-        let active = |number: usize| -> Outcome<bool> { Ok(pair.role(number)? == "active") };
-        ensure!(active(0)? != active(1)?, "not exactly one is active");
-        pair.connections(4)?;
-        down(pair, true)?;
-        let well = || active(0).is_ok_and(|first| first) && active(1).is_ok_and(|second| !second);
-        ensure!(eventually(Duration::from_secs(10), well), "the better one is not active again");
-        Ok(())
-    })
-}
-
-/// The active router is killed while clients open as many connections as they can.
-fn many_connections() -> Outcome {
-    on_pair(Terms::USUAL, |pair| {
-        let ending = AtomicBool::new(false);
-        let begun = Instant::now();
-        let (mut opened, killed) = thread::scope(|scope| -> Outcome<_> {
-            let client = &*pair.client;
-            let openers: Vec<_> =
-                (0..OPENERS).map(|_| scope.spawn(|| open_many(client, &ending))).collect();
-            thread::sleep(Duration::from_secs(2));
-            pair.routers[0] = None;
-            let killed = Instant::now();
-            ending.store(true, Ordering::Relaxed);
-            let opened = openers.into_iter().map(|opener| opener.join().unwrap_or_default());
-            Ok((opened.flatten().collect::<Vec<_>>(), killed))
-        })?;
-        pair.wait_until_active(1, 0)?;
-        let last = opened.iter().map(|(_, at)| *at).max().unwrap_or(killed);
-        let rate = opened.len() as f64 / (last - begun).as_secs_f64();
-        opened.retain(|(_, at)| killed - *at >= Duration::from_secs(1));
-        let old = opened.len();
-        let alive = opened.iter_mut().filter_map(|(client, _)| client.echo(b"alive?").ok()).count();
-        say(format_args!(
-            "{rate:.0} connections a second; of {old} older than a second {alive} live on"
-        ));
-        ensure!(rate >= 500.0, "only {rate:.0} connections a second: that proves little");
-        ensure!(alive * 100 >= old * 99, "of {old} only {alive} live on");
-        Ok(())
-    })
-}
-
-/// Opens connections one after the other; each with when it was.
-fn open_many(client: &Namespace, ending: &AtomicBool) -> Vec<(Client, Instant)> {
-    let mut opened = Vec::new();
-    while !ending.load(Ordering::Relaxed) && opened.len() < MOST_EACH {
-        if let Ok(connection) = Client::connect(client, SERVICE) {
-            opened.push((connection, Instant::now()));
-        }
-    }
-    opened
-}
-
-/// More than the router can do, for so long: adverts leave all the same.
-fn overloaded() -> Outcome {
-    on_pair(Terms::USUAL, |pair| {
-        let mut connections = pair.connections(CONNECTIONS)?;
-        let before = pair.router(1)?.log().len();
-        let wire = Wire::open(&pair.observer, NIC)?;
-        let ending = AtomicBool::new(false);
-        let sent = AtomicU64::new(0);
-        let longest = thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| flood(pair, &ending, &sent));
-            }
-            let begun = Instant::now();
-            let (mut last, mut longest) = (begun, Duration::ZERO);
-            while begun.elapsed() < OVERLOAD {
-                if wire.receive(Duration::from_secs(1), is_advert).is_some() {
-                    longest = longest.max(last.elapsed());
-                    last = Instant::now();
-                }
-            }
-            ending.store(true, Ordering::Relaxed);
-            longest.max(last.elapsed())
-        });
-        let datagrams = sent.load(Ordering::Relaxed) / OVERLOAD.as_secs();
-        say(format_args!("{datagrams} datagrams a second, {longest:?} between adverts at most"));
-        ensure!(datagrams > 20_000, "only {datagrams} datagrams a second: that is no overload");
-        let news = pair.router(1)?.log().split_off(before);
-        let changed = news.iter().any(|line| line.contains("role="));
-        ensure!(!changed, "the backup took over: {news:?}");
-        all_work(&mut connections)
-    })
-}
-
-/// Sends as fast as it can to a port that nobody serves.
-fn flood(pair: &Pair, ending: &AtomicBool, sent: &AtomicU64) {
-    let socket = pair.client.run(|| UdpSocket::bind((CLIENT, 0)));
-    let Ok(socket) = socket else { return };
-    let mut count = 0;
-    while !ending.load(Ordering::Relaxed) {
-        // Refusals come back as errors, and full queues too.
-        count += u64::from(socket.send_to(b"of no use to anybody", (VIP, 9)).is_ok());
-    }
-    sent.fetch_add(count, Ordering::Relaxed);
 }
 
 fn paused() -> Outcome {

@@ -32,6 +32,7 @@ fn without_it_there_is_none_and_with_it_the_rest_has_defaults() {
         network,
         virtual_router_id,
         track_gateway: false,
+        peers: Vec::new(),
     };
     assert_eq!(
         failover(&with("")),
@@ -61,6 +62,9 @@ fn every_key() {
     assert_eq!(found.checksum, AdvertChecksum::Message);
     let tracked = with("").replacen("= 51", "= 51\ntrack_gateway = true", 1);
     assert!(failover(&tracked).networks[0].track_gateway);
+    let listed = with("").replacen("= 52", "= 52\npeers = [\"10.0.0.3\", \"10.0.0.4\"]", 1);
+    let peers: [std::net::Ipv4Addr; 2] = ["10.0.0.3", "10.0.0.4"].map(|peer| peer.parse().unwrap());
+    assert_eq!(failover(&listed).networks[1].peers, peers);
     let digits = "00".repeat(31) + "fF";
     let sync = "network = \"servers\"\npeer = \"10.0.0.3\"\n";
     let found = failover(&with_sync(&format!("{sync}key = \"{digits}\""))).sync.unwrap();

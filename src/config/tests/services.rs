@@ -215,11 +215,6 @@ fn services() {
         ),
         (
             port,
-            "port = 80\nhelper = \"ftp\"\n",
-            "service[0].helper: protocol helpers are not supported yet; leave it out",
-        ),
-        (
-            port,
             "port = 80\nwait = 1\n",
             "service[0].wait: unknown key; known here: name, protocol, address, port, group, scheduler, scheduler_flags, persistence, expire_quiescent, one_packet, timeouts, udp_timeout, method, health, on_remove, drain_timeout, on_down, slow_start, passive_health, min_healthy, helper, server, fallback",
         ),

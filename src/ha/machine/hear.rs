@@ -78,32 +78,33 @@ impl Machine {
             for path in &mut self.paths {
                 (path.interval, path.down_at) = (interval, down_at);
             }
+            // A last one, so that the router that stays knows of this one, and announces everything
+            // anew: it may not have heard it before.
+            self.send(Outgoing::Advert);
             return;
         }
         if self.contention.is_none() && said.priority > 0 {
             let Said { from, priority, .. } = said;
             self.events.push(Event::Contention { network, from, priority });
         }
-        // It gives way as soon as it hears this one where it is judged.
-        let interval = self.rules.interval;
-        let settles = if is_first && !outranks { interval / 2 } else { interval * 3 };
-        self.contend(settles, now);
+        self.contend(is_first && !outranks, now);
         if !outranks {
             self.prompt(now);
         }
     }
 
     /// Sends adverts at once, but answers no flood of them with another: a quarter of an interval lies
-    /// between two of these.
+    /// between two of these, but for one more. Who gives way says so right behind the advert that led
+    /// to it, and until it is answered the switches have the virtual MAC where nobody is.
     fn prompt(&mut self, now: Instant) {
         let gap = self.rules.interval / 4;
-        match self.prompted_at {
-            Some(at) if now < at + gap => self.advert_at = self.advert_at.min(at + gap),
-            _ => {
-                self.prompted_at = Some(now);
-                self.send(Outgoing::Advert);
-                self.advert_at = now + self.rules.interval;
-            }
+        let until = self.prompted_until.max(now);
+        if until > now + gap {
+            self.advert_at = self.advert_at.min(until - gap);
+            return;
         }
+        self.prompted_until = until + gap;
+        self.send(Outgoing::Advert);
+        self.advert_at = now + self.rules.interval;
     }
 }

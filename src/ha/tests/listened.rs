@@ -176,3 +176,57 @@ fn a_packet_costs_no_memory() {
     let sent = ha.counters().sent;
     assert!(sent > 40, "{sent}");
 }
+
+#[test]
+fn with_peers_listed_nobody_else_is_heard() {
+    let mut own = settings(2, 100);
+    own.networks[0].peers = vec![Ipv4Addr::new(203, 0, 113, 3)];
+    let mut ha = Ha::new(own, 1, at(0));
+    let from = Ipv4Addr::new(203, 0, 113, 4);
+    for _ in 0..3 {
+        let stranger = advert(&settings(4, 255), OUTSIDE);
+        assert_eq!(hand(&mut ha, OUTSIDE, &stranger), Some(Discard::UnlistedPeer));
+    }
+    assert_eq!(events(&mut ha), [Event::Stranger { network: OUTSIDE, from }], "once");
+    assert_eq!(hand(&mut ha, OUTSIDE, &advert(&settings(3, 200), OUTSIDE)), None);
+    assert_eq!(hand(&mut ha, INSIDE, &advert(&settings(4, 200), INSIDE)), None, "not listed there");
+    // Whoever it is, an advert that is not for this router is counted as that.
+    let other = advert(&settings(4, 200), INSIDE);
+    assert_eq!(hand(&mut ha, OUTSIDE, &other), Some(Discard::WrongNetwork));
+}
+
+#[test]
+fn an_owner_is_told_of_once() {
+    let mut ha = listener();
+    let owner = advert(&settings(3, 255), OUTSIDE);
+    let from = Ipv4Addr::new(203, 0, 113, 3);
+    let told = [Event::OwnerHeard { network: OUTSIDE, from }];
+    hand(&mut ha, OUTSIDE, &owner);
+    hand(&mut ha, OUTSIDE, &owner);
+    assert_eq!(events(&mut ha), told);
+    hand(&mut ha, OUTSIDE, &advert(&settings(3, 200), OUTSIDE));
+    hand(&mut ha, OUTSIDE, &owner);
+    assert_eq!(events(&mut ha), told, "it was another in between");
+}
+
+#[test]
+fn a_storm_of_adverts_is_believed_and_told_of_until_it_is_over() {
+    let mut ha = listener();
+    let peer = advert(&settings(3, 200), OUTSIDE);
+    let from = Ipv4Addr::new(203, 0, 113, 3);
+    let mut told = Vec::new();
+    let mut hear = |millis| {
+        ha.handle_packet(OUTSIDE, &peer, at(millis));
+        told.extend(events(&mut ha).into_iter().map(|event| (millis, event)));
+    };
+    // Four times as many as one interval has, when two contend.
+    (0..4_000).step_by(25).for_each(&mut hear);
+    // Every other millisecond, for three seconds; then it is over, and begins again.
+    (4_000..7_000).step_by(2).for_each(&mut hear);
+    (7_000..10_000).step_by(100).for_each(&mut hear);
+    (10_000..11_500).step_by(2).for_each(&mut hear);
+    let storm = Event::Storm { network: OUTSIDE, from, count: 161 };
+    let events: Vec<_> = told.iter().map(|(_, event)| *event).collect();
+    assert_eq!(events, [storm, storm], "{told:?}");
+    assert_eq!(ha.counters().all_discards(), 0);
+}

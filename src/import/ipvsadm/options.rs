@@ -202,7 +202,9 @@ fn take<'w>(
 mod tests {
     use super::*;
 
-    fn line(text: &str) -> Result<(Command, Vec<(&'static str, Option<String>)>), String> {
+    type Flags = Vec<(&'static str, Option<String>)>;
+
+    fn line(text: &str) -> Result<(Command, Flags), String> {
         let (command, arguments) = parse(&words(text)?)?;
         let flags = arguments.flags.into_iter().map(|flag| (flag.name, flag.value));
         Ok((command, flags.collect()))

@@ -20,7 +20,7 @@ const LEAST: usize = 2;
 enum State {
     /// It can be made.
     Untouched,
-    Ready(IoUring),
+    Ready(Box<IoUring>),
     /// It has failed, and system calls go on without it.
     Failed,
 }
@@ -140,10 +140,10 @@ impl Engine for Uring {
 }
 
 /// The quickest ring that this kernel has.
-fn ring() -> io::Result<IoUring> {
+fn ring() -> io::Result<Box<IoUring>> {
     let entries = u32::try_from(MOST).unwrap_or(u32::MAX);
     let build = |setup: fn(&mut io_uring::Builder) -> &mut io_uring::Builder| {
-        setup(&mut IoUring::builder()).build(entries)
+        setup(&mut IoUring::builder()).build(entries).map(Box::new)
     };
     // Linux 6.1 for the first, 5.19 for the second.
     build(|builder| builder.setup_single_issuer().setup_defer_taskrun())

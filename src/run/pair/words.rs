@@ -54,6 +54,21 @@ pub(super) fn note(event: &Event, table: &Table) -> Note {
             let text = "the other router names other virtual IPs";
             (log::Level::Warn, text, vec![network(id), ("peer", from.to_string())])
         }
+        Event::Stranger { network: id, from } => {
+            let text =
+                "somebody who is not among the peers sends adverts; they are not listened to";
+            (log::Level::Warn, text, vec![network(id), ("from", from.to_string())])
+        }
+        Event::OwnerHeard { network: id, from } => {
+            let text = "the other router's priority is 255: it waits for nobody";
+            (log::Level::Warn, text, vec![network(id), ("peer", from.to_string())])
+        }
+        Event::Storm { network: id, from, count } => {
+            let text = "many more adverts come in than two routers send";
+            let fields =
+                vec![network(id), ("from", from.to_string()), ("in_a_second", count.to_string())];
+            (log::Level::Warn, text, fields)
+        }
     };
     // A role is never left out: it says what all other lines are about.
     let is_role = matches!(event, Event::Role { .. });

@@ -297,7 +297,12 @@ fn expected(case: Case, happens: Happens, then: Then, now: Instant) -> Outcome {
                 _ => (GREATER, case.effective()),
             };
             let outranked = role(Role::Backup, Reason::Outranked { by, priority });
-            (Role::Backup, None, outranked, Some((now + case.active_down(), silence)))
+            (
+                Role::Backup,
+                Some(Outgoing::Advert),
+                outranked,
+                Some((now + case.active_down(), silence)),
+            )
         }
         Then::Resigns => {
             let reluctant = Case { mood: Mood::Yielded, ..case };

@@ -230,6 +230,8 @@ fn the_first_lower_advert_is_answered_at_once() {
     machine.hear(0, said(100, GREATER, INTERVAL), at(101));
     assert_eq!(sent(&mut machine), Some(Outgoing::Advert));
     machine.hear(0, said(100, GREATER, INTERVAL), at(102));
+    assert_eq!(sent(&mut machine), Some(Outgoing::Advert), "the last words of who gives way");
+    machine.hear(0, said(100, GREATER, INTERVAL), at(103));
     assert_eq!(sent(&mut machine), None);
     assert_eq!(machine.poll_timeout(), Some(at(126)), "not forgotten");
 }
@@ -451,4 +453,34 @@ fn a_reload_changes_the_rules_and_not_the_role() {
     machine.configure(rules(200, true), [(FIRST, OWN, Some(0))].into_iter(), at(1_000));
     assert!(machine.faults().is_empty());
     assert_eq!(run_until(&mut machine, at(2_000)), Some(Instant::from_micros(1_321_875)));
+}
+
+/// Whoever gives way is heard on every network, and the last word on another one puts off nothing.
+#[test]
+fn contention_on_two_networks_ends_as_soon_as_on_one() {
+    let mut machine = active(rules(200, true), at(0));
+    machine.hear(0, said(100, GREATER, INTERVAL), at(10));
+    machine.hear(1, said(100, GREATER, INTERVAL), at(11));
+    assert_eq!(run_until(&mut machine, at(59)), None);
+    assert_eq!(events(&mut machine).len(), 1, "the contention alone");
+    assert_eq!(run_until(&mut machine, at(60)), None);
+    assert_eq!(events(&mut machine), [Event::ContentionEnded]);
+    // On the other one alone it may go on: it is over when nothing has come for three intervals.
+    machine.hear(1, said(100, GREATER, INTERVAL), at(200));
+    machine.hear(1, said(100, GREATER, INTERVAL), at(300));
+    assert_eq!(run_until(&mut machine, at(599)), None);
+    assert_eq!(events(&mut machine), []);
+    assert_eq!(run_until(&mut machine, at(600)), None);
+    assert_eq!(events(&mut machine), [Event::ContentionEnded]);
+}
+
+/// D5: the router that stays may not have heard the other one before it gave way.
+#[test]
+fn whoever_gives_way_says_so() {
+    let mut machine = active(rules(100, true), at(0));
+    machine.hear(0, said(200, GREATER, INTERVAL), at(10));
+    assert_eq!(machine.role(), Role::Backup);
+    assert_eq!(sent(&mut machine), Some(Outgoing::Advert));
+    machine.hear(0, said(200, GREATER, INTERVAL), at(20));
+    assert_eq!(sent(&mut machine), None, "once");
 }
