@@ -55,6 +55,9 @@ const OWN_BATCH: usize = 16;
 /// a million.
 const BYTES_PER_FLOW: u64 = 192;
 const MOST_FLOWS: u64 = 1_000_000;
+/// Memory, in bytes, from which on flows get huge pages: one flow may touch several, and on a smaller
+/// machine a few of them are all that is free.
+const ROOMY: u64 = 512 << 20;
 /// How soon the control thread is given more of what did not fit its queue.
 const CATCH_UP: std::time::Duration = std::time::Duration::from_millis(1);
 /// Links use the tokens from 0.
@@ -116,7 +119,9 @@ impl Router {
         let table = publisher.published().load_full();
         let seed = links::seed();
         let dataplane = Dataplane::new(&table, seed, max_flows, now);
-        dataplane.flow_memory().for_each(links::memory::prefer_huge_pages);
+        if links::memory::total() >= ROOMY {
+            dataplane.flow_memory().for_each(links::memory::prefer_huge_pages);
+        }
         let addresses: Vec<_> =
             table.networks().iter().flat_map(|network| network.addresses.iter().copied()).collect();
         let mtu = table.networks().iter().map(|network| network.mtu).max().unwrap_or_default();

@@ -101,10 +101,14 @@ impl Modules {
 
     /// Drivers for all devices there are, and for those that they bring in turn.
     pub(crate) fn load_for_devices(&mut self) {
+        let mut seen = BTreeSet::new();
         loop {
             let before = self.loaded.len();
-            for alias in modaliases(Path::new("/sys/devices")) {
-                self.load_for(&alias);
+            for alias in modaliases(Path::new("/sys/bus")) {
+                if !seen.contains(&alias) {
+                    self.load_for(&alias);
+                    seen.insert(alias);
+                }
             }
             if self.loaded.len() == before {
                 return;
@@ -151,25 +155,15 @@ fn path(name: &str) -> PathBuf {
     Path::new(files::MODULES).join(format!("{name}.ko"))
 }
 
-/// The aliases of all devices below a directory.
-fn modaliases(root: &Path) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    let mut folders = vec![root.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            match entry.file_type() {
-                Ok(kind) if kind.is_dir() => folders.push(entry.path()),
-                Ok(kind) if kind.is_file() && entry.file_name() == "modalias" => {
-                    // A device may go while it is looked at.
-                    if let Ok(text) = fs::read_to_string(entry.path()) {
-                        found.extend(text.lines().map(str::to_owned));
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-    found
+/// The aliases of all devices on all buses: whatever wants a driver is on one, and the way through the
+/// whole tree of devices takes many times as long.
+fn modaliases(buses: &Path) -> BTreeSet<String> {
+    let list = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten();
+    let devices = list(buses.into()).flat_map(|bus| list(bus.path().join("devices")));
+    // A device may go while it is looked at, and some have none.
+    let texts =
+        devices.filter_map(|device| fs::read_to_string(device.path().join("modalias")).ok());
+    texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect()
 }
 
 #[cfg(test)]

@@ -43,15 +43,23 @@ pub(crate) fn make(
     Ok(without_time(bytes))
 }
 
-/// The PE header says when it was linked; this one was at the beginning of time.
+/// Of the time and the checksum in a PE file, from its header on.
+const TIME: usize = 0x08;
+const CHECKSUM: usize = 0x58;
+
+/// The PE header says when it was linked; this one was at the beginning of time. The checksum, which
+/// covers the time, is none: firmware asks for it in no program that it starts.
 fn without_time(mut bytes: Vec<u8>) -> Vec<u8> {
     let header =
         bytes.get(0x3c..0x40).map(|at| at.iter().rev().fold(0, |n, b| n << 8 | usize::from(*b)));
     if let Some(header) = header
         && bytes.get(header..header + 4) == Some(b"PE\0\0")
-        && let Some(time) = bytes.get_mut(header + 8..header + 12)
     {
-        time.fill(0);
+        for field in [TIME, CHECKSUM] {
+            if let Some(field) = bytes.get_mut(header + field..header + field + 4) {
+                field.fill(0);
+            }
+        }
     }
     bytes
 }
@@ -61,12 +69,13 @@ mod tests {
     use super::without_time;
 
     #[test]
-    fn a_time_in_the_header_goes_and_nothing_else() {
+    fn the_time_and_the_checksum_go_and_nothing_else() {
         let mut file = vec![0xaa; 0x100];
         file[0x3c..0x40].copy_from_slice(&0x80_u32.to_le_bytes());
         file[0x80..0x84].copy_from_slice(b"PE\0\0");
         let mut expected = file.clone();
         expected[0x88..0x8c].fill(0);
+        expected[0xd8..0xdc].fill(0);
         assert_eq!(without_time(file), expected);
         assert_eq!(without_time(vec![1, 2]), [1, 2]);
     }

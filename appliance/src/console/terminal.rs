@@ -8,7 +8,8 @@ use std::process::Stdio;
 
 use rustix::process::{ioctl_tiocsctty, setsid};
 use rustix::termios::{
-    OptionalActions, Termios, Winsize, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
+    InputModes, LocalModes, OptionalActions, Termios, Winsize, tcgetattr, tcgetwinsize, tcsetattr,
+    tcsetwinsize,
 };
 
 /// What a serial line does not know about what is at its end.
@@ -55,9 +56,13 @@ impl Terminal {
         Ok(())
     }
 
-    /// As programs expect it.
+    /// As programs expect it, but that Enter stays what it is: typed while a command runs, it is the
+    /// editor's next key, and as a line feed it would pass for the second half of the one before.
     pub(crate) fn cooked(&self) -> io::Result<()> {
-        tcsetattr(&self.file, OptionalActions::Drain, &self.cooked)?;
+        let mut cooked = self.cooked.clone();
+        cooked.input_modes.remove(InputModes::ICRNL);
+        cooked.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(&self.file, OptionalActions::Drain, &cooked)?;
         Ok(())
     }
 

@@ -4,13 +4,13 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::qemu::trial;
 use libtest_mimic::Trial;
 use netns_tests::cable::{plug, within};
 use netns_tests::harness::say;
-use netns_tests::tcp::{Client, EchoServer, noise};
+use netns_tests::tcp::{Client, EchoServer, connect, noise};
 use netns_tests::{
     Context as _, Failure, Outcome, SERVER_NIC, VIP, ensure, eventually, raw, silent_namespace,
 };
@@ -22,11 +22,16 @@ use crate::qemu::{Boot, PATIENCE, UEFI_MEMORY, Vm, image};
 
 /// Of the download.
 const BYTES: usize = 50_000_000;
+/// From PID 1 to the first forwarded frame, in ms.
+const SOON: u64 = 1_000;
+/// Instructions of a processor with 3 GHz, one a cycle.
+const PER_NANOSECOND: u64 = 3;
 const ROUTER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("traffic::nat_by_the_file_on_the_system_partition", by_partition),
+        trial("traffic::the_first_frame_comes_soon_after_pid_1", soon),
         trial("traffic::a_router_that_is_killed_comes_back", killed),
         trial("traffic::direct_routing", direct),
         trial("traffic::macvtap_with_the_nics_own_address", macvtap),
@@ -51,7 +56,7 @@ fn by_partition() -> Outcome {
 }
 
 /// The guest's own clock, from PID 1 to the first frame that was forwarded.
-fn first_frame(vm: &Vm) -> Outcome {
+fn first_frame(vm: &Vm) -> Outcome<u64> {
     let text = vm.screen();
     let (_, after) = text.split_once("; first frame ").unwrap_or_default();
     let ms: u64 = after.split(' ').next().unwrap_or_default().parse().unwrap_or(u64::MAX);
@@ -60,6 +65,24 @@ fn first_frame(vm: &Vm) -> Outcome {
         "PID 1 to the first forwarded frame: {ms} ms by the guest's clock ({used:?} of {age:?})"
     ));
     ensure!(ms < 60_000, "no figure on the console:\n{text}");
+    Ok(ms)
+}
+
+/// Emulation is ten times slower than a processor and shares this one with others, so the machine's
+/// clock counts instructions: the figure is the same however busy the computer is. What it does not
+/// know is how long an instruction takes on a processor, beyond [`PER_NANOSECOND`].
+fn soon() -> Outcome {
+    let network = Network::new()?;
+    // The client must not be what is waited for: it asks for the address every 50 ms.
+    network.client.write_sysctl(&format!("net/ipv4/neigh/{NIC}/retrans_time_ms"), "50")?;
+    let disk = network.disk("config", &nat(""))?;
+    let vm = network.machine(0, Boot::Counted, 160, vec![disk])?;
+    let attempt = || connect(&network.client, (VIP, 80), Duration::from_millis(100)).is_ok();
+    ensure!(eventually(PATIENCE, attempt), "no service; the console shows:\n{}", vm.screen());
+    vm.wait_for(&["; first frame "])?;
+    let ms = first_frame(&vm)?;
+    let most = PER_NANOSECOND * SOON;
+    ensure!(ms <= most, "{ms} million instructions, more than {most}");
     Ok(())
 }
 
