@@ -11,14 +11,15 @@ pub(super) fn choose<'t>(
     draw: &mut Draw,
     mut candidate: impl FnMut(&Server) -> Candidate,
 ) -> Option<&'t Server> {
-    let mut total = |is_deaf: bool| -> u64 {
-        let able = service.servers.iter().filter(|server| {
-            let known = candidate(server);
-            known.may_take() && (is_deaf || !known.is_deaf)
-        });
-        able.map(|server| u64::from(server.weight)).sum()
-    };
-    let (answering, all) = (total(false), total(true));
+    let (mut answering, mut all) = (0, 0);
+    for server in &service.servers {
+        let known = candidate(server);
+        if known.may_take() {
+            let weight = u64::from(server.weight);
+            all += weight;
+            answering += if known.is_deaf { 0 } else { weight };
+        }
+    }
     let deaf_too = answering == 0;
     let total = if deaf_too { all } else { answering };
     if total == 0 {
