@@ -7,6 +7,8 @@ use netns_tests::{Context as _, Failure, Outcome};
 use serde::{Deserialize, Serialize};
 use tapvs::links::Namespace;
 
+use crate::contestant::Io;
+
 /// What a reader has to know to place the numbers.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub(crate) struct Machine {
@@ -18,6 +20,9 @@ pub(crate) struct Machine {
     /// minute before.
     pub(crate) load: String,
     pub(crate) virtual_machine: bool,
+    /// What `io = "auto"` comes to here, as in a configuration.
+    #[serde(default)]
+    pub(crate) io: String,
 }
 
 impl Machine {
@@ -39,7 +44,13 @@ impl Machine {
             load: read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned(),
             virtual_machine: value("flags")
                 .is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor")),
+            io: tapvs::links::usual_io().into(),
         }
+    }
+
+    /// How tapvs moves frames here unless it is told.
+    pub(crate) fn usual_io(&self) -> Io {
+        if self.io == "syscall" { Io::Syscall } else { Io::Uring }
     }
 
     /// One sentence.
@@ -47,11 +58,12 @@ impl Machine {
         let virtual_machine = if self.virtual_machine { " of a virtual machine" } else { "" };
         let cores = if self.cores == 1 { "core" } else { "cores" };
         format!(
-            "{} {cores}{virtual_machine} ({}), {:.0} GiB of memory, {}",
+            "{} {cores}{virtual_machine} ({}), {:.0} GiB of memory, {}, where `io = \"auto\"` is {}",
             self.cores,
             self.processor,
             self.memory_mib as f64 / 1_024.0,
-            self.kernel
+            self.kernel,
+            self.usual_io()
         )
     }
 }

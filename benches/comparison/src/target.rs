@@ -83,16 +83,18 @@ pub(crate) fn validity(report: &Report) -> Validity {
 /// Every promise.
 pub(crate) fn judge(report: &Report) -> Vec<Judged> {
     let mut all = Vec::new();
+    // tapvs as it sets itself up, raw batched in any case.
+    let io = report.machine.usual_io();
     for method in [Method::Nat, Method::Direct] {
         for mode in [Mode::Plain, Mode::Vnet] {
-            let own = Kind::Tapvs(method, mode, Io::Uring);
+            let own = Kind::Tapvs(method, mode, io);
             let raw = Kind::Raw(mode, Io::Uring);
             all.push(at_least(report, Workload::Small, own, raw, 0.95));
             all.push(at_least(report, Workload::Small, own, Kind::Kernel, 1.25));
         }
     }
     for method in [Method::Nat, Method::Direct] {
-        let own = Kind::Tapvs(method, Mode::Vnet, Io::Uring);
+        let own = Kind::Tapvs(method, Mode::Vnet, io);
         let raw = Kind::Raw(Mode::Vnet, Io::Uring);
         all.push(at_least(report, Workload::Bulk1, own, raw, 0.95));
         all.push(at_least(report, Workload::Bulk1, own, Kind::Haproxy, 1.6));
@@ -102,7 +104,7 @@ pub(crate) fn judge(report: &Report) -> Vec<Judged> {
     }
     for method in [Method::Nat, Method::Direct] {
         for mode in [Mode::Plain, Mode::Vnet] {
-            all.extend(latency(report, Kind::Tapvs(method, mode, Io::Uring)));
+            all.extend(latency(report, Kind::Tapvs(method, mode, io)));
         }
     }
     all.push(memory(report));
@@ -192,17 +194,21 @@ fn memory(report: &Report) -> Judged {
         Some(bytes) => at_most(bytes, 160.0, |n| format!("{n:.0} bytes")),
         None => Verdict::NotMeasured("no forwarder had a million flows".into()),
     };
-    let promise = "memory of the whole process with a million flows, per flow, at most 160 bytes";
+    let promise = "memory that a million flows add to the process, per flow, at most 160 bytes";
     Judged { promise: promise.into(), verdict }
 }
 
-/// The worst of all workloads in tapvs's batched modes.
+/// The worst of all workloads in the modes that tapvs chooses.
 fn floor(report: &Report) -> Judged {
+    let usual = report.machine.usual_io();
     let rates = Workload::ALL.into_iter().filter(|workload| workload.unit() != Unit::Micros);
     let worst = rates
         .flat_map(|workload| crate::contestant::CONTESTANTS.map(|row| (workload, row.kind)))
         .filter_map(|(workload, kind)| {
-            let Kind::Tapvs(_, _, Io::Uring) = kind else { return None };
+            let Kind::Tapvs(_, _, io) = kind else { return None };
+            if io != usual {
+                return None;
+            }
             let ratio = rate(report, workload, kind, kind.reference()?)?;
             Some((ratio, format!("{ratio:.2} ×, {kind}, {}", workload.short())))
         })
@@ -212,10 +218,10 @@ fn floor(report: &Report) -> Judged {
         Some((ratio, what)) => {
             Verdict::Missed(what, format!("{:.0} %", ((1.0 - ratio / FLOOR) * 100.0).max(1.0)))
         }
-        None => Verdict::NotMeasured("no batched mode of tapvs ran".into()),
+        None => Verdict::NotMeasured("no mode that tapvs chooses ran".into()),
     };
     let promise =
-        format!("nothing of tapvs over io_uring below {FLOOR:.2} × the raw forwarder, the worst");
+        format!("nothing of tapvs, {usual}, below {FLOOR:.2} × the raw forwarder, the worst");
     Judged { promise, verdict }
 }
 

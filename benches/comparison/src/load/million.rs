@@ -75,6 +75,8 @@ pub(super) fn fill(stage: &Stage) -> Outcome<Crowd> {
         _sink: sink,
     };
     let Some(pid) = stage.pid() else { return Ok(crowd) };
+    // With everything that does not depend on how many flows there are.
+    let without = resident(pid)?;
     if let Some(router) = stage.router() {
         let end = Instant::now() + FILLING;
         let mut flows = 0;
@@ -85,7 +87,7 @@ pub(super) fn fill(stage: &Stage) -> Outcome<Crowd> {
         }
         crowd.flows = Some(flows);
     }
-    crowd.memory = Some(resident(pid)?);
+    crowd.memory = Some(resident(pid)?.saturating_sub(without));
     Ok(crowd)
 }
 
