@@ -22,6 +22,7 @@ pub mod raw;
 mod rig;
 mod router;
 mod scratch;
+pub mod tap;
 pub mod tcp;
 pub mod terminal;
 pub mod udp;

@@ -8,6 +8,7 @@ mod health;
 mod lab;
 mod large_table;
 mod nat;
+mod offload;
 mod process;
 mod reload;
 mod scheduling;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         trace::trials(),
         top::trials(),
         lab::trials(),
+        offload::trials(),
         large_table::trials(),
     ];
     harness::main(rooms.into_iter().flatten().collect())
