@@ -26,6 +26,7 @@ use crate::power::{Buttons, End};
 use crate::router::{Router, pause};
 use crate::source::Files;
 use crate::state::State;
+use crate::steps::Steps;
 use crate::supervisor::BackOff;
 use crate::uevent::Events;
 use crate::watchdog::Watchdog;
@@ -35,6 +36,13 @@ use crate::{clock, mounts, power, watchdog};
 const SIGPWR: i32 = Signal::POWER.as_raw();
 /// The longest that the loop sleeps: what it looks at may change without an event.
 const BEAT: Duration = Duration::from_secs(1);
+/// How often something is looked at that is expected at any moment.
+const CLOSE: Duration = Duration::from_millis(20);
+/// A router that is ready and has forwarded nothing yet has nothing to forward.
+const AFTER_READY: Duration = Duration::from_millis(300);
+/// The longest that a machine is without consoles, watchdog and power button, where the router neither
+/// gets ready nor dies.
+const AFTER_START: Duration = Duration::from_secs(10);
 
 /// Runs until the machine ends.
 pub(crate) fn run() -> ExitCode {
@@ -62,10 +70,15 @@ struct Asked {
 struct Running {
     place: String,
     files: Files,
-    summary: String,
+    /// What `tapvs check` says of it, as soon as there is time to ask.
+    summary: Option<String>,
 }
 
 struct Machine {
+    started: Duration,
+    steps: Steps,
+    /// Consoles, watchdog and all else that no frame needs are there.
+    is_complete: bool,
     journal: Journal,
     modules: Modules,
     buttons: Buttons,
@@ -94,6 +107,9 @@ struct Machine {
 impl Machine {
     fn new(started: Duration) -> Self {
         Self {
+            started,
+            steps: Steps::new(started),
+            is_complete: false,
             journal: Journal::default(),
             modules: Modules::new(),
             buttons: Buttons::default(),
@@ -119,7 +135,7 @@ impl Machine {
         }
     }
 
-    /// The way to the first frame comes first; all else can wait for it.
+    /// The way to the first frame comes first.
     fn set_up(&mut self) {
         power::take_ctrl_alt_del();
         self.take_signals();
@@ -127,13 +143,28 @@ impl Machine {
             Ok(events) => self.events = Some(events),
             Err(error) => self.journal.warn(&format!("no news of devices: {error}")),
         }
+        self.steps.done("file systems", clock::now());
         self.modules.load_always();
-        self.modules.load_for_devices();
-        self.bring_nics_up();
+        self.steps.done("modules", clock::now());
+        self.meet_devices();
+        self.steps.done("drivers", clock::now());
         self.wait_for_disks();
+        // Nothing of what has been heard so far is news any more.
+        self.scan_at = None;
+        self.steps.done("disks", clock::now());
         self.configure(true);
         self.start_if_due();
+        self.steps.done("configuration", clock::now());
         self.tell_failures();
+    }
+
+    /// All else waits until the router forwards, or cannot.
+    fn complete(&mut self) {
+        if self.is_complete || !self.is_time_for_the_rest() {
+            return;
+        }
+        self.is_complete = true;
+        self.modules.load_the_rest();
         self.modules.load("evdev");
         self.buttons.look();
         if !std::path::Path::new("/dev/watchdog").exists() {
@@ -143,7 +174,15 @@ impl Machine {
         self.open_consoles();
         // The screen is the consoles' from now on.
         drop(fs::write("/proc/sys/kernel/printk", "1"));
-        self.tell_failures();
+        self.summarize();
+    }
+
+    fn is_time_for_the_rest(&self) -> bool {
+        let now = clock::now();
+        let is_known = self.state.forwarded_ms.is_some()
+            || self.state.restarts > 0
+            || self.ready_at.is_some_and(|at| now.saturating_sub(at) >= AFTER_READY);
+        (is_known && !self.modules.is_busy()) || now.saturating_sub(self.started) >= AFTER_START
     }
 
     fn turn(&mut self) -> End {
@@ -160,8 +199,9 @@ impl Machine {
                 self.scan_at = None;
                 self.configure(false);
             }
-            self.run_consoles();
             self.watch_first_frame();
+            self.complete();
+            self.run_consoles();
             self.tell_failures();
             self.write_state();
             self.sleep();
@@ -265,6 +305,10 @@ impl Machine {
         let starts = self.consoles.iter().filter(|console| console.child.is_none());
         let look = self.state.forwarded_ms.is_none() && self.ready_at.is_some();
         let due = [self.start_at, self.scan_at, look.then_some(self.look_at)].into_iter().flatten();
+        let rest = self.ready_at.map_or(self.started + AFTER_START, |at| at + AFTER_READY);
+        // The modules in the background end without a word.
+        let rest = if self.modules.is_busy() { rest.max(now + CLOSE) } else { rest };
+        let due = due.chain((!self.is_complete).then_some(rest));
         let due = due.chain(starts.map(|console| console.start_at));
         let wait = due.map(|at| at.saturating_sub(now)).chain([BEAT]).min().unwrap_or(BEAT);
         let mut fds: Vec<PollFd<'_>> = Vec::new();

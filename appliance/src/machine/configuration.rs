@@ -7,7 +7,8 @@ use crate::{clock, router};
 impl Machine {
     /// Finds the configuration and makes the router run it. `again`: also one that did not work.
     pub(super) fn configure(&mut self, again: bool) {
-        let Found { place, files } = source::find();
+        let Found { place, files } =
+            source::find(|kind| kind.modules().iter().for_each(|name| self.modules.load(name)));
         let files = match files {
             Ok(files) => files,
             Err(why) => {
@@ -37,7 +38,11 @@ impl Machine {
             self.refuse(vec![format!("{place}: cannot be kept in memory: {error}")]);
             return false;
         }
-        match router::check() {
+        // The router judges it as well. Where none runs that could be disturbed, the first to ask is the
+        // router itself, and `tapvs check` is only asked what is wrong when it does not start.
+        let is_first = self.router.is_none() && self.ready_at.is_none() && self.refused.is_none();
+        let judged = if is_first { Ok(None) } else { router::check().map(Some) };
+        match judged {
             Ok(summary) => {
                 self.journal.say(&format!("configuration: {place}"));
                 self.state.mistakes.clear();
@@ -47,13 +52,45 @@ impl Machine {
                 true
             }
             Err(said) => {
-                self.refuse(source::mistakes(&said, &place));
-                self.refused = Some(files);
-                if let Err(error) = source::restore() {
-                    self.journal.warn(&format!("the configuration before is lost: {error}"));
-                }
+                self.refuse_files(&said, &place, files);
                 false
             }
+        }
+    }
+
+    fn refuse_files(&mut self, said: &str, place: &str, files: Files) {
+        self.refuse(source::mistakes(said, place));
+        self.refused = Some(files);
+        if let Err(error) = source::restore() {
+            self.journal.warn(&format!("the configuration before is lost: {error}"));
+        }
+    }
+
+    /// The router did not start with a configuration that nobody has judged before: whether it is wrong,
+    /// in which case something else runs.
+    pub(super) fn was_wrong(&mut self) -> bool {
+        let Some(running) = self.running.take_if(|running| running.summary.is_none()) else {
+            return false;
+        };
+        match router::check() {
+            Ok(summary) => {
+                self.running = Some(Running { summary: Some(summary), ..running });
+                false
+            }
+            Err(said) => {
+                self.refuse_files(&said, &running.place, running.files);
+                self.run_something();
+                true
+            }
+        }
+    }
+
+    /// What runs, in its own words.
+    pub(super) fn summarize(&mut self) {
+        if let Some(running) = &mut self.running
+            && running.summary.is_none()
+        {
+            running.summary = router::check().ok();
         }
     }
 

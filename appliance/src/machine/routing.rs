@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use super::{BEAT, Machine, millis};
+use super::{BEAT, CLOSE, Machine, millis};
 use crate::router::{self, Router};
 use crate::{clock, files};
 
 /// A configuration that the router dies of so often, before it was ready, does not work.
 const TRIES: u32 = 3;
-/// How long, and how often, the first forwarded frame is waited for.
+/// How long, and how long closely, the first forwarded frame is waited for.
 const WATCHED: Duration = Duration::from_secs(120);
 const CLOSELY: Duration = Duration::from_secs(5);
-const CLOSE: Duration = Duration::from_millis(20);
 
 impl Machine {
     pub(super) fn start_if_due(&mut self) {
@@ -39,14 +38,23 @@ impl Machine {
             self.last_words = line;
         }
         if is_ready && !was_ready {
-            self.ready_at.get_or_insert_with(clock::now);
+            if self.ready_at.is_none() {
+                self.ready_at = Some(clock::now());
+                self.steps.done("router", clock::now());
+            }
             self.last_good = self.running.clone();
             self.failed_starts = 0;
+            if self.is_complete {
+                self.summarize();
+            }
         }
     }
 
     pub(super) fn router_died(&mut self, how: &str) {
         let Some(router) = self.router.take() else { return };
+        if !router.ready && self.was_wrong() {
+            return;
+        }
         let delay = self.back_off.after(clock::now().saturating_sub(router.since));
         self.state.restarts += 1;
         let delay_ms = delay.as_millis();
@@ -67,7 +75,9 @@ impl Machine {
         if self.state.ready_ms.is_none() {
             self.state.ready_ms = Some(millis(ready_at));
             let since = millis(ready_at).saturating_sub(self.state.started_ms);
-            self.journal.say(&format!("the router is ready, {since} ms after PID 1 began"));
+            let steps = &self.steps;
+            self.journal
+                .say(&format!("the router is ready, {since} ms after PID 1 began: {steps}"));
         }
         if self.state.forwarded_ms.is_some() || now > ready_at + WATCHED || now < self.look_at {
             return;

@@ -5,11 +5,15 @@ use crate::nics;
 
 impl Machine {
     pub(super) fn write_state(&mut self) {
+        // Before there are consoles nobody reads it.
+        if !self.is_complete {
+            return;
+        }
         let state = &mut self.state;
         state.nics = nics::list();
         if let Some(Running { place, summary, .. }) = &self.running {
             state.source.clone_from(place);
-            state.summary.clone_from(summary);
+            state.summary = summary.clone().unwrap_or_default();
         }
         if state.router != "stopping" {
             state.router = match &self.router {
