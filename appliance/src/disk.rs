@@ -11,6 +11,16 @@ pub(crate) enum Kind {
     Iso,
 }
 
+impl Kind {
+    /// The kernel modules that read it.
+    pub(crate) const fn modules(self) -> &'static [&'static str] {
+        match self {
+            Self::Fat => &["nls_cp437", "nls_ascii", "vfat"],
+            Self::Iso => &["isofs"],
+        }
+    }
+}
+
 /// A disk or partition with a labelled file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Labelled {
@@ -34,21 +44,21 @@ pub(crate) fn labelled() -> Vec<Labelled> {
     names.into_iter().filter_map(look).collect()
 }
 
-/// Whether a controller is still looking for its disks, as far as it tells.
+/// Whether a controller whose driver is loaded is still looking for its disks, as far as it tells.
 pub(crate) fn may_come() -> bool {
-    let hosts = names("/sys/class/scsi_host").into_iter().any(|host| {
-        let driver = fs::read_to_string(format!("/sys/class/scsi_host/{host}/proc_name"));
-        !driver.is_ok_and(|driver| ATA.contains(&driver.trim()))
-    });
+    let text = |path: String| fs::read_to_string(path).unwrap_or_default();
     // These tell of each device: unknown, none, or what it is.
-    let unknown = names("/sys/class/ata_device").into_iter().any(|device| {
-        let class = fs::read_to_string(format!("/sys/class/ata_device/{device}/class"));
-        class.is_ok_and(|class| class.trim() == "unknown")
-    });
-    hosts || unknown || !names("/sys/class/nvme").is_empty()
+    let mut ata = names("/sys/class/ata_device").into_iter();
+    let mut nvme = names("/sys/class/nvme").into_iter();
+    ata.any(|device| text(format!("/sys/class/ata_device/{device}/class")).trim() == "unknown")
+        || nvme.any(|controller| {
+            let state = text(format!("/sys/class/nvme/{controller}/state"));
+            let disk = format!("{controller}n");
+            let parts = names(&format!("/sys/class/nvme/{controller}"));
+            let is_known = parts.iter().any(|part| part.starts_with(&disk));
+            !is_known && state.trim() != "dead"
+        })
 }
-
-const ATA: [&str; 3] = ["ata_piix", "ahci", "ata_generic"];
 
 fn names(folder: &str) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();

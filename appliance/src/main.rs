@@ -19,6 +19,7 @@ mod rescue;
 mod router;
 mod source;
 mod state;
+mod steps;
 mod supervisor;
 mod uevent;
 mod watchdog;

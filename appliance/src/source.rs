@@ -32,10 +32,15 @@ pub(crate) struct Found {
 
 /// Looks everywhere, in order: the first place counts, right or wrong. A file that is wrong is not a
 /// reason to run another one that somebody forgot on another disk.
-pub(crate) fn find() -> Found {
+///
+/// `prepare` sees to it that the kernel knows the file system.
+pub(crate) fn find(mut prepare: impl FnMut(Kind)) -> Found {
     let disks = labelled();
     match choose(&disks) {
-        Some((place, disk)) => Found { place, files: read(disk) },
+        Some((place, disk)) => {
+            prepare(disk.kind);
+            Found { place, files: read(disk) }
+        }
         None => built_in(),
     }
 }

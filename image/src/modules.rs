@@ -8,11 +8,26 @@ use std::path::{Path, PathBuf};
 use crate::elf;
 
 /// Loaded whatever the devices are.
-const ALWAYS: [&str; 8] =
-    ["tun", "bridge", "macvtap", "vfat", "nls_cp437", "nls_ascii", "nls_iso8859-1", "isofs"];
+const ALWAYS: [&str; 3] = ["tun", "bridge", "macvtap"];
+
+/// Not needed for forwarding, so loaded when the router does, for all that devices ask for them before.
+const LATER: [&str; 9] = [
+    "button",
+    "evdev",
+    "hyperv_keyboard",
+    "hv_utils",
+    "i6300esb",
+    "softdog",
+    "virtio_balloon",
+    "virtio_console",
+    "virtio_rng",
+];
+
+/// Controllers that wait for their disks: they are not waited for where there is a disk already.
+const SLOW: [&str; 5] = ["ahci", "ata_piix", "hv_storvsc", "virtio_scsi", "vmw_pvscsi"];
 
 /// Loaded when a device asks for them, or PID 1 does by name.
-const ON_DEMAND: [&str; 29] = [
+const ON_DEMAND: [&str; 33] = [
     // Virtual machines of the virtio kind, also without PCI.
     "virtio_pci",
     "virtio_mmio",
@@ -37,7 +52,11 @@ const ON_DEMAND: [&str; 29] = [
     "gve",
     "xen_netfront",
     "xen_blkfront",
-    // Disks and discs.
+    // Disks and discs, and file systems on them; FAT's with what its defaults say about names.
+    "vfat",
+    "nls_cp437",
+    "nls_ascii",
+    "isofs",
     "nvme",
     "sd_mod",
     "sr_mod",
@@ -100,8 +119,11 @@ pub(crate) fn choose(folder: &Path) -> Result<Chosen, String> {
             let _ = writeln!(chosen.index, "alias {name} {alias}");
         }
     }
-    for name in ALWAYS.into_iter().map(normal).filter(|name| modules.contains_key(name)) {
-        let _ = writeln!(chosen.index, "always {name}");
+    for (when, names) in [("always", &ALWAYS[..]), ("later", &LATER), ("slow", &SLOW)] {
+        let names = names.iter().map(|name| normal(name));
+        for name in names.filter(|name| modules.contains_key(name)) {
+            let _ = writeln!(chosen.index, "{when} {name}");
+        }
     }
     chosen.files = modules.into_iter().map(|(name, module)| (name, module.bytes)).collect();
     Ok(chosen)
@@ -194,5 +216,8 @@ mod tests {
     fn what_is_chosen_is_chosen_once() {
         let all: BTreeSet<_> = ALWAYS.into_iter().chain(ON_DEMAND).collect();
         assert_eq!(all.len(), ALWAYS.len() + ON_DEMAND.len());
+        let timed = LATER.iter().chain(&SLOW);
+        assert!(timed.clone().all(|name| ON_DEMAND.contains(name)), "loaded by somebody");
+        assert_eq!(timed.collect::<BTreeSet<_>>().len(), LATER.len() + SLOW.len());
     }
 }

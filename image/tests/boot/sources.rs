@@ -18,6 +18,7 @@ const ROUTER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("sources::a_wrong_file_is_named_and_a_disk_plugged_in_corrects_it", wrong),
+        trial("sources::a_wrong_file_on_a_disk_of_its_own_is_named_at_the_first_start", named),
         trial("sources::a_right_file_that_does_not_work_here_is_gone_back_from", useless),
     ]
 }
@@ -53,6 +54,21 @@ fn wrong() -> Outcome {
     vm.plug("nonsense", &nonsense)?;
     vm.wait_for(&["WRONG CONFIGURATION", "tapvs.toml:2:1:", "nmae"])?;
     Client::connect(&network.client, (VIP, 80))?.both_ways(100_000)
+}
+
+/// Nothing ran before: the router itself is the first to find the mistake.
+fn named() -> Outcome {
+    let network = Network::new()?;
+    network.client_address(NEIGHBOUR)?;
+    let text = nat("").replace("scheduler = \"rr\"", "scheduler = \"wlcc\"");
+    let line = text.lines().position(|line| line.contains("wlcc")).unwrap_or_default() + 1;
+    let disk = network.disk("wrong", &text)?;
+    let vm = network.machine(0, Boot::Direct(""), 160, vec![disk])?;
+    let place = format!("tapvs.toml:{line}:");
+    let words = ["WRONG CONFIGURATION", "disk TAPVS (vda)", &place, "built-in default"];
+    let screen = vm.wait_for(&words)?;
+    ensure!(!screen.contains("restarted"), "a wrong file is no crash:\n{screen}");
+    network.answers(DEFAULT)
 }
 
 /// It names a NIC that is not there, which no check can know.
