@@ -106,6 +106,7 @@ impl Dataplane {
         self.lifetimes.reserve(services);
         self.clients.reserve(new.id_limits());
         self.figures.reserve(new.id_limits());
+        self.estimates.reserve(new.id_limits(), now);
         self.standings.install(new);
         self.endings.reserve(servers);
         for change in &difference.services {
@@ -185,6 +186,7 @@ impl Dataplane {
         let ServiceChange { before, after: service, servers } = change;
         if before.is_none() {
             self.figures.reset_service(service.id);
+            self.estimates.reset_service(service.id);
         }
         self.lifetimes.install(service);
         self.clients.install(service);
@@ -203,6 +205,7 @@ impl Dataplane {
                 }
                 None => {
                     self.figures.reset_server(server.id);
+                    self.estimates.reset_server(server.id);
                     self.thresholds.reset(server.id, server.limits);
                     self.endings.forget(server.id);
                     self.standings.start(server, before.as_ref().map(|_| now));
