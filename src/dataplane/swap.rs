@@ -49,8 +49,9 @@ impl Retiring {
         self.by_key.range(range).map(|(_, id)| *id)
     }
 
-    /// A flow of `service` and `server` is gone; `left`: how many each still has.
-    pub(super) fn settle(&mut self, service: ServiceId, server: ServerId, left: [u32; 2]) {
+    /// A flow of `service` and `server` is gone; `left`: how many each still has. Whether the server's id
+    /// may be used again.
+    pub(super) fn settle(&mut self, service: ServiceId, server: ServerId, left: [u32; 2]) -> bool {
         if left[0] == 0 && self.services.remove(&service) {
             self.gone.push(Event::ServiceRetired(service));
         }
@@ -59,7 +60,9 @@ impl Retiring {
         {
             self.by_key.remove(&(key, server));
             self.gone.push(Event::ServerRetired(server));
+            return true;
         }
+        false
     }
 
     /// The next id that may be used again.
@@ -256,7 +259,9 @@ impl Dataplane {
     /// Retires the ids at once where no flow is left.
     pub(super) fn settle(&mut self, service: ServiceId, server: ServerId) {
         let left = [self.figures.service(service).held(), self.figures.server(server).held()];
-        self.retiring.settle(service, server, left);
+        if self.retiring.settle(service, server, left) {
+            self.schedulers.retire(service, server);
+        }
     }
 }
 
