@@ -7,7 +7,10 @@ mod support;
 
 #[path = "schedulers/model.rs"]
 mod model;
+#[path = "schedulers/scenarios.rs"]
+mod scenarios;
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use model::Model;
@@ -29,6 +32,10 @@ enum Step {
     Delete(usize),
     /// One comes, at the head.
     Add(u16, FlowLimits),
+    /// One comes back that went, at the head.
+    Restore(usize, u16, FlowLimits),
+    /// All of this at once: some go, the weights of some others change, some come.
+    Reload(Vec<(usize, Option<u16>)>, Vec<u16>),
     /// All flows end that nobody has answered.
     End,
 }
@@ -65,6 +72,13 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(at, weight, limits)| Step::Edit(at.index(100), weight, limits)),
         1 => any::<prop::sample::Index>().prop_map(|at| Step::Delete(at.index(100))),
         1 => (weight(), limits()).prop_map(|(weight, limits)| Step::Add(weight, limits)),
+        2 => (any::<prop::sample::Index>(), weight(), limits())
+            .prop_map(|(at, weight, limits)| Step::Restore(at.index(100), weight, limits)),
+        2 => (
+            prop::collection::vec((0usize..8, prop::option::weighted(0.8, weight())), 0..5),
+            prop::collection::vec(weight(), 0..3),
+        )
+            .prop_map(|(changed, added)| Step::Reload(changed, added)),
         1 => Just(Step::End),
     ]
 }
@@ -83,6 +97,8 @@ struct Run {
     port: u16,
     /// The next server's number.
     number: u8,
+    /// Those that went.
+    removed: Vec<Server>,
 }
 
 impl Run {
@@ -107,7 +123,8 @@ impl Run {
         config.router.timeouts.syn_recv = Duration::from_secs(30);
         let model = Model::new(scheduler, flags, persistence, &listed);
         let number = 20 + u8::try_from(servers.len()).unwrap();
-        Self { router: Router::new(config), model, protocol, port: 2_000, number }
+        let removed = Vec::new();
+        Self { router: Router::new(config), model, protocol, port: 2_000, number, removed }
     }
 
     fn step(&mut self, step: &Step) {
@@ -132,18 +149,26 @@ impl Run {
                 let count = self.servers();
                 if count > 0 {
                     let at = at % count;
-                    self.router.change(|config| drop(config.services[0].servers.remove(at)));
+                    let removed = &mut self.removed;
+                    self.router.change(|config| {
+                        removed.push(config.services[0].servers.remove(at));
+                    });
                     self.model.delete(at);
                 }
             }
             Step::Add(weight, limits) => {
                 let server = server_at(self.number, *weight, *limits);
                 self.number += 1;
-                self.model.add(&server);
-                self.router.change(|config| config.services[0].servers.insert(0, server));
-                // Until its MAC is known.
-                self.router.advance(Duration::from_millis(100));
+                self.add(server);
             }
+            Step::Restore(at, weight, limits) => {
+                if !self.removed.is_empty() {
+                    let mut server = self.removed.swap_remove(at % self.removed.len());
+                    (server.weight, server.limits) = (*weight, *limits);
+                    self.add(server);
+                }
+            }
+            Step::Reload(changed, added) => self.reload(changed, added),
             Step::End => {
                 self.router.advance(Duration::from_secs(40));
                 self.model.end();
@@ -151,11 +176,55 @@ impl Run {
         }
     }
 
+    fn add(&mut self, server: Server) {
+        self.model.add(&server);
+        self.router.change(|config| config.services[0].servers.insert(0, server));
+        // Until its MAC is known.
+        self.router.advance(Duration::from_millis(100));
+    }
+
+    /// What one file changes at once, an operator would do one by one.
+    fn reload(&mut self, changed: &[(usize, Option<u16>)], added: &[u16]) {
+        let mut servers = self.router.config.services[0].servers.clone();
+        let changed: BTreeMap<_, _> =
+            changed.iter().copied().filter(|(at, _)| *at < servers.len()).collect();
+        let leaving = changed.iter().filter(|(_, weight)| weight.is_none());
+        for (gone, (at, _)) in leaving.enumerate() {
+            self.removed.push(servers.remove(at - gone));
+            self.model.delete(at - gone);
+        }
+        let mut gone = 0;
+        for (at, weight) in changed {
+            let Some(weight) = weight else {
+                gone += 1;
+                continue;
+            };
+            let server = &mut servers[at - gone];
+            server.weight = weight;
+            self.model.edit(at - gone, weight, server.limits);
+        }
+        for weight in added.iter().rev() {
+            let server = server_at(self.number, *weight, FlowLimits::default());
+            self.number += 1;
+            self.model.add(&server);
+            servers.insert(0, server);
+        }
+        self.router.change(|config| config.services[0].servers = servers);
+        self.router.advance(Duration::from_millis(100));
+    }
+
     fn servers(&self) -> usize {
         self.router.config.services[0].servers.len()
     }
 
     fn arrive(&mut self, client: Ipv4Addr) {
+        let chosen = self.choice(client);
+        let expected = self.model.arrive(client, self.port, VIP, self.protocol);
+        assert_eq!(chosen, expected, "{client}:{} of {:#?}", self.port, self.model);
+    }
+
+    /// Where the router sends a first packet of the client's.
+    fn choice(&mut self, client: Ipv4Addr) -> Option<Ipv4Addr> {
         self.port += 1;
         let from = format!("{client}:{}", self.port);
         let packet = match self.protocol {
@@ -163,13 +232,11 @@ impl Run {
             Proto::Udp => udp(&from, "203.0.113.10:80", b"?"),
         };
         let step = self.router.feed(OUT, &packet.frame());
-        let chosen = match step.verdict {
+        match step.verdict {
             Verdict::Forward(IN) => Read::frame(step.only()).map(|packet| packet.destination),
             Verdict::Drop(tapvs::dataplane::DropReason::NoServer) => None,
             other => panic!("{other:?}"),
-        };
-        let expected = self.model.arrive(client, self.port, VIP, self.protocol);
-        assert_eq!(chosen, expected, "{client}:{} of {:#?}", self.port, self.model);
+        }
     }
 }
 
@@ -201,5 +268,31 @@ proptest! {
         for step in &steps {
             run.step(step);
         }
+    }
+}
+
+/// A flow that lives for ten milliseconds weighs on its server for that long, wherever in a second it
+/// begins.
+#[test]
+fn what_is_over_in_ten_milliseconds_counts_no_longer() {
+    let servers = [(1, FlowLimits::default()); 2];
+    let flags = SchedulerFlags::default();
+    let mut run = Run::new(Scheduler::LeastConnection, flags, None, Proto::Udp, &servers);
+    run.router.change(|config| config.router.timeouts.udp = Duration::from_millis(10));
+    let counts = |run: &Run| -> Vec<_> {
+        let report = run.router.report();
+        let servers = report.services[0].servers.iter();
+        servers.map(|server| (server.load.active, server.load.inactive)).collect()
+    };
+    for pause in [0, 137, 481, 369, 2_995] {
+        run.router.advance(Duration::from_millis(pause));
+        for number in [20, 21] {
+            let chosen = run.choice(Ipv4Addr::new(198, 51, 100, number));
+            assert_eq!(chosen, Some(server_ip(number)), "after {pause} ms");
+        }
+        run.router.advance(Duration::from_millis(9));
+        assert_eq!(counts(&run), [(0, 1); 2], "after {pause} ms");
+        run.router.advance(Duration::from_millis(3));
+        assert_eq!(counts(&run), [(0, 0); 2], "after {pause} ms");
     }
 }

@@ -70,7 +70,7 @@ pub(super) enum Operate {
         /// As `ipvsadm -Ln --stats`: connections, packets and bytes
         #[arg(long, requires = "ipvsadm", conflicts_with = "rate")]
         stats: bool,
-        /// As `ipvsadm -Ln --rate`: the same per second, over --interval
+        /// As `ipvsadm -Ln --rate`: the same per second, as IPVS estimates it; --interval does not count
         #[arg(long, requires = "ipvsadm")]
         rate: bool,
     },
@@ -221,13 +221,13 @@ pub(super) fn operate(command: Operate) -> Result<(), Failed> {
 fn show(command: Operate, router: &mut Router, output: &mut Output<'_>) -> Result<(), Failed> {
     match command {
         Operate::Status(_) => show::status::show(router, output),
-        Operate::Services { interval, ipvsadm: true, stats, rate, .. } => {
+        Operate::Services { ipvsadm: true, stats, rate, .. } => {
             let listing = match (stats, rate) {
                 (true, _) => Listing::Stats,
                 (false, true) => Listing::Rate,
                 (false, false) => Listing::Plain,
             };
-            show::ipvsadm::show(router, listing, interval, output)
+            show::ipvsadm::show(router, listing, output)
         }
         Operate::Services { interval, .. } => show::services::show(router, interval, output),
         Operate::Flows { client, server, service, state, persistent, limit, .. } => {

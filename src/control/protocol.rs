@@ -272,6 +272,25 @@ pub struct Figures {
     pub bytes_in: u64,
     /// Bytes to clients, IP header on.
     pub bytes_out: u64,
+    /// The same per second.
+    #[serde(default)]
+    pub estimate: Estimate,
+}
+
+/// What a service or server carries per second, as IPVS estimates it: every two seconds the estimate goes
+/// a quarter of the way to what these two seconds were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// Flows opened.
+    pub connections: u64,
+    /// Packets from clients.
+    pub packets_in: u64,
+    /// Packets to clients.
+    pub packets_out: u64,
+    /// Bytes from clients, IP header on.
+    pub bytes_in: u64,
+    /// Bytes to clients, IP header on.
+    pub bytes_out: u64,
 }
 
 /// One service with its servers.

@@ -127,12 +127,12 @@ impl Dataplane {
         let Arrival { table, network, ingress, now, .. } = *arrival;
         let solicited = arp.operation == Operation::Reply && arp.target_mac == network.mac;
         let neighbour = self.neighbours.get(id);
-        let was_failed = neighbour.pinned && neighbour.failed_before;
+        let was_failed = neighbour.pinned && neighbour.failed_before();
         let from = (arp.sender_mac, ingress);
         let heard = self.neighbours.heard(id, from, solicited, now);
         let Answer::Resolved { moved } = heard else { return false };
         if was_failed {
-            self.neighbours.get_mut(id).failed_before = false;
+            self.neighbours.mark_failed(id, false);
             self.events.push(Event::NeighbourBack { network: network.id, address: arp.sender });
         }
         if moved {
@@ -169,9 +169,9 @@ impl Dataplane {
         let neighbour = self.neighbours.get_mut(id);
         let held = std::mem::take(&mut neighbour.held);
         let (network, address) = (neighbour.network, neighbour.address);
-        let news = neighbour.pinned && !neighbour.failed_before;
-        neighbour.failed_before = true;
+        let news = neighbour.pinned && !neighbour.failed_before();
         debug_assert_eq!(neighbour.state, Reachability::Failed);
+        self.neighbours.mark_failed(id, true);
         if news {
             self.events.push(Event::NeighbourFailed { network, address });
         }

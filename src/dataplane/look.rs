@@ -3,21 +3,40 @@
 
 use std::ops::Range;
 
+use super::counters::Figure;
 use super::{Claim, Dataplane, Direction, FlowInfo, Load, NeighbourInfo, Traffic, Tuple};
 use crate::addr::{ServerId, ServiceId};
 use crate::time::{Duration, Instant};
 
+/// What a service or server carries, and has carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// Its flows.
+    pub load: Load,
+    /// Clients that are remembered.
+    pub clients: u32,
+    /// Since it was added.
+    pub traffic: Traffic,
+    /// Per second, as IPVS estimates it.
+    pub per_second: Traffic,
+}
+
+impl Carried {
+    const fn new(figure: Figure, per_second: Traffic) -> Self {
+        let Figure { load, clients, traffic, .. } = figure;
+        Self { load, clients, traffic, per_second }
+    }
+}
+
 impl Dataplane {
     /// What a service has to do, whom it remembers, and what it has done.
-    pub fn service_figures(&self, id: ServiceId) -> (Load, u32, Traffic) {
-        let figure = self.figures.service(id);
-        (figure.load, figure.clients, figure.traffic)
+    pub fn service_figures(&self, id: ServiceId) -> Carried {
+        Carried::new(self.figures.service(id), self.estimates.service(id))
     }
 
     /// What a server has to do, for whom it is remembered, and what it has done.
-    pub fn server_figures(&self, id: ServerId) -> (Load, u32, Traffic) {
-        let figure = self.figures.server(id);
-        (figure.load, figure.clients, figure.traffic)
+    pub fn server_figures(&self, id: ServerId) -> Carried {
+        Carried::new(self.figures.server(id), self.estimates.server(id))
     }
 
     /// Whether a server has as many flows as it may have.

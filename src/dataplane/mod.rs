@@ -16,6 +16,7 @@ mod defence;
 mod deliver;
 mod draw;
 mod ending;
+mod estimate;
 mod event;
 mod flow;
 mod forward;
@@ -63,6 +64,7 @@ pub use event::Event;
 pub use flow::{Direction, State, Tuple};
 pub use ftp::FtpCounters;
 pub use late::LateDrop;
+pub use look::Carried;
 pub use neighbour::Reachability;
 pub use persistence::ClientInfo;
 pub use report::{ClaimReport, FlowInfo, NeighbourInfo, Report, ServerReport, ServiceReport};
@@ -79,6 +81,7 @@ use counters::Figures;
 use defence::Defence;
 use draw::{Draw, Use};
 use ending::Endings;
+use estimate::Estimates;
 use event::Events;
 use flow::FlowTable;
 use fragments::Fragments;
@@ -155,6 +158,7 @@ pub struct Dataplane {
     guard: LoopGuard,
     /// By link id.
     limits: Vec<Limits>,
+    estimates: Estimates,
     schedulers: Schedulers,
     thresholds: Thresholds,
     lifetimes: Lifetimes,
@@ -203,6 +207,7 @@ impl Dataplane {
             stations: Stations::new(&seed, table.networks().iter().any(Network::is_bridged)),
             guard: LoopGuard::new(&seed, role == Role::Active),
             limits: Vec::new(),
+            estimates: Estimates::default(),
             schedulers: Schedulers::new(&seed),
             thresholds: Thresholds::default(),
             lifetimes: Lifetimes::default(),
@@ -273,6 +278,12 @@ impl Dataplane {
         self.go_on_installing(table, now);
         self.expire_flows(now);
         self.expire_clients(now);
+        let figures = &self.figures;
+        self.estimates.adjust(
+            now,
+            |id| figures.service(id).traffic,
+            |id| figures.server(id).traffic,
+        );
         self.end_flows(table, now);
         self.tend_copies(table);
         self.drop_stale_pieces(now);
@@ -302,6 +313,7 @@ impl Dataplane {
             self.progress.next_deadline(),
             self.flows.next_deadline(),
             self.clients.next_deadline(),
+            self.estimates.next_deadline(),
             self.endings.next_deadline().filter(|_| self.is_active()),
             self.copies.next_deadline(),
             self.neighbours.next_deadline(),

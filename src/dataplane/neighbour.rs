@@ -80,7 +80,7 @@ pub(super) struct Neighbour {
     /// Configured (a server, a gateway): resolved before it is needed and kept fresh.
     pub(super) pinned: bool,
     /// It did not answer last time, which was told.
-    pub(super) failed_before: bool,
+    failed_before: bool,
     /// Waiting frames: places in the dataplane's store, oldest first.
     pub(super) held: [Option<u16>; HOLD],
     /// When it was last asked.
@@ -100,6 +100,11 @@ pub(super) struct Neighbour {
 }
 
 impl Neighbour {
+    /// Whether it did not answer last time, which was told.
+    pub(super) const fn failed_before(&self) -> bool {
+        self.failed_before
+    }
+
     /// How often it was asked since it last answered.
     pub(super) const fn tries(&self) -> u8 {
         self.tries
@@ -139,6 +144,8 @@ pub(super) struct Neighbours {
     wheel: Wheel,
     sweep: usize,
     capacity: usize,
+    /// How often a configured neighbour fell silent, or answered again.
+    turns: u64,
 }
 
 impl Neighbours {
@@ -154,6 +161,7 @@ impl Neighbours {
             wheel,
             sweep: 0,
             capacity,
+            turns: 0,
         }
     }
 
@@ -200,6 +208,17 @@ impl Neighbours {
         Some(self.get(id).address)
     }
 
+    /// Another number once [`Neighbours::is_silent`] may have another answer for a configured one.
+    pub(super) const fn turns(&self) -> u64 {
+        self.turns
+    }
+
+    /// The neighbour was given up, or answers after that.
+    pub(super) fn mark_failed(&mut self, id: u32, failed: bool) {
+        self.get_mut(id).failed_before = failed;
+        self.turned(id);
+    }
+
     /// Whether the neighbour was given up and has not answered since.
     pub(super) fn is_silent(&self, id: u32) -> bool {
         let neighbour = self.get(id);
@@ -218,6 +237,7 @@ impl Neighbours {
 
     /// Makes `address` a neighbour that is resolved at once and kept fresh.
     pub(super) fn pin(&mut self, network: NetworkId, address: Ipv4Addr, now: Instant) {
+        self.turns += 1;
         match self.find(network, address) {
             Some(id) => {
                 if !std::mem::replace(&mut self.get_mut(id).pinned, true) {
@@ -258,6 +278,7 @@ impl Neighbours {
             && self.get(id).pinned
         {
             self.unfile_mac(id);
+            self.turned(id);
             self.get_mut(id).pinned = false;
         }
     }
@@ -358,6 +379,9 @@ impl Neighbours {
             self.get_mut(id).mac = mac;
             self.file_mac(id);
         }
+        if !usable {
+            self.turned(id);
+        }
         let neighbour = self.get_mut(id);
         (neighbour.mac, neighbour.link) = (mac, link);
         neighbour.state = Reachability::Reachable;
@@ -386,6 +410,7 @@ impl Neighbours {
                 Reachability::Probing if neighbour.doubted && neighbour.tries > 0 => {
                     neighbour.state = Reachability::Incomplete;
                     neighbour.tries = 0;
+                    self.turned(id);
                     return Some(self.ask(id, now));
                 }
                 Reachability::Incomplete | Reachability::Probing if neighbour.tries < TRIES => {
@@ -395,6 +420,7 @@ impl Neighbours {
                     // The known MAC is silent: somebody else may have taken the address.
                     neighbour.state = Reachability::Incomplete;
                     neighbour.tries = 0;
+                    self.turned(id);
                     return Some(self.ask(id, now));
                 }
                 Reachability::Incomplete => {
@@ -438,6 +464,10 @@ impl Neighbours {
     /// All neighbours.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Neighbour> {
         self.entries.iter().filter(|neighbour| neighbour.live)
+    }
+
+    fn turned(&mut self, id: u32) {
+        self.turns += u64::from(self.get(id).pinned);
     }
 
     fn ask(&mut self, id: u32, now: Instant) -> Due {

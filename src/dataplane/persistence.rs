@@ -41,6 +41,8 @@ pub(super) struct Client {
     class: Class,
     /// It waits to be told about to the other router of a pair.
     pub(super) noted: bool,
+    /// It came while its server was gone: it is to have another one, even if that comes back.
+    is_stale: bool,
     lap: u8,
 }
 
@@ -273,6 +275,7 @@ impl Clients {
             flows: 0,
             class: Class::Free,
             noted: false,
+            is_stale: false,
             lap,
         };
         let id = match self.free.pop() {
@@ -372,10 +375,14 @@ impl Dataplane {
             self.forget(id);
             return None;
         }
-        let (of, server) = table.server(self.clients.get(id).server)?;
-        let is_fallback = service.fallback.as_ref().is_some_and(|it| it.id == server.id);
-        let is_quiescent = server.weight == 0 && service.balance.expire_quiescent;
-        if of.id != service.id || is_fallback || !server.is_up || is_quiescent {
+        let client = self.clients.get_mut(id);
+        let known = table.server(client.server).filter(|(of, server)| {
+            let is_quiescent = server.weight == 0 && service.balance.expire_quiescent;
+            of.id == service.id && server.is_up && !is_quiescent
+        });
+        client.is_stale |= known.is_none();
+        let (_, server) = known.filter(|_| !client.is_stale)?;
+        if service.fallback.as_ref().is_some_and(|it| it.id == server.id) {
             return None;
         }
         let known = self.standings.candidate(table, service, server, &self.neighbours, now);
@@ -402,7 +409,9 @@ impl Dataplane {
     ) -> Option<u32> {
         let known = self.clients.find(service, address);
         if let Some(id) = known {
-            let before = std::mem::replace(&mut self.clients.get_mut(id).server, server);
+            let client = self.clients.get_mut(id);
+            client.is_stale = false;
+            let before = std::mem::replace(&mut client.server, server);
             self.clients.touch(id, expires);
             if before == server {
                 return Some(id);

@@ -107,13 +107,14 @@ impl Dataplane {
     ) -> Option<&'t Server> {
         let (figures, thresholds) = (&self.figures, &self.thresholds);
         let neighbours = &self.neighbours;
+        let outlook = self.standings.outlook(neighbours, now);
         let mut candidate = |server: &Server| {
             let known = self.standings.candidate(table, service, server, neighbours, now);
             let is_full = thresholds.is_full(server.id);
             Candidate { load: figures.server(server.id).load, is_full, ..known }
         };
         let Tuple { source: client, source_port: client_port, destination, .. } = original;
-        let aim = Aim { client, client_port, destination, now };
+        let aim = Aim { client, client_port, destination, now, outlook };
         let chosen = self.schedulers.choose(service, &aim, &mut candidate);
         chosen.or_else(|| {
             service.fallback.as_ref().filter(|server| server.is_up && !candidate(server).is_out)

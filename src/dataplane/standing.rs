@@ -49,6 +49,10 @@ pub(super) struct Standings {
     servers: Vec<Standing>,
     /// As long as `servers` where some service wants it, otherwise empty.
     unanswered: Vec<Unanswered>,
+    /// When the first of those is tried again who answer nobody.
+    back: Option<Instant>,
+    /// How often somebody became one of them or was one no longer, or ways changed.
+    turns: u64,
 }
 
 impl Standings {
@@ -57,6 +61,7 @@ impl Standings {
     pub(super) fn install(&mut self, table: &Table) {
         let (_, limit) = table.id_limits();
         let limit = limit.max(self.servers.len());
+        self.turns += 1;
         self.servers.resize(limit, UNKNOWN);
         let mut services = table.services().iter();
         if services.any(|service| service.lifecycle.passive_health.is_some()) {
@@ -71,6 +76,7 @@ impl Standings {
     /// The id is this server's from now on; `since` it came into service, if not from the start.
     pub(super) fn start(&mut self, server: &Server, since: Option<Instant>) {
         self.servers[server.id.index()] = Standing { since, ..UNKNOWN };
+        self.turns += 1;
         self.answered(server.id);
     }
 
@@ -86,8 +92,10 @@ impl Standings {
 
     /// The server answers, or what is to be thought of it is settled otherwise.
     pub(super) fn answered(&mut self, server: ServerId) {
-        if let Some(standing) = self.servers.get_mut(server.index()) {
-            standing.silent_until = None;
+        if let Some(standing) = self.servers.get_mut(server.index())
+            && standing.silent_until.take().is_some()
+        {
+            self.turns += 1;
         }
         if let Some(unanswered) = self.unanswered.get_mut(server.index()) {
             unanswered.count = 0;
@@ -97,6 +105,17 @@ impl Standings {
     /// Whether the server's connections are watched.
     pub(super) fn is_watched(&self, server: ServerId) -> bool {
         self.servers.get(server.index()).is_some_and(|standing| standing.passive.is_some())
+    }
+
+    /// Another number once [`Standings::candidate`] may say of some configured server that it is out or
+    /// deaf, or no longer.
+    pub(super) fn outlook(&mut self, neighbours: &Neighbours, now: Instant) -> u64 {
+        if self.back.is_some_and(|back| back <= now) {
+            self.turns += 1;
+            let silent = self.servers.iter().filter_map(|standing| standing.silent_until);
+            self.back = silent.filter(|until| now < *until).min();
+        }
+        self.turns.wrapping_add(neighbours.turns())
     }
 
     /// What there is to know of `server` when one is chosen for a new flow; its load is added later.
@@ -142,9 +161,12 @@ impl Standings {
         let is_too_many = unanswered.count >= passive.unanswered;
         if is_too_many {
             unanswered.count = 0;
-            standing.silent_until = Some(now + passive.retry);
+            let until = now + passive.retry;
+            standing.silent_until = Some(until);
+            self.back = Some(self.back.map_or(until, |back| back.min(until)));
+            self.turns += 1;
             // It comes back as one that was down.
-            standing.since = Some(now + passive.retry);
+            standing.since = Some(until);
         }
         is_too_many
     }

@@ -49,8 +49,9 @@ impl Retiring {
         self.by_key.range(range).map(|(_, id)| *id)
     }
 
-    /// A flow of `service` and `server` is gone; `left`: how many each still has.
-    pub(super) fn settle(&mut self, service: ServiceId, server: ServerId, left: [u32; 2]) {
+    /// A flow of `service` and `server` is gone; `left`: how many each still has. Whether the server's id
+    /// may be used again.
+    pub(super) fn settle(&mut self, service: ServiceId, server: ServerId, left: [u32; 2]) -> bool {
         if left[0] == 0 && self.services.remove(&service) {
             self.gone.push(Event::ServiceRetired(service));
         }
@@ -59,7 +60,9 @@ impl Retiring {
         {
             self.by_key.remove(&(key, server));
             self.gone.push(Event::ServerRetired(server));
+            return true;
         }
+        false
     }
 
     /// The next id that may be used again.
@@ -106,6 +109,7 @@ impl Dataplane {
         self.lifetimes.reserve(services);
         self.clients.reserve(new.id_limits());
         self.figures.reserve(new.id_limits());
+        self.estimates.reserve(new.id_limits(), now);
         self.standings.install(new);
         self.endings.reserve(servers);
         for change in &difference.services {
@@ -185,6 +189,7 @@ impl Dataplane {
         let ServiceChange { before, after: service, servers } = change;
         if before.is_none() {
             self.figures.reset_service(service.id);
+            self.estimates.reset_service(service.id);
         }
         self.lifetimes.install(service);
         self.clients.install(service);
@@ -203,6 +208,7 @@ impl Dataplane {
                 }
                 None => {
                     self.figures.reset_server(server.id);
+                    self.estimates.reset_server(server.id);
                     self.thresholds.reset(server.id, server.limits);
                     self.endings.forget(server.id);
                     self.standings.start(server, before.as_ref().map(|_| now));
@@ -253,7 +259,9 @@ impl Dataplane {
     /// Retires the ids at once where no flow is left.
     pub(super) fn settle(&mut self, service: ServiceId, server: ServerId) {
         let left = [self.figures.service(service).held(), self.figures.server(server).held()];
-        self.retiring.settle(service, server, left);
+        if self.retiring.settle(service, server, left) {
+            self.schedulers.retire(service, server);
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //! and asks no name server itself: the caller's [`Surroundings`] do. For any input: bounded work, bounded
 //! depth, no panic.
 
+mod compose;
 mod document;
 mod draft;
 mod ipvsadm;
@@ -183,7 +184,7 @@ fn compose(
         draft.reverse_servers();
     }
     let networks = layout::lay_out(&draft);
-    Ok((document::compose(draft, networks, options), files))
+    Ok((compose::compose(draft, networks, options), files))
 }
 
 fn finish(document: &Document, files: &Files) -> Imported {

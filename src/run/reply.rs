@@ -7,11 +7,11 @@ use super::pair::Pair;
 use super::turns::Turns;
 use crate::addr::{LinkId, MacAddr, ServerId};
 use crate::control::protocol::{
-    self, Claim, Drop, Drops, Figures, Frames, LastCheck, Link, Neighbour, Now,
+    self, Claim, Drop, Drops, Estimate, Figures, Frames, LastCheck, Link, Neighbour, Now,
 };
 use crate::control::question::{FlowSeen, Found, Id, PLACES, Question, Reply, Seen};
 use crate::dataplane::{
-    self, ClientInfo, Dataplane, DropReason, FlowInfo, Load, NeighbourInfo, Traffic,
+    self, Carried, ClientInfo, Dataplane, DropReason, FlowInfo, Load, NeighbourInfo, Traffic,
 };
 use crate::host::Host;
 use crate::links::Links;
@@ -186,9 +186,17 @@ impl View<'_> {
     }
 }
 
-fn figures((load, persistent, traffic): (Load, u32, Traffic)) -> Figures {
+fn figures(carried: Carried) -> Figures {
+    let Carried { load, clients: persistent, traffic, per_second } = carried;
     let Load { active, inactive } = load;
     let Traffic { flows: connections, packets_in, bytes_in, packets_out, bytes_out } = traffic;
+    let estimate = Estimate {
+        connections: per_second.flows,
+        packets_in: per_second.packets_in,
+        packets_out: per_second.packets_out,
+        bytes_in: per_second.bytes_in,
+        bytes_out: per_second.bytes_out,
+    };
     Figures {
         active,
         inactive,
@@ -198,6 +206,7 @@ fn figures((load, persistent, traffic): (Load, u32, Traffic)) -> Figures {
         packets_out,
         bytes_in,
         bytes_out,
+        estimate,
     }
 }
 

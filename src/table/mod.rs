@@ -35,6 +35,8 @@ pub use route::NextHop;
 pub use service::{Front, Group, Server, Service, Standing};
 pub use virtual_ip::VirtualIp;
 
+pub(crate) use service::gcd;
+
 use lookup::{Answers, Fronts};
 use route::Routes;
 use spread::BuildSpread;

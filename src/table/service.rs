@@ -240,6 +240,6 @@ fn front(member: &config::Member) -> Option<Front> {
 }
 
 /// The greatest common divisor; of 0 and another number, that.
-pub(super) const fn gcd(a: u32, b: u32) -> u32 {
+pub(crate) const fn gcd(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { gcd(b, a % b) }
 }

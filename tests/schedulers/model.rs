@@ -67,20 +67,30 @@ impl Model {
 
     pub(crate) fn add(&mut self, server: &Server) {
         let IpAddr::V4(address) = server.endpoint.address else { panic!("IPv6") };
-        let FlowLimits { max, min } = server.limits;
-        self.dests.push(Dest {
-            address,
-            port: server.endpoint.port,
-            weight: server.weight.into(),
-            last_weight: server.weight.into(),
-            upper: max,
-            lower: min,
-            active: 0,
-            inactive: 0,
-            overload: false,
-            listed: true,
+        let (port, FlowLimits { max, min }) = (server.endpoint.port, server.limits);
+        let put_aside = |dest: &Dest| !dest.listed && (dest.address, dest.port) == (address, port);
+        let id = self.dests.iter().position(put_aside).unwrap_or_else(|| {
+            self.dests.push(Dest {
+                address,
+                port,
+                weight: 0,
+                last_weight: 0,
+                upper: 0,
+                lower: 0,
+                active: 0,
+                inactive: 0,
+                overload: false,
+                listed: false,
+            });
+            self.dests.len() - 1
         });
-        self.list.insert(0, self.dests.len() - 1);
+        let dest = &mut self.dests[id];
+        (dest.weight, dest.last_weight) = (server.weight.into(), server.weight.into());
+        if max == 0 || max > dest.upper {
+            dest.overload = false;
+        }
+        (dest.upper, dest.lower, dest.listed) = (max, min, true);
+        self.list.insert(0, id);
         self.changed();
     }
 
@@ -164,8 +174,9 @@ impl Model {
                 match known.filter(|id| self.dests[*id].listed) {
                     Some(id) => id,
                     None => {
-                        let id = self.schedule(client, port, vip)?;
+                        // One whose server is not there any more is of no use, even if it comes back.
                         self.templates.retain(|(of, _)| *of != net);
+                        let id = self.schedule(client, port, vip)?;
                         self.templates.push((net, id));
                         self.bound(id);
                         id

@@ -5,9 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::cli::ask::Router;
 use crate::cli::operate::{Failed, Output};
-use crate::control::protocol::{Answer, Figures, Request, Server, Service};
+use crate::control::protocol::{Answer, Estimate, Figures, Request, Server, Service};
 
-use super::services::{Rates, Row, sampled};
+use super::services::{Row, sampled};
 
 /// Which of ipvsadm's tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,14 +23,12 @@ pub(in crate::cli) enum Listing {
 pub(in crate::cli) fn show(
     router: &mut Router,
     listing: Listing,
-    interval: u64,
     output: &mut Output<'_>,
 ) -> Result<(), Failed> {
     let Answer::Status(status) = router.ask(&Request::Status {})? else {
         return Err(router.unexpected().into());
     };
-    // Only rates need a second look.
-    let rows = sampled(router, if listing == Listing::Rate { interval.max(1) } else { 0 })?;
+    let rows = sampled(router, 0)?;
     Ok(output.text(&text(listing, status.now.max_flows, rows))?)
 }
 
@@ -54,19 +52,21 @@ fn text(listing: Listing, size: usize, mut rows: Vec<Row>) -> String {
         }
     };
     rows.sort_by(|a, b| place(a).cmp(&place(b)));
-    for Row { service, rates, servers } in &rows {
+    for Row { service, .. } in &rows {
         let name = format!("{:<4} {}", service.protocol.to_uppercase(), service.address);
         match listing {
             Listing::Plain => {
                 let _ = writeln!(text, "{name} {}{}", service.scheduler, flags(service));
             }
             Listing::Stats => numbers(&mut text, &format!("{name:<33}"), totals(&service.figures)),
-            Listing::Rate => numbers(&mut text, &format!("{name:<33}"), per_second(*rates)),
+            Listing::Rate => {
+                numbers(&mut text, &format!("{name:<33}"), estimate(&service.figures));
+            }
         }
-        let mut listed: Vec<_> = service.servers.iter().zip(servers).collect();
-        listed.retain(|(server, _)| !server.fallback || serves(service, server));
-        listed.sort_by(|(a, _), (b, _)| order(&a.address).cmp(&order(&b.address)));
-        for (server, rates) in listed {
+        let mut listed: Vec<_> = service.servers.iter().collect();
+        listed.retain(|server| !server.fallback || serves(service, server));
+        listed.sort_by(|a, b| order(&a.address).cmp(&order(&b.address)));
+        for server in listed {
             let name = format!("  -> {:<28}", server.address);
             match listing {
                 Listing::Plain => {
@@ -78,7 +78,7 @@ fn text(listing: Listing, size: usize, mut rows: Vec<Row>) -> String {
                     );
                 }
                 Listing::Stats => numbers(&mut text, &name, totals(&server.figures)),
-                Listing::Rate => numbers(&mut text, &name, per_second(*rates)),
+                Listing::Rate => numbers(&mut text, &name, estimate(&server.figures)),
             }
         }
     }
@@ -143,15 +143,9 @@ const fn totals(figures: &Figures) -> [u64; 5] {
     [connections, packets_in, packets_out, bytes_in, bytes_out]
 }
 
-fn per_second(rates: Option<Rates>) -> [u64; 5] {
-    let of: [fn(&Figures) -> u64; 5] = [
-        |figures| figures.connections,
-        |figures| figures.packets_in,
-        |figures| figures.packets_out,
-        |figures| figures.bytes_in,
-        |figures| figures.bytes_out,
-    ];
-    of.map(|of| rates.map_or(0, |rates| rates.per_second(of)))
+const fn estimate(figures: &Figures) -> [u64; 5] {
+    let Estimate { connections, packets_in, packets_out, bytes_in, bytes_out } = figures.estimate;
+    [connections, packets_in, packets_out, bytes_in, bytes_out]
 }
 
 fn numbers(text: &mut String, name: &str, numbers: [u64; 5]) {
@@ -162,15 +156,16 @@ fn numbers(text: &mut String, name: &str, numbers: [u64; 5]) {
     text.push('\n');
 }
 
-/// Nine columns: numbers of more than eight digits in thousands, millions and so on.
+/// Nine columns: numbers of more than eight digits in thousands, millions and so on, as
+/// ipvsadm 1.31 chooses them.
 fn large(number: u64) -> String {
-    const UNITS: [(u64, &str); 4] =
-        [(1_000, "K"), (1_000_000, "M"), (1_000_000_000, "G"), (1_000_000_000_000, "T")];
-    if number < 100_000_000 {
-        return format!("{number:>9}");
-    }
-    let fits = |(unit, _): &&(u64, &str)| number / unit < 100_000_000;
-    let (unit, sign) = UNITS.iter().find(fits).unwrap_or(&UNITS[3]);
+    let (unit, sign) = match number {
+        0..100_000_000 => return format!("{number:>9}"),
+        100_000_000..1_000_000_000 => (1_000, "K"),
+        1_000_000_000..100_000_000_000 => (1_000_000, "M"),
+        100_000_000_000..100_000_000_000_000 => (1_000_000_000, "G"),
+        100_000_000_000_000.. => (1_000_000_000_000, "T"),
+    };
     format!("{:>8}{sign}", number / unit)
 }
 
@@ -201,6 +196,7 @@ mod tests {
                 bytes_in: 100_000_000,
                 bytes_out: 12_345_678_901_234,
                 persistent: 0,
+                estimate: Estimate::default(),
             },
         }
     }
@@ -263,23 +259,37 @@ Prot LocalAddress:Port               Conns   InPkts  OutPkts  InBytes OutBytes
   -> RemoteAddress:Port
 TCP  203.0.113.9:80                      7        0        0        0        0
 TCP  203.0.113.10:443                    7        0        0        0        0
-  -> 10.0.0.2:8443                    1234    12345 99999999  100000K12345678M
-  -> 10.0.0.12:8443                   1234    12345 99999999  100000K12345678M
+  -> 10.0.0.2:8443                    1234    12345 99999999  100000K   12345G
+  -> 10.0.0.12:8443                   1234    12345 99999999  100000K   12345G
 UDP  203.0.113.10:53                     7        0        0        0        0
-  -> 10.0.0.9:53                      1234    12345 99999999  100000K12345678M
+  -> 10.0.0.9:53                      1234    12345 99999999  100000K   12345G
 ";
         assert_eq!(text(Listing::Stats, 4096, rows()), expected);
     }
 
+    /// As its `print_largenum` has it.
     #[test]
-    fn rates_are_a_difference() {
-        let at = |connections| {
-            let mut one =
-                service("tcp", "203.0.113.9:80", "nat", vec![server("10.0.0.2:80", 1, 0, 0)]);
-            one.servers[0].figures.connections = connections;
-            one
-        };
-        let rows = Sample(vec![(3_000_000, at(50))]).since(&Sample(vec![(1_000_000, at(10))]));
+    fn large_numbers_are_ipvsadms() {
+        for (number, expected) in [
+            (99_999_999, " 99999999"),
+            (100_000_000, "  100000K"),
+            (999_999_999, "  999999K"),
+            (1_000_000_000, "    1000M"),
+            (99_999_999_999, "   99999M"),
+            (100_000_000_000, "     100G"),
+            (99_999_999_999_999, "   99999G"),
+            (100_000_000_000_000, "     100T"),
+            (u64::MAX, "18446744T"),
+        ] {
+            assert_eq!(large(number), expected, "{number}");
+        }
+    }
+
+    #[test]
+    fn rates_are_the_routers_estimate() {
+        let mut one = service("tcp", "203.0.113.9:80", "nat", vec![server("10.0.0.2:80", 1, 0, 0)]);
+        one.servers[0].figures.estimate = Estimate { connections: 20, ..Estimate::default() };
+        let rows = Sample(vec![(3_000_000, one)]).since(&Sample::default());
         let expected = "\
 IP Virtual Server version 1.2.1 (size=1000)
 Prot LocalAddress:Port                 CPS    InPPS   OutPPS    InBPS   OutBPS

@@ -113,6 +113,7 @@ fn difference(old: &Figures, new: &Figures) -> Figures {
         packets_out: new.packets_out.saturating_sub(old.packets_out),
         bytes_in: new.bytes_in.saturating_sub(old.bytes_in),
         bytes_out: new.bytes_out.saturating_sub(old.bytes_out),
+        estimate: new.estimate,
     }
 }
 

@@ -50,7 +50,7 @@ pub(super) fn choose<'t>(
     candidate: &mut impl FnMut(&Server) -> Candidate,
 ) -> Option<&'t Server> {
     // What there is to know of a server besides makes it no better.
-    let first = service.servers.get(ranks.lightest(service)?)?;
+    let first = ranks.best(service)?;
     if candidate(first).is_plain() {
         return Some(first);
     }

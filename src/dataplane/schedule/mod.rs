@@ -16,7 +16,7 @@ mod twos;
 use std::net::Ipv4Addr;
 
 use super::draw::{Draw, Use};
-use crate::addr::ServerId;
+use crate::addr::{ServerId, ServiceId};
 use crate::table::{Scheduler, Server, Service};
 use crate::time::Instant;
 
@@ -25,6 +25,7 @@ pub use load::Load;
 use locality::Localities;
 use rank::Ranks;
 use round_robin::Cursor;
+use twos::Urn;
 
 /// All of a server's weight, as a [`Candidate::share`].
 pub(super) const WHOLE: u32 = 256;
@@ -73,6 +74,8 @@ pub(super) struct Aim {
     /// The virtual IP.
     pub(super) destination: Ipv4Addr,
     pub(super) now: Instant,
+    /// Another number once some server begins or ceases to be out or deaf.
+    pub(super) outlook: u64,
 }
 
 /// What the schedulers remember of one service.
@@ -80,6 +83,7 @@ pub(super) struct Aim {
 struct Memory {
     cursor: Cursor,
     localities: Localities,
+    urn: Urn,
 }
 
 /// What they remember of all, by service id.
@@ -106,16 +110,24 @@ impl Schedulers {
 
     /// A service that is new, or has changed. A set-up step: it may allocate.
     pub(super) fn install(&mut self, before: Option<&Service>, service: &Service) {
-        let Memory { cursor, localities } = &mut self.services[service.id.index()];
+        let Memory { cursor, localities, urn } = &mut self.services[service.id.index()];
         match before {
             None => *cursor = Cursor::of_new(),
             Some(before) if before.scheduler != service.scheduler => *cursor = Cursor::of(service),
             Some(before) if are_same(&before.servers, &service.servers) => {}
             Some(before) => cursor.change(before, service),
         }
-        let keep = before.is_some_and(|before| before.scheduler == service.scheduler);
-        localities.install(service, keep);
+        localities.install(before, service);
+        urn.install(service);
         self.ranks.install(service);
+    }
+
+    /// The last flow of a server of `service` is gone, which is not configured any more: its id may become
+    /// another's.
+    pub(super) fn retire(&mut self, service: ServiceId, server: ServerId) {
+        if let Some(memory) = self.services.get_mut(service.index()) {
+            memory.localities.retire(server);
+        }
     }
 
     /// What is to be known of a server's load, or whether it is full, has changed.
@@ -130,8 +142,8 @@ impl Schedulers {
         aim: &Aim,
         mut candidate: impl FnMut(&Server) -> Candidate,
     ) -> Option<&'t Server> {
-        let Memory { cursor, localities } = &mut self.services[service.id.index()];
-        let ranks = &self.ranks;
+        let Memory { cursor, localities, urn } = &mut self.services[service.id.index()];
+        let ranks = &mut self.ranks;
         match service.scheduler {
             Scheduler::RoundRobin => cursor.round_robin(service, candidate),
             Scheduler::WeightedRoundRobin => cursor.weighted_round_robin(service, candidate),
@@ -148,15 +160,20 @@ impl Schedulers {
                 hash::choose(service, aim.client, port, candidate)
             }
             Scheduler::DestinationHash => hash::choose(service, aim.destination, 0, candidate),
-            Scheduler::Failover => heaviest::choose(service, candidate, |_, _| true),
+            Scheduler::Failover => heaviest::choose(service, ranks, candidate, |_, _| true),
             Scheduler::Overflow => {
-                heaviest::choose(service, candidate, |weight, load| load.active <= weight)
+                heaviest::choose(service, ranks, candidate, |weight, load| load.active <= weight)
             }
             Scheduler::Locality => localities.choose(service, aim, ranks, &mut candidate),
             Scheduler::LocalityReplicated => {
                 localities.choose_of_set(service, aim, ranks, &mut candidate)
             }
-            Scheduler::PowerOfTwo => twos::choose(service, &mut self.draw, candidate),
+            Scheduler::PowerOfTwo => {
+                if ranks.has_changed(service) {
+                    urn.spill();
+                }
+                urn.choose(service, aim.outlook, &mut self.draw, &mut candidate)
+            }
         }
     }
 }

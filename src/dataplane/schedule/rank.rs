@@ -1,21 +1,54 @@
-//! What the servers of a service are compared by, kept side by side in file order, so that the least
-//! loaded of a thousand is found in a moment: each number changes when its server's load does.
+//! What the servers of a service are compared by, kept side by side in file order, so that the best of
+//! a thousand is found in a moment: each number changes when its server's load does.
 
 use super::Load;
 use super::least::Measure;
 use crate::addr::ServerId;
-use crate::table::Service;
+use crate::table::{Scheduler, Server, Service};
 
 /// The rank of a server that takes no new flow.
 const LAST: u64 = u64::MAX;
 
+/// What a scheduler ranks servers by; the lower the better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    /// A fraction.
+    Least(Measure),
+    /// Weight, the heaviest first.
+    Heaviest,
+    /// The same, of those with no more active flows than their weight says.
+    HeaviestWithRoom,
+    /// All are equal that may be chosen.
+    Equal,
+}
+
+impl Order {
+    /// By what the scheduler ranks; `None`: it does not.
+    const fn of(scheduler: Scheduler) -> Option<Self> {
+        match scheduler {
+            Scheduler::Failover => Some(Self::Heaviest),
+            Scheduler::Overflow => Some(Self::HeaviestWithRoom),
+            Scheduler::PowerOfTwo => Some(Self::Equal),
+            other => match Measure::of(other) {
+                Some(measure) => Some(Self::Least(measure)),
+                None => None,
+            },
+        }
+    }
+}
+
 /// One service's.
 #[derive(Debug, Default)]
 struct Ranking {
-    measure: Option<Measure>,
+    order: Option<Order>,
     ranks: Vec<u64>,
     weights: Vec<u32>,
     servers: Vec<ServerId>,
+    /// A bit for each position: less than half as many active flows as its weight says. Kept for
+    /// `lblc` and `lblcr`.
+    roomy: Vec<u64>,
+    /// Whether a rank has changed since [`Ranks::has_changed`] was asked.
+    has_changed: bool,
 }
 
 /// All services' by id.
@@ -47,13 +80,18 @@ impl Ranks {
                 *place = None;
             }
         }
-        ranking.measure = Measure::of(service.scheduler);
+        ranking.order = Order::of(service.scheduler);
+        ranking.has_changed = true;
         ranking.ranks.clear();
         ranking.weights.clear();
-        if ranking.measure.is_none() {
+        ranking.roomy.clear();
+        if ranking.order.is_none() {
             return;
         }
         ranking.ranks.resize(service.servers.len(), LAST);
+        if matches!(service.scheduler, Scheduler::Locality | Scheduler::LocalityReplicated) {
+            ranking.roomy.resize(service.servers.len().div_ceil(64), 0);
+        }
         ranking.weights.extend(service.servers.iter().map(|server| server.weight));
         for (position, server) in (0..).zip(&service.servers) {
             self.places[server.id.index()] = Some((own, position));
@@ -67,16 +105,22 @@ impl Ranks {
             return;
         };
         let ranking = &mut self.services[service as usize];
-        let Some(measure) = ranking.measure else { return };
+        let Some(order) = ranking.order else { return };
         let place = ranking.ranks.get_mut(position as usize);
         let weight = ranking.weights.get(position as usize).copied();
         if let (Some(place), Some(weight)) = (place, weight) {
-            *place = rank(measure, load, weight, is_full);
+            let rank = rank(order, load, weight, is_full);
+            ranking.has_changed |= *place != rank;
+            *place = rank;
+            if let Some(word) = ranking.roomy.get_mut(position as usize / 64) {
+                let bit = 1 << (position % 64);
+                *word = if load.active * 2 < weight { *word | bit } else { *word & !bit };
+            }
         }
     }
 
-    /// The position of the least loaded server of `service`, the first of several.
-    pub(super) fn lightest(&self, service: &Service) -> Option<usize> {
+    /// The best-ranked server of `service`, the first of several.
+    pub(super) fn best<'t>(&self, service: &'t Service) -> Option<&'t Server> {
         let ranking = self.services.get(service.id.index())?;
         let mut best = (LAST, None);
         for (at, rank) in ranking.ranks.iter().enumerate() {
@@ -84,16 +128,62 @@ impl Ranks {
                 best = (*rank, Some(at));
             }
         }
-        best.1
+        service.servers.get(best.1?)
+    }
+
+    /// The best-ranked server in `positions`, the first of several.
+    pub(super) fn best_of<'t>(
+        &self,
+        service: &'t Service,
+        positions: impl Iterator<Item = usize>,
+    ) -> Option<&'t Server> {
+        let ranking = self.services.get(service.id.index())?;
+        let mut best = (LAST, None);
+        for at in positions {
+            let rank = ranking.ranks.get(at).copied().unwrap_or(LAST);
+            if rank < best.0 {
+                best = (rank, Some(at));
+            }
+        }
+        service.servers.get(best.1?)
+    }
+
+    /// Those with less than half as many active flows as their weight says, in file order.
+    pub(super) fn roomy<'t>(&self, service: &'t Service) -> impl Iterator<Item = &'t Server> {
+        let words = self.services.get(service.id.index()).map_or(&[][..], |ranking| &ranking.roomy);
+        let bits = words.iter().enumerate().flat_map(|(at, word)| {
+            let mut left = *word;
+            std::iter::from_fn(move || {
+                let bit = left.trailing_zeros() as usize;
+                left &= left.wrapping_sub(1);
+                (bit < 64).then_some(at * 64 + bit)
+            })
+        });
+        bits.filter_map(|at| service.servers.get(at))
+    }
+
+    /// Whether a rank of the service has changed since this was asked.
+    pub(super) fn has_changed(&mut self, service: &Service) -> bool {
+        let ranking = self.services.get_mut(service.id.index());
+        ranking.is_none_or(|ranking| std::mem::take(&mut ranking.has_changed))
+    }
+}
+
+fn rank(order: Order, load: Load, weight: u32, is_full: bool) -> u64 {
+    if weight == 0 || is_full {
+        return LAST;
+    }
+    match order {
+        Order::Least(measure) => quotient(measure, load, weight),
+        Order::HeaviestWithRoom if load.active > weight => LAST,
+        Order::Heaviest | Order::HeaviestWithRoom => u64::from(u32::MAX - weight),
+        Order::Equal => 0,
     }
 }
 
 /// Two different fractions with denominators below 2^16 are more than 2^-32 apart: the whole part of
 /// each, times 2^32, tells them apart, and is the same for equal ones.
-fn rank(measure: Measure, load: Load, weight: u32, is_full: bool) -> u64 {
-    if weight == 0 || is_full {
-        return LAST;
-    }
+fn quotient(measure: Measure, load: Load, weight: u32) -> u64 {
     let (load, per) = measure.fraction(load, weight);
     // With sixteen million flows at most, below 2^32.
     (load.min(u64::from(u32::MAX)) << 32) / per
@@ -125,7 +215,7 @@ mod tests {
                 let ((a_load, a_per), (b_load, b_per)) = (fraction(a), fraction(b));
                 let exact = (u128::from(a_load) * u128::from(b_per))
                     .cmp(&(u128::from(b_load) * u128::from(a_per)));
-                let ranks = [a, b].map(|(load, weight)| rank(measure, load, weight, false));
+                let ranks = [a, b].map(|(load, weight)| quotient(measure, load, weight));
                 // More than the largest table holds.
                 prop_assume!(a_load < 1 << 32 && b_load < 1 << 32);
                 prop_assert_eq!(ranks[0].cmp(&ranks[1]), exact, "{:?}", measure);

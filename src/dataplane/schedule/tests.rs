@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::addr::{Ports, Proto, ServiceId};
 use crate::table::{Balance, FlowLimits, Lifecycle, Method};
@@ -8,7 +10,7 @@ fn service(scheduler: Scheduler, weights: &[u32]) -> Service {
     let server = |(id, weight): (u32, &u32)| Server {
         id: ServerId(id),
         name: id.to_string(),
-        address: Ipv4Addr::LOCALHOST,
+        address: Ipv4Addr::from_bits(0x0a00_0001 + id),
         port: 80,
         weight: *weight,
         configured_weight: *weight,
@@ -42,7 +44,7 @@ fn service(scheduler: Scheduler, weights: &[u32]) -> Service {
 
 fn aim() -> Aim {
     let (client, destination) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::LOCALHOST);
-    Aim { client, client_port: 40_000, destination, now: Instant::from_secs(1_000) }
+    Aim { client, client_port: 40_000, destination, now: Instant::from_secs(1_000), outlook: 0 }
 }
 
 /// The schedulers, with `service` and its servers' `loads` known to them.
@@ -128,7 +130,8 @@ fn those_who_may_not_are_passed_over_by_all() {
                 let chosen = schedulers.choose(&service, &aim(), candidate).map(|s| s.id.0);
                 assert_eq!(chosen, Some(2), "{scheduler:?} {how}");
             }
-            let chosen = schedulers.choose(&service, &aim(), |_| bad).map(|s| s.id.0);
+            let other = Aim { outlook: 1, ..aim() };
+            let chosen = schedulers.choose(&service, &other, |_| bad).map(|s| s.id.0);
             // What lblc remembers it gives, full or not.
             let is_kept = scheduler == Scheduler::Locality && how == "full";
             assert_eq!(chosen.is_some(), how == "deaf" || is_kept, "{scheduler:?} {how}");
@@ -241,4 +244,230 @@ fn a_set_shrinks_after_a_day() {
     let idle = [Load::default(), Load { active: 1, inactive: 0 }];
     assert_eq!(at(1_003 + DAY, idle, &mut schedulers), 1, "the most loaded one has left");
     assert_eq!(at(1_004 + 2 * DAY + 1, idle, &mut schedulers), 0, "forgotten");
+}
+
+/// What may happen to a service of `twos`.
+#[derive(Clone, Debug)]
+enum Event {
+    Choose,
+    Load(usize, Load),
+    Full(usize, bool),
+    /// Whether it is out, and deaf.
+    Answers(usize, bool, bool),
+    Weigh(usize, u32),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let load = (0u32..20, 0u32..600).prop_map(|(active, inactive)| Load { active, inactive });
+    let weight = prop_oneof![2 => Just(0), 6 => 1u32..6, 1 => 1u32..=65_535];
+    prop_oneof![
+        6 => Just(Event::Choose),
+        4 => (0usize..8, load).prop_map(|(at, load)| Event::Load(at, load)),
+        2 => (0usize..8, any::<bool>()).prop_map(|(at, is_full)| Event::Full(at, is_full)),
+        2 => (0usize..8, any::<bool>(), any::<bool>())
+            .prop_map(|(at, out, deaf)| Event::Answers(at, out, deaf)),
+        1 => (0usize..8, weight).prop_map(|(at, weight)| Event::Weigh(at, weight)),
+    ]
+}
+
+/// As the kernel walks its list, with the numbers that it drew.
+fn two_drawn(servers: &[(u32, Candidate)], mut draw: impl FnMut(u64) -> u64) -> Option<usize> {
+    let usable = |deaf_too: bool| {
+        let able = servers.iter().enumerate().filter(move |(_, (weight, known))| {
+            *weight > 0 && !known.is_out && !known.is_full && (deaf_too || !known.is_deaf)
+        });
+        able.collect::<Vec<_>>()
+    };
+    let answering = usable(false);
+    let list = if answering.is_empty() { usable(true) } else { answering };
+    if list.is_empty() {
+        return None;
+    }
+    let total = list.iter().map(|(_, (weight, _))| u64::from(*weight)).sum();
+    let [first, second] = [draw(total), draw(total)].map(|number| {
+        let mut left = i64::try_from(number).unwrap();
+        let (at, (weight, known)) = list
+            .iter()
+            .find(|(_, (weight, _))| {
+                left -= i64::from(*weight);
+                left <= 0
+            })
+            .unwrap();
+        let Load { active, inactive } = known.load;
+        (*at, u64::from(*weight), 256 * u64::from(active) + u64::from(inactive))
+    });
+    Some(if second.1 * first.2 > first.1 * second.2 { second.0 } else { first.0 })
+}
+
+proptest! {
+    #[test]
+    fn two_are_drawn_as_in_a_walk_over_the_list(
+        weights in prop::collection::vec(prop_oneof![1 => Just(0), 4 => 1u32..6], 0..8),
+        events in prop::collection::vec(event(), 1..60),
+    ) {
+        let mut service = service(Scheduler::PowerOfTwo, &weights);
+        let mut schedulers = started(&service, &[]);
+        let mut numbers = Draw::new(&[7; 16], Use::Servers);
+        let mut known = vec![Candidate::default(); weights.len()];
+        let mut outlook = 0;
+        for event in events {
+            match event {
+                Event::Choose => {
+                    let aim = Aim { outlook, ..aim() };
+                    let chosen = schedulers.choose(&service, &aim, |s| known[s.id.index()]);
+                    let servers: Vec<_> =
+                        service.servers.iter().map(|s| s.weight).zip(known.clone()).collect();
+                    let expected = two_drawn(&servers, |total| numbers.up_to(total));
+                    prop_assert_eq!(chosen.map(|server| server.id.index()), expected);
+                }
+                Event::Load(at, load) if at < known.len() => known[at].load = load,
+                Event::Full(at, is_full) if at < known.len() => known[at].is_full = is_full,
+                Event::Answers(at, is_out, is_deaf) if at < known.len() => {
+                    (known[at].is_out, known[at].is_deaf) = (is_out, is_deaf);
+                    outlook += 1;
+                }
+                Event::Weigh(at, weight) if at < known.len() => {
+                    let before = service.clone();
+                    service.servers[at].weight = weight;
+                    schedulers.install(Some(&before), &service);
+                    for (server, known) in service.servers.iter().zip(&known) {
+                        schedulers.note(server.id, known.load, known.is_full);
+                    }
+                }
+                _ => {}
+            }
+            for (server, known) in service.servers.iter().zip(&known) {
+                schedulers.note(server.id, known.load, known.is_full);
+            }
+        }
+    }
+}
+
+/// A server as `choose` may find it.
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    weight: u32,
+    known: Candidate,
+}
+
+fn standing() -> impl Strategy<Value = Standing> {
+    let load = (0u32..9, 0u32..900).prop_map(|(active, inactive)| Load { active, inactive });
+    let share = prop_oneof![4 => Just(WHOLE), 1 => 1..WHOLE];
+    let weight = prop_oneof![1 => Just(0), 6 => 1u32..6];
+    let rarely = || prop::bool::weighted(0.1);
+    (weight, load, share, rarely(), rarely(), rarely()).prop_map(
+        |(weight, load, share, is_deaf, is_out, is_full)| Standing {
+            weight,
+            known: Candidate { load, share, is_deaf, is_out, is_full },
+        },
+    )
+}
+
+/// What the scheduler takes, looking at each server: the first with the least of a fraction.
+fn least_of(
+    servers: &[Standing],
+    fraction: impl Fn(u32, Load) -> Option<(u64, u64)>,
+) -> Option<u32> {
+    let able = servers.iter().zip(0..).filter_map(|(Standing { weight, known }, id)| {
+        let (load, per) = fraction(*weight, known.load).filter(|_| *weight > 0)?;
+        known.may_take().then_some((known.is_deaf, load, per * u64::from(known.share), id))
+    });
+    let able: Vec<_> = able.collect();
+    let answering = able.iter().any(|(is_deaf, ..)| !is_deaf);
+    let mut best: Option<(u64, u64, u32)> = None;
+    for (is_deaf, load, per, id) in able {
+        if is_deaf && answering {
+            continue;
+        }
+        if best.is_none_or(|(least, of, _)| load * of < least * per) {
+            best = Some((load, per, id));
+        }
+    }
+    best.map(|(.., id)| id)
+}
+
+proptest! {
+    #[test]
+    fn ranks_lead_where_a_look_at_each_server_leads(
+        servers in prop::collection::vec(standing(), 0..80),
+    ) {
+        let weights: Vec<_> = servers.iter().map(|standing| standing.weight).collect();
+        for scheduler in [
+            Scheduler::LeastConnection,
+            Scheduler::WeightedLeastConnection,
+            Scheduler::ShortestExpectedDelay,
+            Scheduler::NeverQueue,
+            Scheduler::Failover,
+            Scheduler::Overflow,
+        ] {
+            let service = service(scheduler, &weights);
+            let mut schedulers = started(&service, &[]);
+            for (server, standing) in service.servers.iter().zip(&servers) {
+                schedulers.note(server.id, standing.known.load, standing.known.is_full);
+            }
+            let known = |server: &Server| servers[server.id.index()].known;
+            let chosen = schedulers.choose(&service, &aim(), known).map(|server| server.id.0);
+            let overhead = |load: Load| 256 * u64::from(load.active) + u64::from(load.inactive);
+            let delay = |weight, load: Load| (u64::from(load.active) + 1, u64::from(weight));
+            let unshared: Vec<_> = servers
+                .iter()
+                .map(|s| Standing { known: Candidate { share: WHOLE, ..s.known }, ..*s })
+                .collect();
+            let heaviest = |weight| (u64::from(100 - weight), 1);
+            let expected = match scheduler {
+                Scheduler::LeastConnection => least_of(&servers, |_, load| Some((overhead(load), 1))),
+                Scheduler::WeightedLeastConnection => {
+                    least_of(&servers, |weight, load| Some((overhead(load), weight.into())))
+                }
+                Scheduler::ShortestExpectedDelay => {
+                    least_of(&servers, |weight, load| Some(delay(weight, load)))
+                }
+                Scheduler::NeverQueue => least_of(&servers, |weight, load| {
+                    Some(if load.active == 0 { (0, 1) } else { delay(weight, load) })
+                }),
+                Scheduler::Failover => least_of(&unshared, |weight, _| Some(heaviest(weight))),
+                _ => least_of(&unshared, |weight, load| {
+                    (load.active <= weight).then_some(heaviest(weight))
+                }),
+            };
+            prop_assert_eq!(chosen, expected, "{:?}", scheduler);
+        }
+    }
+}
+
+/// `lblc` and `lblcr` remember a server that was removed, for when it is added again.
+#[test]
+fn who_comes_back_is_remembered() {
+    for scheduler in [Scheduler::Locality, Scheduler::LocalityReplicated] {
+        let old = service(scheduler, &[1, 1]);
+        let mut without = old.clone();
+        without.servers.remove(0);
+        // Its flows are gone, and it is another one by id; the other is less loaded.
+        let mut back = old.clone();
+        back.servers[0].id = ServerId(2);
+        let loads = [1, 0, 1].map(|active| Load { active, inactive: 0 });
+        let known =
+            |server: &Server| Candidate { load: loads[server.id.index()], ..Candidate::default() };
+        let mut schedulers = started(&old, &[]);
+        schedulers.reserve((1, 3));
+        let next = |schedulers: &mut Schedulers, service: &Service| {
+            schedulers.choose(service, &aim(), known).unwrap().id.0
+        };
+        let install = |schedulers: &mut Schedulers, before: &Service, after: &Service| {
+            schedulers.install(Some(before), after);
+            for server in &after.servers {
+                schedulers.note(server.id, loads[server.id.index()], false);
+            }
+        };
+        assert_eq!(next(&mut schedulers, &old), 0, "{scheduler:?}");
+        install(&mut schedulers, &old, &without);
+        schedulers.retire(old.id, ServerId(0));
+        install(&mut schedulers, &without, &back);
+        assert_eq!(next(&mut schedulers, &back), 2, "{scheduler:?}");
+        // Called meanwhile, the address has another one.
+        install(&mut schedulers, &back, &without);
+        assert_eq!(next(&mut schedulers, &without), 1, "{scheduler:?}");
+        install(&mut schedulers, &without, &back);
+        assert_eq!(next(&mut schedulers, &back), 1, "{scheduler:?}");
+    }
 }
