@@ -106,6 +106,7 @@ impl Dataplane {
         self.lifetimes.reserve(services);
         self.clients.reserve(new.id_limits());
         self.figures.reserve(new.id_limits());
+        self.ftp.install(new);
         self.standings.install(new);
         self.endings.reserve(servers);
         for change in &difference.services {
