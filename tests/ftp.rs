@@ -308,7 +308,7 @@ fn data_keeps_its_control_connection() {
         router.advance(tapvs::time::Duration::from_secs(500));
         router.feed(OUT, &tcp(client, vip, ACK, 2, 2, b"").frame()).only();
     }
-    let (_, text) = says(&mut router, FROM_SERVER + 20, b"226 Done.\r\n");
+    let (_, text) = says(&mut router, FROM_SERVER + 19, b"226 Done.\r\n");
     assert_eq!(text, b"226 Done.\r\n");
     assert_eq!(router.flows().len(), 2);
 }
@@ -516,7 +516,8 @@ proptest! {
         prop_assert_eq!(named as u64, refused.rewritten);
         prop_assert_eq!(text.matches("150 ok").count(), ports.len());
         if acknowledges && ends.len() > 2 * ports.len() {
-            prop_assert_eq!(named, ports.len());
+            // So many are awaited at once.
+            prop_assert_eq!(named, ports.len().min(8));
         }
     }
 }

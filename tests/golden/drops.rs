@@ -33,7 +33,7 @@ pub(crate) fn cases() -> Vec<Case> {
     let first_fragment = || query().with(|ip| ip.fragment = MF);
     let offer =
         || tcp("10.0.0.11:8080", CLIENT, PSH | ACK, 501, 1007, b"227 (10,0,0,11,195,80)\r\n");
-    let with_ftp = |config: &mut tapvs::config::Config| {
+    let with_ftp = |config: &mut Config| {
         config.services[0].lifecycle.helper = Some(tapvs::config::Helper::Ftp);
     };
     vec![

@@ -1,6 +1,8 @@
 //! FTP as programs speak it: a server with passive and active data connections, and a client that sends
 //! several commands at once and compares what comes.
 
+use std::net::Ipv4Addr;
+
 use smoltcp::iface::{Interface, SocketHandle, SocketSet};
 use smoltcp::socket::tcp;
 use smoltcp::time::{Duration, Instant};
@@ -42,14 +44,14 @@ fn lines(text: &mut Vec<u8>) -> Vec<String> {
 }
 
 /// Six numbers of a text, the first of which is its first number.
-pub(crate) fn place(text: &str) -> ([u8; 4], u16) {
+pub(crate) fn place(text: &str) -> (Ipv4Addr, u16) {
     let numbers: Vec<u8> = text
         .split(|c: char| !c.is_ascii_digit())
         .filter(|number| !number.is_empty())
         .map(|number| number.parse().unwrap())
         .collect();
     let [a, b, c, d, high, low] = numbers[..] else { panic!("{text:?}") };
-    ([a, b, c, d], u16::from_be_bytes([high, low]))
+    (Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low]))
 }
 
 /// One control connection of the server's.
@@ -116,7 +118,7 @@ impl FtpServer {
                 let answer = match line.split_once(' ').unwrap_or((&line, "")) {
                     ("NOOP", _) => "200 Fine.".to_owned(),
                     ("PASV", _) => {
-                        self.next_port = 2_000 + (self.next_port + 7_919) % 60_000;
+                        self.next_port = 2_000 + (self.next_port - 2_000 + 917) % 5_000;
                         let [high, low] = self.next_port.to_be_bytes();
                         let mut data = stream();
                         data.listen(self.next_port).unwrap();
@@ -127,7 +129,7 @@ impl FtpServer {
                         let to = place(rest);
                         let mut data = stream();
                         let from = 20;
-                        data.connect(interface.context(), (to.0, to.1), from).unwrap();
+                        data.connect(interface.context(), to, from).unwrap();
                         self.closing.extend(session.data.replace(sockets.add(data)));
                         "200 PORT command successful.".to_owned()
                     }
@@ -211,7 +213,7 @@ impl FtpClient {
             address,
             control: None,
             data: None,
-            step: Step::Connects,
+            step: Step::Rests,
             heard: Vec::new(),
             unsent: Vec::new(),
             server: None,
@@ -331,9 +333,9 @@ impl FtpClient {
             (Step::Asks { active: true, before: 0 }, "200 ") => self.retrieve(),
             (Step::Asks { active: false, before: 0 }, "227 ") => {
                 let to = place(rest);
-                assert_eq!(to.0, VIP.octets(), "{line}");
+                assert_eq!(to.0, VIP, "{line}");
                 let mut data = stream();
-                data.connect(interface.context(), (to.0, to.1), self.port()).unwrap();
+                data.connect(interface.context(), to, self.port()).unwrap();
                 self.data = Some(sockets.add(data));
                 self.retrieve();
             }

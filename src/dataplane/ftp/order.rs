@@ -11,6 +11,8 @@ pub(super) struct Order {
     next: Option<u32>,
     /// Whether a line begins there.
     is_line: bool,
+    /// Another router has read it so far: where the other end stands a line begins, once.
+    is_taken_over: bool,
 }
 
 /// What a segment has that was not read before.
@@ -26,11 +28,11 @@ pub(super) enum Part {
 
 impl Order {
     /// Where the first text that comes is taken for the beginning of a line.
-    pub(super) const UNKNOWN: Self = Self { next: None, is_line: true };
+    pub(super) const UNKNOWN: Self = Self { next: None, is_line: true, is_taken_over: true };
 
     /// Its SYN had this number.
     pub(super) const fn begin(&mut self, sequence: u32) {
-        *self = Self { next: Some(sequence.wrapping_add(1)), is_line: true };
+        *self = Self { next: Some(sequence.wrapping_add(1)), is_line: true, is_taken_over: false };
     }
 
     /// Whether nothing was read yet.
@@ -52,13 +54,13 @@ impl Order {
 
     /// It was read up to `end`.
     pub(super) const fn read(&mut self, end: u32, is_line: bool) {
-        *self = Self { next: Some(end), is_line };
+        (self.next, self.is_line) = (Some(end), is_line);
     }
 
     /// The other end has everything before `number`: what of it was not seen here came another way.
     pub(super) fn acknowledged(&mut self, number: u32) {
-        if self.next.is_some_and(|next| is_before(next, number)) {
-            *self = Self { next: Some(number), is_line: false };
+        if self.next.is_none_or(|next| is_before(next, number)) {
+            *self = Self { next: Some(number), is_line: self.is_taken_over, is_taken_over: false };
         }
     }
 }
@@ -82,6 +84,13 @@ mod tests {
         order.read(10, true);
         order.acknowledged(8);
         assert_eq!(order.part(10, 1), Part::New(0, true));
+        // What another router has read ended with a line.
+        let mut taken_over = Order::UNKNOWN;
+        taken_over.read(100, false);
+        taken_over.acknowledged(150);
+        assert_eq!(taken_over.part(150, 9), Part::New(0, true));
+        taken_over.acknowledged(170);
+        assert_eq!(taken_over.part(170, 9), Part::New(0, false));
         // In the middle of what nobody has seen here no line begins.
         order.acknowledged(20);
         assert_eq!(order.part(10, 11), Part::New(10, false));

@@ -34,7 +34,8 @@ fn longest() -> Control {
     let mut stream = Stream::PLAIN;
     let mut awaited = [None; OFFERS_EACH];
     for (n, offer) in (0_u16..).zip(&mut awaited) {
-        assert!(stream.note(u32::MAX - 100 + u32::from(n) * 30, 23, passive(50_000 + n)));
+        let start = (u32::MAX - 100).wrapping_add(u32::from(n) * 30);
+        assert!(stream.note(start, 23, passive(50_000 + n)));
         *offer = Some(Awaited { is_passive: true, seen: 50_000 + n, port: 50_000, left: 9 });
     }
     Control { original: tuple(40_000, 21), told: Told { stream, awaited } }
