@@ -116,13 +116,12 @@ impl Dataplane {
         let len = u32::try_from(payload.len()).unwrap_or(0);
         let Some(control) = self.ftp.controls.get_mut(id) else { return Ok(()) };
         let order = &mut control.order[direction as usize];
-        // After a takeover: what was changed was read.
+        // What was changed was read, by another router if not here.
         if direction == Direction::Reply
             && let Some(end) = control.stream.end()
-            && order.is_unknown()
             && is_before(segment.sequence, end)
         {
-            order.read(end, false);
+            order.was_read(end);
         }
         let (from, is_line) = match order.part(segment.sequence, len) {
             Part::Known => return Ok(()),
@@ -134,7 +133,8 @@ impl Dataplane {
             Direction::Reply => Speaker::Server,
         };
         let heard = text::read(speaker, payload.get(from..).unwrap_or_default(), is_line);
-        order.read(segment.sequence.wrapping_add(len), heard.is_whole);
+        let start = segment.sequence.wrapping_add(u32::try_from(from).unwrap_or(0));
+        order.read(start, segment.sequence.wrapping_add(len), heard.is_whole);
         control.asked = control.asked.saturating_add(heard.asks);
         self.ftp.counters.unreadable += heard.unreadable;
         let mut changes = false;
