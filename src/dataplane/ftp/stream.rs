@@ -61,9 +61,14 @@ impl Stream {
         Self { floor: Some(floor), ..Self::PLAIN }
     }
 
-    /// What another router has to know.
-    pub(super) const fn told(&self) -> Self {
-        Self { acknowledged: None, ..*self }
+    /// What another router has to know: of changes that the client has, only what they add up to. So there
+    /// is room for more, although that router has not heard an acknowledgement.
+    pub(super) fn told(&self) -> Self {
+        let mut told = *self;
+        for edit in self.edits().take_while(|edit| self.has(edit)) {
+            told.forget(edit);
+        }
+        Self { acknowledged: None, ..told }
     }
 
     /// Whether nothing was ever changed.
@@ -94,17 +99,27 @@ impl Stream {
         }
         let oldest = self.edits().next().copied();
         if let Some(oldest) = oldest.filter(|_| self.len == KEPT) {
-            if self.acknowledged.is_none_or(|number| is_before(number, oldest.end())) {
+            if !self.has(&oldest) {
                 return false;
             }
-            self.floor = Some((oldest.end(), oldest.after()));
-            self.edits.copy_within(1.., 0);
-            self.len -= 1;
+            self.forget(&oldest);
         }
         let before = last.map_or_else(|| self.first_shift(), |last| last.after());
         self.edits[self.len] = Some(Edit { start, len, text, before });
         self.len += 1;
         true
+    }
+
+    /// Whether the client has acknowledged all of it.
+    fn has(&self, edit: &Edit) -> bool {
+        self.acknowledged.is_some_and(|number| !is_before(number, edit.end()))
+    }
+
+    /// The oldest is only counted from now on.
+    fn forget(&mut self, oldest: &Edit) {
+        self.floor = Some((oldest.end(), oldest.after()));
+        self.edits.copy_within(1.., 0);
+        self.len -= 1;
     }
 
     /// The client has everything before `number`, as the server counts.
@@ -234,6 +249,17 @@ mod tests {
         let far = start.wrapping_add(5_000);
         assert_eq!(stream.forward(far), far.wrapping_sub(400));
         assert_eq!(stream.backward(far.wrapping_sub(400)), far);
+        // Another router has room for as many again, and counts the same.
+        stream.acknowledge(far);
+        let mut told = stream.told();
+        assert_eq!((told.edits().count(), told.end()), (0, stream.end()));
+        assert_eq!(
+            (told.forward(far), told.backward(far.wrapping_sub(400))),
+            (far.wrapping_sub(400), far)
+        );
+        for round in 0..KEPT {
+            assert!(told.note(far.wrapping_add(u32::try_from(round).unwrap() * 20), 5, text(7)));
+        }
         // Sent again from before everything that is remembered: it is cut off.
         let old = start.wrapping_add(20 * 90);
         let floor = start.wrapping_add(20 * 91 + 5);
