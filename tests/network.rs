@@ -44,7 +44,7 @@ use tapvs::time::Duration;
 use world::{Faults, World};
 
 const SEEDS: u64 = 120;
-const FTP_SEEDS: u64 = 20;
+const FTP_SEEDS: u64 = 120;
 
 /// Every seed: transfers end, byte for byte, whatever the network does to them.
 #[test]

@@ -51,7 +51,7 @@ const SHUT: Duration = Duration::from_secs(6);
 /// A lost segment is sent again after 1, 3, 7 and 15 s: what the fourth of these finds is found.
 const RETRIES: Duration = Duration::from_secs(16);
 /// Networks where one router takes over from the other under FTP, twice.
-const FTP_TAKEOVERS: std::ops::Range<u64> = 0..24;
+const FTP_TAKEOVERS: std::ops::Range<u64> = 0..60;
 /// Connections that are to live on, of each client.
 const CALLS: usize = 5;
 

@@ -96,6 +96,8 @@ impl FtpServer {
                 tcp::State::Closed | tcp::State::TimeWait => {
                     tcp.abort();
                     *tcp = stream();
+                    // An answer may overtake the one before it.
+                    tcp.set_nagle_enabled(false);
                     tcp.listen(CONTROL).unwrap();
                     session.heard.clear();
                     session.unsent.clear();
@@ -295,7 +297,7 @@ impl FtpClient {
         for handle in [self.control.take(), self.data.take()].into_iter().flatten() {
             sockets.get_mut::<tcp::Socket<'_>>(handle).abort();
         }
-        self.step = Step::Connects;
+        self.step = Step::Rests;
         self.again = now + PATIENCE;
     }
 
