@@ -52,7 +52,9 @@ const MOST_CONTROLS: u32 = 4_096;
 /// Data connections whose control connections are kept alive by them.
 const MOST_DATA: u32 = 8_192;
 /// Data connections that one control connection awaits at once.
-pub(super) const OFFERS_EACH: usize = 8;
+pub(super) const OFFERS_EACH: usize = STRIDE as usize;
+/// From one control connection's to the next one's, where all are numbered.
+const STRIDE: u32 = 8;
 /// How long a data connection is awaited.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// A client or server offers no port below (RFC 2577 section 3: others' services live there).
@@ -205,7 +207,7 @@ impl Ftp {
     }
 
     fn offer_at(&self, entry: u32) -> Option<(&Control, &Offer)> {
-        let control = self.controls.at(entry / OFFERS_EACH as u32)?;
+        let control = self.controls.at(entry / STRIDE)?;
         let offer = control.offers.get(entry as usize % OFFERS_EACH)?.as_ref()?;
         Some((control, offer))
     }
@@ -245,8 +247,8 @@ impl Ftp {
             self.remove(entry);
         }
         let Some(at) = self.controls.place_of(control.id) else { return false };
-        let first = at * OFFERS_EACH as u32;
-        for entry in first..first + OFFERS_EACH as u32 {
+        let first = at * STRIDE;
+        for entry in first..first + STRIDE {
             let known = self.offer_at(entry).map(|(_, offer)| offer.until);
             if known.is_some_and(|until| now < until) {
                 continue;
@@ -267,7 +269,7 @@ impl Ftp {
     /// The data connection that is awaited there has come.
     fn has_come(&mut self, place: Place) {
         let Some(entry) = self.entry_at(place) else { return };
-        if let Some(control) = self.controls.at_mut(entry / OFFERS_EACH as u32)
+        if let Some(control) = self.controls.at_mut(entry / STRIDE)
             && let Some(offer) = &mut control.offers[entry as usize % OFFERS_EACH]
         {
             offer.has_come = true;
@@ -293,7 +295,7 @@ impl Ftp {
         let Some(place) = self.offer_at(entry).map(|(_, offer)| offer.place) else { return };
         self.awaited.remove(self.hash(place), entry);
         self.awaiting -= 1;
-        if let Some(control) = self.controls.at_mut(entry / OFFERS_EACH as u32) {
+        if let Some(control) = self.controls.at_mut(entry / STRIDE) {
             control.offers[entry as usize % OFFERS_EACH] = None;
         }
     }
@@ -301,8 +303,8 @@ impl Ftp {
     /// Nothing is awaited any more by the control connection.
     fn withdraw(&mut self, id: u32) {
         let Some(at) = self.controls.place_of(id) else { return };
-        let first = at * OFFERS_EACH as u32;
-        for entry in first..first + OFFERS_EACH as u32 {
+        let first = at * STRIDE;
+        for entry in first..first + STRIDE {
             self.remove(entry);
         }
     }
