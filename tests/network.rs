@@ -60,11 +60,11 @@ fn transfers_complete_over_a_bad_network() {
 /// Every seed: files come by passive and active FTP, whatever the network does to commands and answers.
 #[test]
 fn files_come_by_ftp_over_a_bad_network() {
-    let (mut rewritten, mut connections, mut early, mut retries) = (0, 0, 0, 0);
+    let (mut rewritten, mut connections, mut early, mut retries) = (0, 0, 0, 0_u64);
     for seed in 0..FTP_SEEDS {
         let mut world = World::ftp(seed, Faults::of(seed), 6);
         world.run(Duration::from_secs(900));
-        retries += world.assert_ended();
+        retries += world.assert_ended() as u64;
         let counters = world.router.dataplane.ftp_counters();
         assert_eq!(counters.unreadable + counters.unasked + counters.full, 0, "seed {seed}");
         (rewritten, connections) =
@@ -76,7 +76,7 @@ fn files_come_by_ftp_over_a_bad_network() {
     }
     assert!(rewritten >= 8 * FTP_SEEDS && connections >= 12 * FTP_SEEDS);
     assert!(early > 10, "{early} too early");
-    assert!(retries < 4 * FTP_SEEDS as usize, "{retries} sessions were cut off");
+    assert!(retries < 4 * FTP_SEEDS, "{retries} sessions were cut off");
 }
 
 /// A perfect network: every frame that belongs to a transfer is forwarded, none is dropped.

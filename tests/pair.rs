@@ -346,7 +346,7 @@ fn ftp_sessions_live_on_at_the_other_router() {
     for (_, (came, lost)) in each(FTP_TAKEOVERS, ftp_goes_on) {
         (files, cut) = (files + came, cut + lost);
     }
-    let seeds = FTP_TAKEOVERS.end as usize;
+    let seeds = FTP_TAKEOVERS.count();
     assert_eq!(files, seeds * 42 * 2);
     assert!(cut < seeds, "{cut} data connections were lost in {seeds} runs");
 }
