@@ -22,6 +22,8 @@ use crate::support::{INNER_VIP, Router, VIP, bridged, config, server, service};
 pub(crate) const ADVERTS: Duration = Duration::from_millis(100);
 pub(crate) const PRIORITIES: [u8; 2] = [200, 100];
 const KEY: [u8; 32] = [7; 32];
+/// The wire has room for every record.
+const _: () = assert!(LONGEST_FLOW_RECORD <= sync::LONGEST_RECORD);
 const PORT: u16 = 8_848;
 const MAX_FLOWS: usize = 300;
 /// What waits at a router that does not read.
