@@ -10,7 +10,7 @@ use support::*;
 
 use tapvs::addr::{LinkId, MacAddr, Role};
 use tapvs::config::{FlowLimits, OnDown, OnRemove, PassiveHealth, Persistence, Scheduler};
-use tapvs::dataplane::{Event, FLOW_RECORD, FlowChange, Origin, Verdict};
+use tapvs::dataplane::{Event, FlowChange, FlowRecord, Origin, Verdict};
 use tapvs::frame::Frame;
 use tapvs::time::Duration;
 use tapvs::trace::{Aim, Scene, Tracers, reel};
@@ -245,7 +245,7 @@ fn copied_flows() {
         })
         .collect();
     let mut frame = Frame::new();
-    let mut record = [0; FLOW_RECORD];
+    let mut record = FlowRecord::default();
     let mut pass = |told: bool| {
         let work = || {
             for (link, bytes) in &frames {
@@ -384,4 +384,74 @@ fn every_scheduler_and_persistence() {
         router.now += Duration::from_secs(2_000);
         assert_eq!(allocations(&mut router, &frames[..100]), 0, "{scheduler}");
     }
+}
+
+/// FTP, beyond all that there is room for: greetings, questions, answers that are changed, data connections,
+/// and all of it told to the other router.
+#[test]
+fn ftp() {
+    const CONTROLS: u32 = 4_500;
+    const FTP: &str = "203.0.113.10:21";
+    let mut config = config();
+    let mut service = service(tapvs::addr::Proto::Tcp, 21, vec![server(11, 21, 1)]);
+    service.lifecycle.helper = Some(tapvs::config::Helper::Ftp);
+    config.services.push(service);
+    let mut router = Router::sized(config.clone(), 20_000);
+    let mut other = Router::sized(config, 20_000);
+    router.dataplane.copy_changes(true);
+    let ftp = "10.0.0.11:21";
+    let mut frames = Vec::new();
+    for n in 0..CONTROLS {
+        let client = client(n);
+        let mut data = client.clone();
+        data.replace_range(data.find(':').unwrap().., ":7000");
+        let (mut asked, mut said) = (1_001, 501);
+        frames.push((OUT, tcp(&client, FTP, SYN, 1_000, 0, b"").frame()));
+        frames.push((IN, tcp(ftp, &client, SYN | ACK, 500, 1_001, b"").frame()));
+        frames.push((OUT, tcp(&client, FTP, ACK, 1_001, 501, b"").frame()));
+        // Some want more than they get.
+        for port in 0..if n % 300 == 0 { 12 } else { 2 } {
+            let answer = format!("227 x (10,0,0,11,200,{port})\r\n");
+            frames.push((OUT, tcp(&client, FTP, ACK | PSH, asked, said, b"PASV\r\n").frame()));
+            frames.push((IN, tcp(ftp, &client, ACK | PSH, said, asked, answer.as_bytes()).frame()));
+            asked += 6;
+            said += u32::try_from(answer.len()).unwrap();
+        }
+        let (at, from) = ("203.0.113.10:51200", "10.0.0.11:51200");
+        frames.push((OUT, tcp(&data, at, SYN, 1, 0, b"").frame()));
+        frames.push((IN, tcp(from, &data, SYN | ACK, 1, 2, b"").frame()));
+        frames.push((OUT, tcp(&data, at, ACK, 2, 2, b"").frame()));
+    }
+    let mut frame = Frame::new();
+    let mut record = FlowRecord::default();
+    let mut refused = 0;
+    let counted = measure(|| {
+        for (link, bytes) in &frames {
+            frame.copy_from(bytes);
+            let Router { dataplane, table, now, .. } = &mut router;
+            dataplane.handle_frame(table, *link, &mut frame, *now);
+            while let Some(change) = dataplane.next_change(*now, &mut record) {
+                if change == FlowChange::Record {
+                    let imported = other.dataplane.import_flow(&other.table, &record, *now);
+                    refused += u32::from(imported.is_err());
+                }
+            }
+        }
+        // They end, and others come.
+        router.now += Duration::from_secs(100_000);
+        while router.dataplane.poll_timeout().is_some_and(|due| due <= router.now) {
+            router.dataplane.handle_timeout(&router.table, router.now);
+            while router.dataplane.poll_transmit(&router.table, &mut frame, router.now).is_some() {}
+        }
+    });
+    assert_eq!(counted.count_total, 0);
+    let counters = router.dataplane.ftp_counters();
+    assert_eq!(counters.connections, 4_096);
+    assert!(counters.rewritten >= 2 * 4_096 && counters.full > 400, "{counters:?}");
+    // Of those for which there was no room nothing is told.
+    assert_eq!(refused, 0);
+    let there = other.dataplane.ftp_load().unwrap();
+    assert_eq!((there.controls, there.data), (4_096, 4_096));
+    let here = router.dataplane.ftp_load().unwrap();
+    assert_eq!((here.controls, here.data, here.awaited), (0, 0, 0));
 }

@@ -14,7 +14,9 @@ use pair::{Pair, exported, whole};
 use support::*;
 use tapvs::addr::{LinkId, Proto};
 use tapvs::config::{Config, Forward, Masquerade, Method, Scheduler};
-use tapvs::dataplane::{DropReason, FLOW_RECORD, ImportError, Imported, State, Verdict};
+use tapvs::dataplane::{
+    DropReason, FLOW_RECORD, FlowRecord, ImportError, Imported, State, Verdict,
+};
 use tapvs::time::Duration;
 
 const CLIENT: &str = "198.51.100.7:40000";
@@ -286,7 +288,7 @@ fn floods_and_half_open_connections_are_not_copied() {
 #[test]
 fn nothing_is_noted_unless_asked_to() {
     let mut router = Router::new(everything());
-    let mut record = [0; FLOW_RECORD];
+    let mut record = FlowRecord::default();
     for (link, frame) in handshake(CLIENT, WEB, SERVER11) {
         router.feed(link, &frame.frame());
     }
@@ -645,7 +647,7 @@ fn a_walk_over_all_flows_is_in_parts() {
         let mut room = 1;
         from = pair.one.dataplane.export_flows(at, pair.one.now, |record| {
             if room > 0 {
-                taken.push(*record);
+                taken.push(record.to_vec());
             }
             room -= 1;
             room >= 0

@@ -6,15 +6,18 @@
 mod support;
 
 use proptest::prelude::*;
+use support::gso::Train;
 use support::*;
 use tapvs::addr::Proto;
 use tapvs::config::{Config, Helper};
-use tapvs::dataplane::Verdict;
+use tapvs::dataplane::{DropReason, Verdict};
 
 const CLIENT: &str = "198.51.100.7:40000";
 const FTP: &str = "203.0.113.10:21";
 const SERVER: &str = "10.0.0.11:21";
-/// The first sequence numbers of client and server.
+/// The client asks for this many passive connections first.
+const ASKED: usize = 40;
+/// Where the client's text goes on behind that, and the first sequence number of the server's.
 const FROM_CLIENT: u32 = 1_000;
 const FROM_SERVER: u32 = 5_000;
 
@@ -29,12 +32,24 @@ fn config() -> Config {
 /// A router with an open control connection of `CLIENT` to the first server.
 fn opened() -> Router {
     let mut router = Router::new(config());
-    router.feed(OUT, &tcp(CLIENT, FTP, SYN, FROM_CLIENT - 1, 0, b"").frame()).only();
+    open(&mut router);
     router
-        .feed(IN, &tcp(SERVER, CLIENT, SYN | ACK, FROM_SERVER - 1, FROM_CLIENT, b"").frame())
-        .only();
-    router.feed(OUT, &tcp(CLIENT, FTP, ACK, FROM_CLIENT, FROM_SERVER, b"").frame()).only();
-    router
+}
+
+/// Opens a control connection, and asks.
+fn open(router: &mut Router) {
+    let asks = b"PASV\r\n".repeat(ASKED);
+    let first = FROM_CLIENT - u32::try_from(asks.len()).unwrap();
+    greet(router, first);
+    router.feed(OUT, &tcp(CLIENT, FTP, PSH | ACK, first, FROM_SERVER, &asks).frame()).only();
+}
+
+/// The handshake of a client whose text begins at `first`.
+fn greet(router: &mut Router, first: u32) {
+    router.feed(OUT, &tcp(CLIENT, FTP, SYN, first - 1, 0, b"").frame()).only();
+    let answer = tcp(SERVER, CLIENT, SYN | ACK, FROM_SERVER - 1, first, b"");
+    router.feed(IN, &answer.frame()).only();
+    router.feed(OUT, &tcp(CLIENT, FTP, ACK, first, FROM_SERVER, b"").frame()).only();
 }
 
 /// A segment of the server's text, as the client gets it: its sequence number and bytes.
@@ -151,8 +166,7 @@ fn a_port_that_belongs_to_a_service_is_changed() {
     let mut config = config();
     config.services.push(service(Proto::Tcp, 50_001, vec![server(12, 50_001, 1)]));
     let mut router = Router::new(config);
-    router.feed(OUT, &tcp(CLIENT, FTP, SYN, FROM_CLIENT - 1, 0, b"").frame());
-    router.feed(IN, &tcp(SERVER, CLIENT, SYN | ACK, FROM_SERVER - 1, FROM_CLIENT, b"").frame());
+    open(&mut router);
     let (_, seen) = says(&mut router, FROM_SERVER, b"229 x (|||50001|)\r\n");
     let seen = String::from_utf8(seen).unwrap();
     let port: u16 = seen.split("|||").nth(1).unwrap().split('|').next().unwrap().parse().unwrap();
@@ -201,8 +215,12 @@ fn lies_pass_unchanged_and_open_nothing() {
         (b"227 x (10,0,0,11,0,80)\r\n", 0),
         (b"229 x (|||80|)\r\n", 0),
         (b"227 x (10,0,0,11,195,8", 1),
-        (b"227 x (10,0,0,11,195,80)\r\n226 y\r\n", 1),
+        (b"227 x (10,0,0,11,195,80)\n226 y\r\n", 1),
+        (b"227 x (10,0,0,11,195,80)\r226 y\r\n", 1),
         (b"227 x (10,0,0,11,195,999)\r\n", 1),
+        (b"227 x (10,0,0,11,195,80,1)\r\n", 1),
+        (b"229 x (|||99999|)\r\n", 1),
+        (b"229 x (|2|::1|50000|)\r\n", 1),
     ] {
         let mut router = opened();
         assert_eq!(says(&mut router, FROM_SERVER, text), (FROM_SERVER, text.to_vec()));
@@ -214,9 +232,25 @@ fn lies_pass_unchanged_and_open_nothing() {
         let syn = tcp("198.51.100.7:40001", "203.0.113.10:50000", SYN, 1, 0, b"");
         assert!(matches!(router.feed(OUT, &syn.frame()).verdict, Verdict::Drop(_)));
     }
-    for text in
-        [&b"PORT 10,0,0,12,200,0\r\n"[..], b"PORT 198,51,100,7,0,22\r\n", b"PORT 198,51,100,7\r\n"]
-    {
+    for text in [
+        // Somebody else's; a port where services live; none at all; numbers that are none.
+        &b"PORT 10,0,0,12,200,0\r\n"[..],
+        b"PORT 203,0,113,10,200,0\r\n",
+        b"PORT 198,51,100,7,0,22\r\n",
+        b"PORT 198,51,100,7,3,255\r\n",
+        b"PORT 198,51,100,7\r\n",
+        b"PORT 198,51,100,7,256,1\r\n",
+        b"PORT 198,51,100,7,-4,1\r\n",
+        b"PORT 198,51,100,7,200,0\n",
+        b"PORT 198,51,100,7,200,0\rNOOP\r\n",
+        b"PORT 198,51,100,7,200,0\0\r\n",
+        b"PORT 198,51,100,7,200,",
+        b"EPRT |2|2001:db8::7|51200|\r\n",
+        b"EPRT |1|198.51.100.8|51200|\r\n",
+        b"EPRT |1|198.51.100.7|512000|\r\n",
+        b"EPRT ,1|198.51.100.7|51200,\r\n",
+        b"EPRT |1|198.51.100.7|51200|\xff\r\n",
+    ] {
         let mut router = opened();
         let asked = tcp(CLIENT, FTP, PSH | ACK, FROM_CLIENT, FROM_SERVER, text);
         assert_eq!(read(router.feed(OUT, &asked.frame()).only()).1, text);
@@ -274,7 +308,7 @@ fn data_keeps_its_control_connection() {
         router.advance(tapvs::time::Duration::from_secs(500));
         router.feed(OUT, &tcp(client, vip, ACK, 2, 2, b"").frame()).only();
     }
-    let (_, text) = says(&mut router, FROM_SERVER + 20, b"226 Done.\r\n");
+    let (_, text) = says(&mut router, FROM_SERVER + 19, b"226 Done.\r\n");
     assert_eq!(text, b"226 Done.\r\n");
     assert_eq!(router.flows().len(), 2);
 }
@@ -321,6 +355,169 @@ proptest! {
         for (seen, sent) in ends {
             let step = router.feed(OUT, &tcp(CLIENT, FTP, ACK, FROM_CLIENT, seen, b"").frame());
             prop_assert_eq!(acknowledged(step.only()), sent);
+        }
+    }
+}
+
+/// Who can make a server repeat him, and cut its text where he likes, opens nothing: a line begins behind
+/// another's end only.
+#[test]
+fn an_offer_in_the_middle_of_a_line_is_none() {
+    let mut router = opened();
+    let echo = b"500 'AAAAAAAAAAAAAAAAAAAAA";
+    assert_eq!(says(&mut router, FROM_SERVER, echo).1, echo);
+    let at = FROM_SERVER + u32::try_from(echo.len()).unwrap();
+    let text = b"227 x (10,0,0,11,195,80)\r\n";
+    assert_eq!(says(&mut router, at, text), (at, text.to_vec()));
+    assert_eq!(router.dataplane.ftp_counters().offers, 0);
+    // The next line is one.
+    let at = at + u32::try_from(text.len()).unwrap();
+    assert_ne!(says(&mut router, at, text).1, text);
+    assert_eq!(router.dataplane.ftp_counters().offers, 1);
+}
+
+#[test]
+fn what_nobody_asked_for_is_not_answered() {
+    let mut router = Router::new(config());
+    greet(&mut router, FROM_CLIENT);
+    let text = b"227 x (10,0,0,11,195,80)\r\n";
+    assert_eq!(says(&mut router, FROM_SERVER, text), (FROM_SERVER, text.to_vec()));
+    let counters = router.dataplane.ftp_counters();
+    assert_eq!((counters.offers, counters.unasked), (0, 1));
+    // One question, one answer. Who types it letter by letter may have asked for anything.
+    for pieces in [&[&b"PASV\r\n"[..]][..], &[b"P", b"ASV\r\n"]] {
+        let mut router = Router::new(config());
+        greet(&mut router, FROM_CLIENT);
+        let mut at = FROM_CLIENT;
+        for piece in pieces {
+            router.feed(OUT, &tcp(CLIENT, FTP, PSH | ACK, at, FROM_SERVER, piece).frame()).only();
+            at += u32::try_from(piece.len()).unwrap();
+        }
+        assert_ne!(says(&mut router, FROM_SERVER, text).1, text);
+    }
+}
+
+/// Telnet's signs before a command (RFC 959 section 4.1.3, of ABOR) make it another one.
+#[test]
+fn signs_of_telnet_are_not_read_over() {
+    let mut router = opened();
+    let text = b"\xff\xf4\xff\xf2PORT 198,51,100,7,200,0\r\n";
+    let asked = tcp(CLIENT, FTP, PSH | ACK, FROM_CLIENT, FROM_SERVER, text);
+    assert_eq!(read(router.feed(OUT, &asked.frame()).only()).1, text);
+    assert_eq!(router.dataplane.ftp_counters().offers, 0);
+}
+
+/// Several commands in a segment are several commands.
+#[test]
+fn commands_and_answers_at_once_are_read() {
+    let mut router = opened();
+    let text = b"NOOP\r\nPORT 198,51,100,7,200,0\r\nRETR x\r\n";
+    let asked = tcp(CLIENT, FTP, PSH | ACK, FROM_CLIENT, FROM_SERVER, text);
+    assert_eq!(read(router.feed(OUT, &asked.frame()).only()).1, text);
+    let syn = tcp("10.0.0.11:20", "198.51.100.7:51200", SYN, 1, 0, b"");
+    router.feed(IN, &syn.frame()).only();
+    let text = b"200 ok\r\n227 a (10,0,0,11,195,80)\r\n227 b (10,0,0,11,195,81)\r\n150 x\r\n";
+    let (_, seen) = says(&mut router, FROM_SERVER, text);
+    assert_eq!(
+        String::from_utf8(seen).unwrap(),
+        "200 ok\r\n227 a (203,0,113,10,195,80)\r\n227 b (203,0,113,10,195,81)\r\n150 x\r\n"
+    );
+    assert_eq!(router.dataplane.ftp_counters().rewritten, 2);
+}
+
+#[test]
+fn text_that_comes_too_early_comes_again() {
+    let mut router = opened();
+    let (first, second) = (b"150 x\r\n", b"227 a (10,0,0,11,195,80)\r\n");
+    let at = FROM_SERVER + u32::try_from(first.len()).unwrap();
+    let early = tcp(SERVER, CLIENT, PSH | ACK, at, FROM_CLIENT, second).frame();
+    assert!(matches!(router.feed(IN, &early).verdict, Verdict::Drop(DropReason::FtpEarly)));
+    says(&mut router, FROM_SERVER, first);
+    assert_eq!(read(router.feed(IN, &early).only()).1, b"227 a (203,0,113,10,195,80)\r\n");
+    // What the client has of a way that was not seen is not waited for.
+    let gone = at + 500;
+    router.feed(OUT, &tcp(CLIENT, FTP, ACK, FROM_CLIENT, gone + 3, b"").frame()).only();
+    says(&mut router, gone, b"226 y\r\n");
+}
+
+/// A train of segments is one text, with one sum, cut later.
+#[test]
+fn a_train_is_read_and_changed() {
+    let text = [&b"150 x\r\n".repeat(10)[..], b"227 a (10,0,0,11,195,80)\r\n"].concat();
+    let expected = [&b"150 x\r\n".repeat(10)[..], b"227 a (203,0,113,10,195,80)\r\n"].concat();
+    for size in [10, 40, 95] {
+        let mut router = opened();
+        let mut train = Train::tcp(SERVER, CLIENT, text.clone(), size);
+        (train.seq, train.ack) = (FROM_SERVER, FROM_CLIENT);
+        let mut seen = vec![0; expected.len()];
+        let (_, out) = router.feed_offload(IN, &train.all());
+        for frame in out.iter().flat_map(|(_, frame)| frame.cut()) {
+            let (sequence, bytes) = read(&frame);
+            let at = (sequence - FROM_SERVER) as usize;
+            seen[at..at + bytes.len()].copy_from_slice(&bytes);
+        }
+        assert_eq!(String::from_utf8_lossy(&seen), String::from_utf8_lossy(&expected), "{size}");
+        assert_eq!(router.dataplane.ftp_counters().rewritten, 1);
+        // Again, in other pieces.
+        let again = tcp(SERVER, CLIENT, PSH | ACK, FROM_SERVER, FROM_CLIENT, &text);
+        assert_eq!(read(router.feed(IN, &again.frame()).only()), (FROM_SERVER, expected.clone()));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// A server's text goes once in order, in pieces of any size, and then any part of it again: every
+    /// byte that the client gets is that of the same place in one text, whatever straddles what.
+    #[test]
+    fn any_part_of_a_text_may_be_sent_again(
+        ports in prop::collection::vec(1024_u16..=65_535, 1..12),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+        again in prop::collection::vec((any::<prop::sample::Index>(), 1_usize..400), 0..40),
+        acknowledges: bool,
+    ) {
+        let mut router = opened();
+        let mut sent = Vec::new();
+        let mut ends = vec![0];
+        for port in &ports {
+            for text in [format!("227 P ({},{},{}).\r\n", "10,0,0,11", port >> 8, port & 0xff), "150 ok\r\n".to_owned()] {
+                sent.extend(text.bytes());
+                ends.push(sent.len());
+            }
+        }
+        // Offers come whole; what is between them may be cut, and lines may come together.
+        ends.retain(|end| *end == 0 || *end == sent.len() || cuts.iter().any(|cut| cut.index(sent.len()) % 7 == end % 7));
+        let mut seen: std::collections::BTreeMap<u32, u8> = Default::default();
+        let mut pass = |router: &mut Router, from: usize, to: usize| -> Result<(), TestCaseError> {
+            let sequence = FROM_SERVER + u32::try_from(from).unwrap();
+            let (at, bytes) = says(router, sequence, &sent[from..to]);
+            for (at, byte) in (at..).zip(bytes) {
+                let known = seen.insert(at, byte);
+                prop_assert!(known.is_none_or(|known| known == byte), "at {at}");
+            }
+            if acknowledges {
+                let next = FROM_SERVER + u32::try_from(seen.len()).unwrap();
+                router.feed(OUT, &tcp(CLIENT, FTP, ACK, FROM_CLIENT, next, b"").frame()).only();
+            }
+            Ok(())
+        };
+        for pair in ends.windows(2) {
+            pass(&mut router, pair[0], pair[1])?;
+        }
+        for (from, len) in again {
+            let from = from.index(sent.len());
+            pass(&mut router, from, (from + len).min(sent.len()))?;
+        }
+        let text: Vec<u8> = seen.values().copied().collect();
+        prop_assert_eq!(*seen.keys().next_back().unwrap() as usize, FROM_SERVER as usize + text.len() - 1, "a gap");
+        let text = String::from_utf8(text).unwrap();
+        let named = text.matches("203,0,113,10,").count();
+        let refused = router.dataplane.ftp_counters();
+        prop_assert_eq!(named as u64, refused.rewritten);
+        prop_assert_eq!(text.matches("150 ok").count(), ports.len());
+        if acknowledges && ends.len() > 2 * ports.len() {
+            // So many are awaited at once.
+            prop_assert_eq!(named, ports.len().min(8));
         }
     }
 }

@@ -14,7 +14,10 @@ mod support;
 mod caller;
 #[path = "network/fleet.rs"]
 mod fleet;
+#[path = "network/ftp.rs"]
+mod ftp;
 #[path = "network/host.rs"]
+#[expect(dead_code, reason = "each test file uses its part")]
 mod host;
 #[path = "network/lan.rs"]
 mod lan;
@@ -41,6 +44,7 @@ use tapvs::time::Duration;
 use world::{Faults, World};
 
 const SEEDS: u64 = 120;
+const FTP_SEEDS: u64 = 120;
 
 /// Every seed: transfers end, byte for byte, whatever the network does to them.
 #[test]
@@ -51,6 +55,28 @@ fn transfers_complete_over_a_bad_network() {
         world.assert_complete();
         world.rest();
     }
+}
+
+/// Every seed: files come by passive and active FTP, whatever the network does to commands and answers.
+#[test]
+fn files_come_by_ftp_over_a_bad_network() {
+    let (mut rewritten, mut connections, mut early, mut retries) = (0, 0, 0, 0_u64);
+    for seed in 0..FTP_SEEDS {
+        let mut world = World::ftp(seed, Faults::of(seed), 6);
+        world.run(Duration::from_secs(900));
+        retries += world.assert_ended() as u64;
+        let counters = world.router.dataplane.ftp_counters();
+        assert_eq!(counters.unreadable + counters.unasked + counters.full, 0, "seed {seed}");
+        (rewritten, connections) =
+            (rewritten + counters.rewritten, connections + counters.connections);
+        early += world.router.dataplane.counters().dropped(DropReason::FtpEarly);
+        world.rest();
+        let load = world.router.dataplane.ftp_load().unwrap();
+        assert_eq!((load.controls, load.data, load.awaited), (0, 0, 0), "seed {seed}");
+    }
+    assert!(rewritten >= 8 * FTP_SEEDS && connections >= 12 * FTP_SEEDS);
+    assert!(early > 10, "{early} too early");
+    assert!(retries < 4 * FTP_SEEDS, "{retries} sessions were cut off");
 }
 
 /// A perfect network: every frame that belongs to a transfer is forwarded, none is dropped.

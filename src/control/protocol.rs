@@ -175,6 +175,25 @@ pub struct Now {
     /// With `[failover]`, the role and what it comes from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failover: Option<Box<Failover>>,
+    /// With `helper = "ftp"` of any service, what the helper does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ftp: Option<Ftp>,
+}
+
+/// The FTP helper: connections that there are, and what has happened since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "docs/operations.md explains them")]
+pub struct Ftp {
+    pub controls: u64,
+    pub data: u64,
+    pub awaited: u64,
+    pub offers: u64,
+    pub connections: u64,
+    pub rewritten: u64,
+    pub unreadable: u64,
+    pub unasked: u64,
+    pub refused: u64,
+    pub full: u64,
 }
 
 /// Somebody else who speaks for one of the router's addresses.

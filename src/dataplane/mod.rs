@@ -58,11 +58,13 @@ use crate::frame::{ETHER_TYPE_ARP, ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Ethernet, F
 use crate::table::{Network, Table};
 use crate::time::Instant;
 
-pub use copy::{CopyCounters, FLOW_RECORD, FlowChange, ImportError, Imported};
+pub use copy::{
+    CopyCounters, FLOW_RECORD, FlowChange, FlowRecord, ImportError, Imported, LONGEST_FLOW_RECORD,
+};
 pub use counters::{Counters, Traffic};
 pub use event::Event;
 pub use flow::{Direction, State, Tuple};
-pub use ftp::FtpCounters;
+pub use ftp::{FtpCounters, FtpLoad};
 pub use late::LateDrop;
 pub use look::Carried;
 pub use neighbour::Reachability;
@@ -197,7 +199,7 @@ impl Dataplane {
             neighbours: Neighbours::new(0, &seed, now),
             outbox: Outbox::new(),
             fragments: Fragments::new(&seed),
-            ftp: Ftp::default(),
+            ftp: Ftp::new(&seed),
             masquerade: Masquerade::new(max_flows.min(MAPPINGS), &seed),
             announcer: Announcer::new(),
             watch: Watch::new(now),

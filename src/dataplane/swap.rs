@@ -110,6 +110,7 @@ impl Dataplane {
         self.clients.reserve(new.id_limits());
         self.figures.reserve(new.id_limits());
         self.estimates.reserve(new.id_limits(), now);
+        self.ftp.install(new);
         self.standings.install(new);
         self.endings.reserve(servers);
         for change in &difference.services {

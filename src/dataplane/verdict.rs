@@ -128,7 +128,8 @@ drop_reasons! {
     Unserved, "unserved", "No service at this port of a virtual IP.";
     NoFlow, "no_flow", "A packet that belongs to no flow and opens none: late, or out of the blue.";
     FlowEnded, "flow_ended", "Its server was taken away: the client is reset instead.";
-    FtpTorn, "ftp_torn", "Part of an FTP text that was changed for the client before: the bytes cannot be told.";
+    FtpEarly, "ftp_early", "Text of an FTP control connection that came before what stands in front of it.";
+    FtpTorn, "ftp_torn", "An FTP text that has to name the virtual IP, and is broken or would be too long.";
     NoServer, "no_server", "The service has no server to give.";
     TableFull, "table_full", "No room for another flow, and none that may go.";
     PortsExhausted, "ports_exhausted", "No free port to tell this flow's answers from another's.";

@@ -16,7 +16,8 @@ impl Ipv4 {
 }
 
 /// Replaces the bytes `at` of the payload by `text` and sums the segment anew: the caller has checked
-/// that its checksum was right and complete. `None`, and nothing changed, if the result would be no packet.
+/// that its checksum was right and complete. A train of segments is one text, cut later: it keeps its one
+/// sum to the end, unless one segment is left. `None`, and nothing changed, if the result would be no packet.
 pub fn replace_text(
     frame: &mut Frame,
     headers: &Ipv4,
@@ -31,6 +32,7 @@ pub fn replace_text(
     let total_len = headers.total_len - at.len() + text.len();
     let length = u16::try_from(total_len).ok()?;
     let (from, to) = (payload.start + at.start, payload.start + at.end);
+    let (offload, header) = (frame.offload(), frame.header());
     // What follows moves first where the text grows into it.
     frame.set_len((IP + total_len).max(payload.end));
     let bytes = frame.bytes_mut();
@@ -41,7 +43,15 @@ pub fn replace_text(
     Delta::word(old, length).patch(bytes, IP + 10);
     frame.set_len(IP + total_len);
     let changed = Ipv4 { total_len, ..*headers };
-    sum_anew(frame.bytes_mut(), &changed);
+    if offload.segments(frame.len()) > 1 {
+        frame.set_header(header);
+        let before = length.wrapping_sub(old);
+        let length = length - u16::try_from(headers.transport_at() - IP).unwrap_or(0);
+        let sum_at = headers.transport_at() + 16;
+        Delta::word(length.wrapping_sub(before), length).patch_partial(frame.bytes_mut(), sum_at);
+    } else {
+        sum_anew(frame.bytes_mut(), &changed);
+    }
     Some(changed)
 }
 

@@ -11,7 +11,8 @@ use crate::control::protocol::{
 };
 use crate::control::question::{FlowSeen, Found, Id, PLACES, Question, Reply, Seen};
 use crate::dataplane::{
-    self, Carried, ClientInfo, Dataplane, DropReason, FlowInfo, Load, NeighbourInfo, Traffic,
+    self, Carried, ClientInfo, Dataplane, DropReason, FlowInfo, FtpCounters, FtpLoad, Load,
+    NeighbourInfo, Traffic,
 };
 use crate::host::Host;
 use crate::links::Links;
@@ -77,6 +78,7 @@ impl View<'_> {
             host: protocol::Host { received: host.received, sent: host.sent },
             claims: self.dataplane.claims().map(|claim| self.claim(claim)).collect(),
             failover: self.failover(),
+            ftp: self.dataplane.ftp_load().map(|load| ftp(load, self.dataplane.ftp_counters())),
         }
     }
 
@@ -259,6 +261,24 @@ fn flow_seen(flow: &FlowInfo, left: Duration) -> FlowSeen {
         expires: left,
         packets,
         bytes,
+    }
+}
+
+const fn ftp(load: FtpLoad, counters: FtpCounters) -> protocol::Ftp {
+    let FtpLoad { controls, data, awaited } = load;
+    let FtpCounters { offers, connections, rewritten, unreadable, refused, unasked, full } =
+        counters;
+    protocol::Ftp {
+        controls,
+        data,
+        awaited,
+        offers,
+        connections,
+        rewritten,
+        unreadable,
+        unasked,
+        refused,
+        full,
     }
 }
 

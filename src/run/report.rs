@@ -135,7 +135,8 @@ impl Report {
 
 /// What the FTP helper has done, if it has done anything.
 fn of_ftp(counters: &FtpCounters) -> Option<Entry> {
-    let FtpCounters { offers, connections, rewritten, unreadable, refused, full } = *counters;
+    let FtpCounters { offers, connections, rewritten, unreadable, refused, unasked, full } =
+        *counters;
     if *counters == FtpCounters::default() {
         return None;
     }
@@ -144,6 +145,7 @@ fn of_ftp(counters: &FtpCounters) -> Option<Entry> {
         ("connections", connections.to_string()),
         ("rewritten", rewritten.to_string()),
         ("unreadable", unreadable.to_string()),
+        ("unasked", unasked.to_string()),
         ("refused", refused.to_string()),
         ("full", full.to_string()),
     ];

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tapvs::addr::LinkId;
 use tapvs::config::Config;
-use tapvs::dataplane::{FLOW_RECORD, FlowChange, ImportError, Imported};
+use tapvs::dataplane::{FLOW_RECORD, FlowChange, FlowRecord, ImportError, Imported};
 use tapvs::time::Duration;
 
 use crate::support::{Ip, Router, line};
@@ -49,7 +49,7 @@ impl Pair {
 
     /// Tells the second router of everything that waits to be told.
     pub(crate) fn copy(&mut self) {
-        let mut record = [0; FLOW_RECORD];
+        let mut record = FlowRecord::default();
         while let Some(change) = self.one.dataplane.next_change(self.one.now, &mut record) {
             match change {
                 FlowChange::Record => {
@@ -117,7 +117,7 @@ pub(crate) fn whole(router: &mut Router) -> Vec<Record> {
     let (mut records, mut from) = (Vec::new(), Some(0));
     while let Some(at) = from {
         from = router.dataplane.export_flows(at, router.now, |record| {
-            records.push(*record);
+            records.push(record[..].try_into().unwrap());
             true
         });
     }

@@ -31,22 +31,32 @@ pub(crate) fn cases() -> Vec<Case> {
         udp(CLIENT, DNS, b"who?").with(|ip| ip.destination = destination)
     };
     let first_fragment = || query().with(|ip| ip.fragment = MF);
+    let offer =
+        || tcp("10.0.0.11:8080", CLIENT, PSH | ACK, 501, 1007, b"227 (10,0,0,11,195,80)\r\n");
+    let with_ftp = |config: &mut Config| {
+        config.services[0].lifecycle.helper = Some(tapvs::config::Helper::Ftp);
+    };
     vec![
         case(
-            "a segment with the end of an FTP text that was changed",
+            "a broken segment with an FTP text that was changed",
             IN,
-            tcp("10.0.0.11:8080", CLIENT, PSH | ACK, 510, 1001, b"0,11,195,80)\r\n"),
+            offer().bad_sum(),
             "drop ftp_torn",
         )
-        .configured(|config| {
-            config.services[0].lifecycle.helper = Some(tapvs::config::Helper::Ftp);
-        })
+        .configured(with_ftp)
         .after(OUT, syn())
         .after(IN, tcp("10.0.0.11:8080", CLIENT, SYN | ACK, 500, 1001, b""))
-        .after(
+        .after(OUT, tcp(CLIENT, WEB, PSH | ACK, 1001, 501, b"PASV\r\n"))
+        .after(IN, offer()),
+        case(
+            "an FTP text that overtook what stands before it",
             IN,
-            tcp("10.0.0.11:8080", CLIENT, PSH | ACK, 501, 1001, b"227 (10,0,0,11,195,80)\r\n"),
-        ),
+            tcp("10.0.0.11:8080", CLIENT, PSH | ACK, 510, 1001, b"226 Done.\r\n"),
+            "drop ftp_early",
+        )
+        .configured(with_ftp)
+        .after(OUT, syn())
+        .after(IN, tcp("10.0.0.11:8080", CLIENT, SYN | ACK, 500, 1001, b"")),
         case("S10 no frame at all", OUT, vec![], "drop runt"),
         case("S10 13 bytes", OUT, syn().frame()[..13].to_vec(), "drop runt"),
         case("a link that no network has", LinkId(2), syn(), "drop unknown_link"),

@@ -10,6 +10,7 @@ use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
 use tapvs::addr::MacAddr;
 
 use crate::caller::{Call, Caller};
+use crate::ftp::{FtpClient, FtpServer};
 use crate::program::{Client, Program, STREAMS, Server};
 use crate::support::random::Random;
 use crate::support::{server_ip, server_mac};
@@ -105,6 +106,21 @@ impl Host {
         (server_mac(n), Self::new(hardware, &[server_ip(n)], gateway, random, program))
     }
 
+    /// Real server 10.0.0.`n` that serves FTP, with its MAC.
+    pub(crate) fn ftp_server(n: u8, random: &mut Random) -> (MacAddr, Self) {
+        let gateway = Some(Ipv4Addr::new(10, 0, 0, 1));
+        let hardware = HardwareAddress::Ethernet(EthernetAddress(server_mac(n).0));
+        let program = |sockets: &mut SocketSet<'static>, _: &mut Random| {
+            Program::FtpServer(FtpServer::new(sockets, n, STREAMS))
+        };
+        (server_mac(n), Self::new(hardware, &[server_ip(n)], gateway, random, program))
+    }
+
+    /// A client at 203.0.113.`n` that fetches so many files by FTP, with its MAC.
+    pub(crate) fn ftp_client(n: u8, files: usize, random: &mut Random) -> (MacAddr, Self) {
+        Self::near(n, random, |_, _| Program::FtpClient(FtpClient::new([203, 0, 113, n], files)))
+    }
+
     fn near(
         n: u8,
         random: &mut Random,
@@ -187,6 +203,17 @@ impl Host {
     pub(crate) fn calls_mut(&mut self) -> Option<&mut [Call]> {
         let Program::Caller(caller) = &mut self.program else { return None };
         Some(&mut caller.calls)
+    }
+
+    /// Its FTP, if it is a client of that.
+    pub(crate) fn ftp(&self) -> Option<&FtpClient> {
+        let Program::FtpClient(client) = &self.program else { return None };
+        Some(client)
+    }
+
+    pub(crate) fn ftp_mut(&mut self) -> Option<&mut FtpClient> {
+        let Program::FtpClient(client) = &mut self.program else { return None };
+        Some(client)
     }
 
     /// Transfers and queries that are not complete.

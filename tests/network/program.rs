@@ -6,6 +6,7 @@ use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::IpEndpoint;
 
 use crate::caller::Caller;
+use crate::ftp::{FtpClient, FtpServer};
 use crate::support::VIP;
 use crate::support::random::Random;
 
@@ -23,6 +24,8 @@ pub(crate) enum Program {
     Client(Client),
     Server(Server),
     Caller(Caller),
+    FtpServer(FtpServer),
+    FtpClient(FtpClient),
 }
 
 impl Program {
@@ -36,12 +39,18 @@ impl Program {
             Self::Client(client) => client.work(interface, sockets, now),
             Self::Server(server) => server.work(sockets),
             Self::Caller(caller) => caller.work(interface, sockets),
+            Self::FtpServer(server) => server.work(interface, sockets),
+            Self::FtpClient(client) => client.work(interface, sockets, now),
         }
     }
 
     /// When it wants to work again without a frame.
     pub(crate) fn next_work(&self) -> Option<Instant> {
-        let Self::Client(client) = self else { return None };
+        let client = match self {
+            Self::Client(client) => client,
+            Self::FtpClient(client) => return client.next_work(),
+            Self::Server(_) | Self::Caller(_) | Self::FtpServer(_) => return None,
+        };
         let retry = client.asked.as_ref().map(|(_, at)| *at + RETRY);
         let unsent = client.running.iter().filter(|t| t.sent < t.payload.len());
         let paced = unsent.map(|transfer| transfer.next).filter(|_| client.pace > Duration::ZERO);
@@ -51,14 +60,21 @@ impl Program {
 
     /// Transfers and queries that are not complete.
     pub(crate) fn left(&self) -> usize {
-        let Self::Client(c) = self else { return 0 };
+        let c = match self {
+            Self::Client(client) => client,
+            Self::FtpClient(client) => return usize::from(!client.is_content()),
+            Self::Server(_) | Self::Caller(_) | Self::FtpServer(_) => return 0,
+        };
         c.waiting.len() + c.running.len() + c.queries_left + usize::from(c.asked.is_some())
     }
 
     /// Connections that were given up and made again.
     pub(crate) fn retries(&self) -> usize {
-        let Self::Client(client) = self else { return 0 };
-        client.retries
+        match self {
+            Self::Client(client) => client.retries,
+            Self::FtpClient(client) => client.cuts + client.data_cuts,
+            Self::Server(_) | Self::Caller(_) | Self::FtpServer(_) => 0,
+        }
     }
 
     pub(crate) fn describe(&self, sockets: &SocketSet<'static>) -> String {
@@ -66,6 +82,13 @@ impl Program {
             Self::Client(client) => client,
             Self::Server(server) => return format!("server {}", server.n),
             Self::Caller(caller) => return format!("{} calls", caller.calls.len()),
+            Self::FtpServer(_) => return "FTP server".to_owned(),
+            Self::FtpClient(client) => {
+                let FtpClient { fetched, left, cuts, data_cuts, .. } = client;
+                return format!(
+                    "FTP: {fetched} files, {left} left, {cuts} and {data_cuts} cut off"
+                );
+            }
         };
         let running = client.running.iter().map(|t| {
             let socket: &tcp::Socket<'_> = sockets.get(t.socket);

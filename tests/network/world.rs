@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use tapvs::addr::{LinkId, MacAddr};
-use tapvs::config::Config;
+use tapvs::addr::{LinkId, MacAddr, Proto};
+use tapvs::config::{Config, Helper};
 use tapvs::time::{Duration, Instant};
 
+use crate::ftp::CONTROL;
 use crate::host::Host;
 use crate::shadow::{Shadow, check_sides};
 use crate::support::random::Random;
 use crate::support::validity::{check_frame, check_step};
-use crate::support::{IN, OUT, ROUTER_IN, ROUTER_OUT, Router, config, server};
+use crate::support::{IN, OUT, ROUTER_IN, ROUTER_OUT, Router, config, server, service};
 
 /// What the wires do to frames, in percent.
 #[derive(Clone, Copy, Debug)]
@@ -56,25 +57,53 @@ pub(crate) struct World {
     frames: u64,
     faults: Faults,
     random: Random,
-    shadow: Shadow,
+    /// `None` where text changes on its way: that is the programs' to judge.
+    shadow: Option<Shadow>,
     output: u64,
     seed: u64,
 }
 
 impl World {
     pub(crate) fn new(seed: u64, faults: Faults) -> Self {
+        Self::of(config(), seed, faults, |random| {
+            let mut hosts: Vec<_> = (11..=13).map(|n| (IN, Host::server(n, random))).collect();
+            for n in 50..52 {
+                let (transfers, queries) = (1 + random.below(5), random.below(6));
+                hosts.push((OUT, Host::client(n, transfers, queries, random)));
+            }
+            hosts
+        })
+    }
+
+    /// FTP, by clients that fetch so many files each.
+    pub(crate) fn ftp(seed: u64, faults: Faults, files: usize) -> Self {
+        let mut config = config();
+        let servers = (11..=13).map(|n| server(n, CONTROL, 1)).collect();
+        let mut ftp = service(Proto::Tcp, CONTROL, servers);
+        ftp.lifecycle.helper = Some(Helper::Ftp);
+        config.services.push(ftp);
+        let mut world = Self::of(config, seed, faults, |random| {
+            let servers: Vec<_> = (11..=13).map(|n| (IN, Host::ftp_server(n, random))).collect();
+            let clients = (50..52).map(|n| (OUT, Host::ftp_client(n, files, random)));
+            servers.into_iter().chain(clients).collect()
+        });
+        world.shadow = None;
+        world
+    }
+
+    fn of(
+        config: Config,
+        seed: u64,
+        faults: Faults,
+        people: impl FnOnce(&mut Random) -> Vec<(LinkId, (MacAddr, Host))>,
+    ) -> Self {
         let mut random = Random::new(seed);
-        let mut router = Router::cold(config(), 1_000);
+        let mut router = Router::cold(config, 1_000);
         router.answers_arp = false;
         let (mut hosts, mut plugs) = (Vec::new(), Vec::new());
-        let mut plug = |link, (mac, host)| {
+        for (link, (mac, host)) in people(&mut random) {
             hosts.push(host);
             plugs.push((link, mac));
-        };
-        (11..=13).for_each(|n| plug(IN, Host::server(n, &mut random)));
-        for n in 50..52 {
-            let (transfers, queries) = (1 + random.below(5), random.below(6));
-            plug(OUT, Host::client(n, transfers, queries, &mut random));
         }
         let mut world = Self {
             router,
@@ -85,7 +114,7 @@ impl World {
             frames: 0,
             faults,
             random,
-            shadow: Shadow::default(),
+            shadow: Some(Shadow::default()),
             output: 0xcbf2_9ce4_8422_2325,
             seed,
         };
@@ -146,6 +175,15 @@ impl World {
         assert!(retries <= if lossy { 8 } else { 0 }, "seed {}: {hosts:#?}", self.seed);
     }
 
+    /// Everybody has everything; how many connections were cut off.
+    pub(crate) fn assert_ended(&self) -> usize {
+        let hosts: Vec<_> = self.hosts.iter().map(Host::describe).collect();
+        assert_eq!(self.left(), 0, "seed {}, {:?}: {hosts:#?}", self.seed, self.faults);
+        let retries = self.hosts.iter().map(Host::retries).sum();
+        assert!(self.faults.loss + self.faults.damaged > 0 || retries == 0, "{hosts:#?}");
+        retries
+    }
+
     /// A hash of everything that the router sent, and when.
     pub(crate) const fn output(&self) -> u64 {
         self.output
@@ -177,8 +215,10 @@ impl World {
             }
             Place::Router(link) => {
                 let step = self.router.feed(link, &frame);
-                check_step(&frame, &step);
-                self.shadow.follow(link, &frame, &step, &self.router);
+                if let Some(shadow) = &mut self.shadow {
+                    check_step(&frame, &step);
+                    shadow.follow(link, &frame, &step, &self.router);
+                }
                 for (link, frame) in step.out {
                     self.router_sent(link, frame);
                 }

@@ -10,6 +10,7 @@ use tapvs::ha::Reason;
 use tapvs::time::{Duration, Instant};
 
 use crate::caller::{Call, Caller};
+use crate::ftp::{FtpClient, FtpServer};
 use crate::host::Host;
 use crate::node::{ADVERTS, Node, Shape};
 use crate::program::{Program, Server};
@@ -45,6 +46,7 @@ pub(crate) struct Faults {
 pub(crate) struct Net {
     pub(crate) now: Instant,
     pub(crate) shape: Shape,
+    speaks_ftp: bool,
     pub(crate) random: Random,
     pub(crate) nodes: [Option<Node>; 2],
     pub(crate) stations: Vec<Station>,
@@ -74,11 +76,21 @@ pub(crate) enum Planned {
 
 impl Net {
     pub(crate) fn new(shape: Shape, seed: u64) -> Self {
+        Self::of(shape, seed, false)
+    }
+
+    /// NAT, between clients and servers that speak FTP.
+    pub(crate) fn ftp(seed: u64) -> Self {
+        Self::of(Shape::Nat, seed, true)
+    }
+
+    fn of(shape: Shape, seed: u64, speaks_ftp: bool) -> Self {
         let mut random = Random::new(seed);
         let mut net = Self {
             now: START,
             shape,
-            stations: stations(shape, &mut random),
+            speaks_ftp,
+            stations: stations(shape, speaks_ftp, &mut random),
             random,
             nodes: [None, None],
             places: [BTreeMap::new(), BTreeMap::new()],
@@ -99,7 +111,8 @@ impl Net {
     }
 
     pub(crate) fn start(&mut self, number: usize) {
-        let mut node = Node::new(self.shape, number, self.random.next(), self.now);
+        let mut node =
+            Node::new((self.shape, self.speaks_ftp), number, self.random.next(), self.now);
         for segment in 0..2 {
             if self.down[number][segment] {
                 node.ha.handle_link(
@@ -369,6 +382,21 @@ impl Net {
         }
     }
 
+    /// Each client fetches so many files more by FTP.
+    pub(crate) fn fetch(&mut self, files: usize) {
+        for station in 0..self.stations.len() {
+            for client in self.stations[station].hosts.iter_mut().filter_map(Host::ftp_mut) {
+                client.left += files;
+            }
+            self.poll(station);
+        }
+    }
+
+    /// What clients of FTP have done.
+    pub(crate) fn ftp_clients(&self) -> impl Iterator<Item = &FtpClient> {
+        self.stations.iter().flat_map(|station| &station.hosts).filter_map(Host::ftp)
+    }
+
     pub(crate) fn calls(&self) -> impl Iterator<Item = &Call> {
         self.stations.iter().flat_map(|station| &station.hosts).filter_map(Host::calls).flatten()
     }
@@ -400,12 +428,15 @@ impl Net {
     }
 }
 
-fn stations(shape: Shape, random: &mut Random) -> Vec<Station> {
+fn stations(shape: Shape, speaks_ftp: bool, random: &mut Random) -> Vec<Station> {
     let mut stations = Vec::new();
     for n in 50..50 + CLIENTS {
         let address = Ipv4Addr::new(203, 0, 113, n);
         let mac = MacAddr([2, 0, 0, 0, 3, n]);
-        let program = |_: &mut _, _: &mut _| Program::Caller(Caller::default());
+        let program = |_: &mut _, _: &mut _| match speaks_ftp {
+            true => Program::FtpClient(FtpClient::new(address.octets(), 0)),
+            false => Program::Caller(Caller::default()),
+        };
         let host = Host::bare(&[address], random, program);
         let habits = habits(random);
         stations.push(Station::new(
@@ -422,8 +453,9 @@ fn stations(shape: Shape, random: &mut Random) -> Vec<Station> {
             Shape::Nat => (Some(INNER_VIP), 8_080, server_ip(n)),
             Shape::Bridged => (None, 80, VIP),
         };
-        let host = Host::bare(&[address], random, |sockets, _| {
-            Program::Server(Server::new(sockets, port, n, STREAMS))
+        let host = Host::bare(&[address], random, |sockets, _| match speaks_ftp {
+            true => Program::FtpServer(FtpServer::new(sockets, n, STREAMS)),
+            false => Program::Server(Server::new(sockets, port, n, STREAMS)),
         });
         let (own, habits) = ([server_ip(n)], habits(random));
         let hosts = vec![(vec![address], host)];

@@ -4,23 +4,26 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
-use tapvs::addr::{LinkId, MacAddr, NetworkId, Role};
+use tapvs::addr::{LinkId, MacAddr, NetworkId, Proto, Role};
 use tapvs::config::{
-    AdvertChecksum, Config, Failover, FailoverNetwork, FlowSync, SyncKey, VrrpVersion,
+    AdvertChecksum, Config, Failover, FailoverNetwork, FlowSync, Helper, SyncKey, VrrpVersion,
 };
-use tapvs::dataplane::{FLOW_RECORD, FlowChange, Origin};
+use tapvs::dataplane::{FlowChange, FlowRecord, LONGEST_FLOW_RECORD, Origin};
 use tapvs::frame::{ETHERNET, Frame, datagram, payload_of_datagram};
 use tapvs::ha::signature::Key;
 use tapvs::ha::sync::{self, LARGEST_DATAGRAM, Session, Sizes};
 use tapvs::ha::{Event, Ha, Member, PROTOCOL, Reason, Run, Settings};
 use tapvs::time::{Duration, Instant};
 
+use crate::ftp::CONTROL;
 use crate::support::validity::check_sums;
-use crate::support::{INNER_VIP, Router, VIP, bridged, config};
+use crate::support::{INNER_VIP, Router, VIP, bridged, config, server, service};
 
 pub(crate) const ADVERTS: Duration = Duration::from_millis(100);
 pub(crate) const PRIORITIES: [u8; 2] = [200, 100];
 const KEY: [u8; 32] = [7; 32];
+/// The wire has room for every record.
+const _: () = assert!(LONGEST_FLOW_RECORD <= sync::LONGEST_RECORD);
 const PORT: u16 = 8_848;
 const MAX_FLOWS: usize = 300;
 /// What waits at a router that does not read.
@@ -58,11 +61,17 @@ impl Shape {
         MacAddr([0, 0, 0x5e, 0, 1, id])
     }
 
-    fn config(self, number: usize) -> Config {
+    fn config(self, speaks_ftp: bool, number: usize) -> Config {
         let mut config = match self {
             Self::Nat => config(),
             Self::Bridged => bridged(),
         };
+        if speaks_ftp {
+            let servers = (11..=13).map(|n| server(n, CONTROL, 1)).collect();
+            let mut ftp = service(Proto::Tcp, CONTROL, servers);
+            ftp.lifecycle.helper = Some(Helper::Ftp);
+            config.services.push(ftp);
+        }
         let last = 2 + number;
         config.router.name = format!("lvs{number}");
         for (at, network) in config.networks.iter_mut().enumerate() {
@@ -132,8 +141,13 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(shape: Shape, number: usize, seed: u64, now: Instant) -> Self {
-        let config = shape.config(number);
+    pub(crate) fn new(
+        (shape, speaks_ftp): (Shape, bool),
+        number: usize,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
+        let config = shape.config(speaks_ftp, number);
         let failover = config.failover.clone().unwrap();
         let mut router = Router::cold_at(config, MAX_FLOWS, now);
         router.answers_arp = false;
@@ -152,7 +166,7 @@ impl Node {
         let (own, peer) = table.sync_ends().unwrap();
         let sync = failover.sync.as_ref().unwrap();
         let key = Key::new(&KEY);
-        let sizes = Sizes { datagram: 1_472, record: FLOW_RECORD };
+        let sizes = Sizes { datagram: 1_472, record: LONGEST_FLOW_RECORD };
         let secret = [seed.to_le_bytes(), (!seed).to_le_bytes()].concat();
         let session = Session::new(key.clone(), secret.try_into().unwrap(), sizes, now);
         let settings = Settings::new(&failover, members.collect(), Some(key));
@@ -328,7 +342,7 @@ impl Node {
     fn push(&mut self, now: Instant) {
         let Some(want) = self.session.wants(now) else { return };
         let dataplane = &mut self.router.dataplane;
-        let mut record = [0; FLOW_RECORD];
+        let mut record = FlowRecord::default();
         let most = want.records.min(RECORDS);
         for _ in 0..most {
             match dataplane.next_change(now, &mut record) {

@@ -131,7 +131,7 @@ fn forbidden() -> Outcome {
         let trial = scope.spawn(|| {
             forbid(libc::SYS_io_uring_setup, vec![], libc::EPERM)?;
             let some_offload =
-                [(1, u64::from(libc::TUNSETOFFLOAD), SeccompCmpOp::Eq), (2, 0, SeccompCmpOp::Ne)];
+                [(1, libc::TUNSETOFFLOAD, SeccompCmpOp::Eq), (2, 0, SeccompCmpOp::Ne)];
             forbid(libc::SYS_ioctl, some_offload.to_vec(), libc::EINVAL)?;
             refused()
         });

@@ -6,7 +6,9 @@ use crate::cli::ask::Router;
 use crate::cli::operate::{Failed, Output, expect};
 use crate::cli::paint::Tone;
 use crate::cli::units::{bytes, count, duration};
-use crate::control::protocol::{Answer, Claim, Frames, Host, Link, Now, Request, Status, Turns};
+use crate::control::protocol::{
+    Answer, Claim, Frames, Ftp, Host, Link, Now, Request, Status, Turns,
+};
 use crate::lab::grid::{Grid, Side};
 
 pub(in crate::cli) fn show(router: &mut Router, output: &mut Output<'_>) -> Result<(), Failed> {
@@ -36,7 +38,7 @@ pub(in crate::cli) fn show(router: &mut Router, output: &mut Output<'_>) -> Resu
 fn summary(status: &Status) -> String {
     let Status { name, version, file, virtual_ips, services, servers, overridden, down, now } =
         status;
-    let Now { uptime_us, generation, flows, max_flows, turns, io, frames, host, .. } = now;
+    let Now { uptime_us, generation, flows, max_flows, turns, io, frames, host, ftp, .. } = now;
     let number = |number: usize| count(number as u64);
     let mut text = String::new();
     let up = duration(*uptime_us);
@@ -65,6 +67,15 @@ fn summary(status: &Status) -> String {
     let _ = writeln!(text, "io          {how}");
     let Host { received, sent } = host;
     let _ = writeln!(text, "host        {received} packets to own addresses, {sent} from them");
+    if let Some(ftp) = ftp {
+        let Ftp { controls, data, awaited, offers, connections, .. } = ftp;
+        let passed = ftp.unreadable + ftp.unasked + ftp.refused + ftp.full;
+        let _ = writeln!(
+            text,
+            "ftp         {controls} control and {data} data connections, {awaited} awaited; \
+             {offers} agreed, {connections} came, {passed} texts not believed"
+        );
+    }
     let Frames {
         received,
         originated,
@@ -145,6 +156,18 @@ mod tests {
                 max_flows: 1_000_000,
                 turns: Turns { count: 12_345, longest_us: 312, above_1ms: 0 },
                 io: "uring".into(),
+                ftp: Some(Ftp {
+                    controls: 4,
+                    data: 3,
+                    awaited: 1,
+                    offers: 90,
+                    connections: 80,
+                    rewritten: 60,
+                    unreadable: 1,
+                    unasked: 2,
+                    refused: 3,
+                    full: 4,
+                }),
                 ..Now::default()
             },
         };
@@ -158,6 +181,7 @@ flows       7 of 1.00 M
 loop        12.3 k turns, the longest 312 µs, 0 above 1 ms
 io          uring: many frames with a system call
 host        0 packets to own addresses, 0 from them
+ftp         4 control and 3 data connections, 1 awaited; 90 agreed, 80 came, 10 texts not believed
 frames      0 in + 0 originated + 0 copies =
             0 out + 0 to host + 0 to ha + 0 split + 0 consumed + 0 dropped + 0 held
 "

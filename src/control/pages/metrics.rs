@@ -5,7 +5,7 @@ use prometheus::{Encoder as _, TextEncoder};
 
 use super::Snapshot;
 use crate::control::protocol::failover::{Discard, Failover};
-use crate::control::protocol::{Figures, Link, Server, Service};
+use crate::control::protocol::{Figures, Ftp, Link, Server, Service};
 
 /// What [`render`] writes.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -19,6 +19,9 @@ pub(super) fn render(snapshot: &Snapshot) -> Vec<u8> {
     families.router(snapshot);
     families.loop_and_frames(snapshot);
     families.links(snapshot);
+    if let Some(ftp) = &snapshot.status.now.ftp {
+        families.ftp(ftp);
+    }
     if let Some(failover) = &snapshot.status.now.failover {
         families.failover(failover);
     }
@@ -118,6 +121,30 @@ impl Families {
             let values = links.map(|link| (vec![("link", link.tap.as_str())], read(link)));
             self.counter(name, help, values);
         }
+    }
+
+    fn ftp(&mut self, ftp: &Ftp) {
+        let help = "FTP control connections that are watched.";
+        self.one("tapvs_ftp_control_connections", help, ftp.controls as f64);
+        let help = "FTP data connections that are open.";
+        self.one("tapvs_ftp_data_connections", help, ftp.data as f64);
+        let help = "FTP data connections that were agreed on, and did not come yet.";
+        self.one("tapvs_ftp_awaited_connections", help, ftp.awaited as f64);
+        let help = "FTP data connections that were agreed on.";
+        self.count("tapvs_ftp_offers_total", help, ftp.offers);
+        let help = "FTP data connections that came.";
+        self.count("tapvs_ftp_data_connections_total", help, ftp.connections);
+        let help = "FTP texts that were changed to name the virtual IP.";
+        self.count("tapvs_ftp_rewritten_texts_total", help, ftp.rewritten);
+        let help = "FTP texts that opened no data connection.";
+        let reasons = [
+            ("full", ftp.full),
+            ("refused", ftp.refused),
+            ("unasked", ftp.unasked),
+            ("unreadable", ftp.unreadable),
+        ];
+        let reasons = reasons.map(|(reason, count)| (vec![("reason", reason)], count));
+        self.counter("tapvs_ftp_ignored_texts_total", help, reasons);
     }
 
     fn failover(&mut self, failover: &Failover) {

@@ -6,7 +6,9 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use mio::Poll;
 
 use super::*;
-use crate::control::protocol::{Claim, Drop, Figures, Health, LastCheck, Link, Now, Server, Turns};
+use crate::control::protocol::{
+    Claim, Drop, Figures, Ftp, Health, LastCheck, Link, Now, Server, Turns,
+};
 use crate::control::question::{Found, Question, Reply, Seen};
 use crate::control::tests::Word;
 use crate::control::thread::tests::thread;
@@ -232,6 +234,7 @@ fn sample() -> Snapshot {
             last_ms: 1,
             suppressed: true,
         }],
+        ftp: Some(Ftp { controls: 4, data: 3, offers: 90, refused: 2, ..Ftp::default() }),
         ..Now::default()
     };
     let drop = Drop { reason: "runt".into(), count: 6, meaning: "".into() };

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use super::super::Dataplane;
 use super::changes::Changed;
 use super::record::{ClientName, Record, Remembered};
-use super::{FLOW_RECORD, GRACE, ImportError, Imported, PLACES};
+use super::{FlowRecord, GRACE, ImportError, Imported, PLACES};
 use crate::addr::ServiceId;
 use crate::table::{Server, Service, Table};
 use crate::time::{Duration, Instant};
@@ -64,8 +64,8 @@ impl Dataplane {
         &mut self,
         place: usize,
         now: Instant,
-        record: &mut [u8; FLOW_RECORD],
-        out: &mut impl FnMut(&[u8; FLOW_RECORD]) -> bool,
+        record: &mut FlowRecord,
+        out: &mut impl FnMut(&FlowRecord) -> bool,
     ) -> bool {
         let Some((id, _)) = self.clients.at(place) else { return true };
         if !self.clients.is_assured(id) || self.clients.is_over(id, now) {

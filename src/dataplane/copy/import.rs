@@ -4,9 +4,9 @@ use super::super::Dataplane;
 use super::super::flow::{Direction, Flow, Tuple};
 use super::super::ftp::Helper;
 use super::super::masquerade::Socket;
-use super::record::{Method, Record, Snapshot};
+use super::record::{Control, Data, Method, Record, Snapshot};
 use super::{GRACE, ImportError, Imported, PLACES};
-use crate::addr::{NetworkId, Proto};
+use crate::addr::{NetworkId, Proto, ServerId, ServiceId};
 use crate::frame::TCP;
 use crate::table::{Local, Server, Table};
 use crate::time::{Duration, Instant};
@@ -31,6 +31,8 @@ impl Dataplane {
             Record::Gone(original) => Ok(self.import_gone(original)),
             Record::Remembered(client) => self.import_client(table, &client, now),
             Record::Forgotten(name) => Ok(self.import_forgotten(table, &name)),
+            Record::Control(control) => self.import_control(&control, now),
+            Record::Data(data) => self.import_data(&data),
         });
         match imported {
             Ok(_) => self.copies.counters.copied_in += 1,
@@ -92,6 +94,14 @@ impl Dataplane {
         if !flow.unbound {
             return;
         }
+        if flow.helper == Helper::Data {
+            // It is whose control connection it is: nobody else's service is at its port.
+            let control = self.ftp.control_of(id).and_then(|control| self.flows.resolve(control));
+            if let Some(owner) = control.and_then(|control| self.flows.get(control).owner()) {
+                self.bind_to(id, owner);
+            }
+            return;
+        }
         let Tuple { protocol, destination, destination_port, .. } = flow.original;
         let proto = if protocol == TCP { Proto::Tcp } else { Proto::Udp };
         let Some(service) = table.service(proto, destination, destination_port) else { return };
@@ -100,17 +110,63 @@ impl Dataplane {
             server.address == address && server.port_for(destination_port) == port
         };
         let Some(server) = service.all_servers().find(is_it) else { return };
-        let state = flow.state;
-        let owner = Some((service.id, server.id));
-        self.flows.get_mut(id).bind(service.id, server.id);
-        self.copies.counters.unbound -= 1;
-        self.flow_came(owner, state);
+        let is_helped = service.lifecycle.helper == Some(crate::table::Helper::Ftp);
+        let is_plain = flow.helper == Helper::None && !flow.direct;
+        let is_hairpin = flow.reply.destination != flow.original.source;
+        self.bind_to(id, (service.id, server.id));
+        if is_helped && is_plain && !is_hairpin {
+            self.watch_ftp(id);
+        }
         let client = self.flows.get(id).original.source;
         if let Some(client) = self.clients.find(service.id, client)
             && self.clients.get(client).server == server.id
         {
             self.control(client, id);
         }
+    }
+
+    fn bind_to(&mut self, id: u32, (service, server): (ServiceId, ServerId)) {
+        let flow = self.flows.get_mut(id);
+        flow.bind(service, server);
+        let state = flow.state;
+        self.copies.counters.unbound -= 1;
+        self.flow_came(Some((service, server)), state);
+    }
+
+    /// The flow that the peer's helper has to do with, if it is the same here and the peer knows better.
+    fn helped_here(&mut self, original: Tuple) -> Option<u32> {
+        let (id, direction) = self.flows.find(original)?;
+        let flow = self.flows.get(id);
+        let is_it = direction == Direction::Original && Method::of(flow) == Method::Nat;
+        (is_it && !self.copies.changes.is_on).then_some(id)
+    }
+
+    fn import_control(&mut self, control: &Control, now: Instant) -> Result<Imported, ImportError> {
+        let id = self.helped_here(control.original);
+        let Some(id) = id.filter(|id| self.flows.get(*id).helper != Helper::Data) else {
+            return Ok(Imported::Unchanged);
+        };
+        let fits = self.take_over_control(id, &control.told, now);
+        if fits { Ok(Imported::Updated) } else { Err(ImportError::TableFull) }
+    }
+
+    fn import_data(&mut self, data: &Data) -> Result<Imported, ImportError> {
+        let Some(control) = self.helped_here(data.control) else { return Ok(Imported::Unchanged) };
+        let Some(id) = self.helped_here(data.original) else { return Ok(Imported::Unchanged) };
+        let [flow, owner] = [id, control].map(|id| self.flows.get(id));
+        let is_same = flow.reply.source == owner.reply.source;
+        if flow.helper == Helper::Control || owner.helper != Helper::Control || !is_same {
+            return Ok(Imported::Unchanged);
+        }
+        if !self.ftp.link(id, self.flows.reference(control)) {
+            return Err(ImportError::TableFull);
+        }
+        let owner = owner.owner();
+        self.flows.get_mut(id).helper = Helper::Data;
+        if let Some(owner) = owner.filter(|_| self.flows.get(id).unbound) {
+            self.bind_to(id, owner);
+        }
+        Ok(Imported::Updated)
     }
 
     fn import_gone(&mut self, original: Tuple) -> Imported {

@@ -14,11 +14,12 @@ use std::fmt;
 
 use super::Dataplane;
 use super::flow::{Direction, Tuple};
+use super::ftp::Helper;
 use crate::time::{Duration, Instant};
 use changes::{Changed, Changes};
-use record::{Record, Snapshot};
+use record::{Control, Data, Record, Snapshot};
 
-pub use record::FLOW_RECORD;
+pub use record::{FLOW_RECORD, FlowRecord, LONGEST_FLOW_RECORD};
 
 /// Places of the flow table looked at in one step of a walk.
 const PLACES: usize = 512;
@@ -117,6 +118,8 @@ pub struct CopyCounters {
 #[derive(Debug, Default)]
 pub(super) struct Copies {
     changes: Changes,
+    /// The flow that was told last, of which the helper's record is still to be told.
+    helped: Option<Tuple>,
     pub(super) counters: CopyCounters,
     /// Where the walk is that looks for servers of unbound flows; `None`: there is no need.
     binding: Option<usize>,
@@ -152,9 +155,14 @@ impl Dataplane {
 
     /// The next flow that has changed, as a record in `to`. After [`FlowChange::Lost`] the peer's copy
     /// is whole again once [`Dataplane::export_flows`] has gone over all flows from 0.
-    pub fn next_change(&mut self, now: Instant, to: &mut [u8; FLOW_RECORD]) -> Option<FlowChange> {
+    pub fn next_change(&mut self, now: Instant, to: &mut FlowRecord) -> Option<FlowChange> {
         if self.copies.changes.take_lost() {
             return Some(FlowChange::Lost);
+        }
+        if let Some(record) = self.copies.helped.take().and_then(|flow| self.helped(flow, now)) {
+            record.write(to);
+            self.copies.counters.copied_out += 1;
+            return Some(FlowChange::Record);
         }
         let record = loop {
             match self.copies.changes.pop()? {
@@ -171,9 +179,9 @@ impl Dataplane {
         Some(FlowChange::Record)
     }
 
-    /// How many flows wait to be told about.
+    /// How many records wait to be told, at least.
     pub fn changes_left(&self) -> usize {
-        self.copies.changes.len()
+        self.copies.changes.len() + usize::from(self.copies.helped.is_some())
     }
 
     /// Hands the records of some flows to `out`, from place `from` on, until `out` takes one no
@@ -183,12 +191,12 @@ impl Dataplane {
         &mut self,
         from: usize,
         now: Instant,
-        mut out: impl FnMut(&[u8; FLOW_RECORD]) -> bool,
+        mut out: impl FnMut(&FlowRecord) -> bool,
     ) -> Option<usize> {
         let flows = self.flows.places();
         let places = flows + self.clients.places();
         let to = from.saturating_add(PLACES).min(places);
-        let mut record = [0; FLOW_RECORD];
+        let mut record = FlowRecord::default();
         for place in from..to {
             // Clients stand behind the flows. Where those have grown since, some are told twice.
             if place >= flows {
@@ -202,11 +210,14 @@ impl Dataplane {
                 continue;
             }
             let left = self.flows.millis_left(id, now);
-            Record::Present(Snapshot::of(flow, left)).write(&mut record);
-            if !out(&record) {
-                return Some(place);
+            let flow = Record::Present(Snapshot::of(flow, left));
+            for told in [Some(flow), self.helper_of(id, now)].into_iter().flatten() {
+                told.write(&mut record);
+                if !out(&record) {
+                    return Some(place);
+                }
+                self.copies.counters.copied_out += 1;
             }
-            self.copies.counters.copied_out += 1;
             // Whatever became of a note of it, later changes count again.
             self.flows.get_mut(id).noted = false;
         }
@@ -258,6 +269,32 @@ impl Dataplane {
         if !flow.assured || left == 0 {
             return Record::Gone(original);
         }
+        if flow.helper.is_ftp() {
+            self.copies.helped = Some(original);
+        }
         Record::Present(Snapshot::of(flow, left))
+    }
+
+    /// What the helper knows of the flow with this tuple.
+    fn helped(&mut self, original: Tuple, now: Instant) -> Option<Record> {
+        let (id, direction) = self.flows.find(original)?;
+        (direction == Direction::Original).then(|| self.helper_of(id, now)).flatten()
+    }
+
+    fn helper_of(&self, id: u32, now: Instant) -> Option<Record> {
+        let flow = self.flows.get(id);
+        let original = flow.original;
+        match flow.helper {
+            Helper::None | Helper::Masquerade => None,
+            Helper::Control => {
+                let told = self.ftp.told(flow, id, now)?;
+                Some(Record::Control(Control { original, told }))
+            }
+            Helper::Data => {
+                let control = self.flows.resolve(self.ftp.control_of(id)?)?;
+                let control = self.flows.get(control).original;
+                Some(Record::Data(Data { original, control }))
+            }
+        }
     }
 }

@@ -4,7 +4,8 @@
 //! | bytes | what |
 //! |---|---|
 //! | 0 | version, 1 |
-//! | 1 | 1: the flow is as follows; 2: it is gone, and all that follows its first tuple is zero; 3 and 4: see below |
+//! | 1 | 1: the flow is as follows; 2: it is gone, and all that follows its first tuple is zero; 3 and 4: see below; \
+//!     5 and 6, of version 2: see [`ftp`] |
 //! | 2 | IP protocol |
 //! | 3 | method: 0 routed, 1 NAT, 2 direct, 3 masqueraded |
 //! | 4 | state, by its number in Linux IPVS |
@@ -29,7 +30,10 @@
 //! | 32-35 | how long it is remembered, in milliseconds; zero for one that is no more |
 //! | 36-39 | zero |
 
+mod ftp;
+
 use std::net::Ipv4Addr;
+use std::ops::Deref;
 
 use super::super::flow::{Direction, Flow, State, Tuple};
 use super::super::is_host;
@@ -38,8 +42,12 @@ use super::ImportError;
 use crate::addr::{Ports, Proto};
 use crate::frame::{ICMP, TCP, UDP};
 
-/// How long a record of a flow is, in bytes.
+pub(super) use ftp::{Control, Data};
+
+/// How long a record of version 1 is, in bytes.
 pub const FLOW_RECORD: usize = 40;
+/// How long the longest record is, in bytes.
+pub const LONGEST_FLOW_RECORD: usize = ftp::LONGEST;
 
 const VERSION: u8 = 1;
 const PRESENT: u8 = 1;
@@ -128,13 +136,40 @@ impl Snapshot {
     }
 }
 
+/// Room for a record, which dereferences to its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowRecord {
+    bytes: [u8; LONGEST_FLOW_RECORD],
+    len: usize,
+}
+
+impl Default for FlowRecord {
+    /// No record.
+    fn default() -> Self {
+        Self { bytes: [0; LONGEST_FLOW_RECORD], len: 0 }
+    }
+}
+
+impl Deref for FlowRecord {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
 /// What one router says to another about a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, on the stack")]
 pub(super) enum Record {
     Present(Snapshot),
     Gone(Tuple),
     Remembered(Remembered),
     Forgotten(ClientName),
+    /// The flow, which was told of before, is a control connection of FTP.
+    Control(Control),
+    /// The flow, which was told of before, is a data connection of FTP.
+    Data(Data),
 }
 
 /// Which client of which service.
@@ -158,10 +193,13 @@ pub(super) struct Remembered {
 }
 
 impl Record {
-    pub(super) fn write(&self, to: &mut [u8; FLOW_RECORD]) {
-        *to = [0; FLOW_RECORD];
-        to[0] = VERSION;
+    pub(super) fn write(&self, record: &mut FlowRecord) {
+        *record = FlowRecord { len: FLOW_RECORD, ..FlowRecord::default() };
+        record.bytes[0] = VERSION;
+        let Some(to) = record.bytes.first_chunk_mut::<FLOW_RECORD>() else { return };
         match self {
+            Self::Control(control) => record.len = control.write(&mut record.bytes),
+            Self::Data(data) => record.len = data.write(&mut record.bytes),
             Self::Present(flow) => {
                 to[1] = PRESENT;
                 to[2] = flow.original.protocol;
@@ -198,6 +236,7 @@ impl Record {
         match bytes.first() {
             None => return Err(ImportError::Malformed),
             Some(&VERSION) => {}
+            Some(&ftp::VERSION) => return ftp::read(bytes).ok_or(ImportError::Malformed),
             Some(_) => return Err(ImportError::UnknownVersion),
         }
         let record = <&[u8; FLOW_RECORD]>::try_from(bytes).ok().and_then(read);

@@ -1,86 +1,151 @@
-//! One direction of a control connection whose text was changed: where, and what that makes of sequence
-//! numbers, also of what is sent again.
+//! A server's text that was changed: where, and what that makes of sequence numbers, also of what is sent
+//! again.
 
+use super::is_before;
 use super::text::Text;
 
-/// Changes that are remembered in one direction: what is older has long been acknowledged.
-const KEPT: usize = 8;
+/// Changes that are remembered: an older one has been acknowledged.
+pub(in crate::dataplane) const KEPT: usize = 8;
 
 /// A stretch of text that was replaced by another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Edit {
-    /// The sequence number of its first byte, as its sender counts.
-    pub(super) start: u32,
+pub(in crate::dataplane) struct Edit {
+    /// The sequence number of its first byte, as the server counts.
+    pub(in crate::dataplane) start: u32,
     /// How long it was.
-    pub(super) len: u32,
-    pub(super) text: Text,
-    /// How much further the receiver counts before it.
+    pub(in crate::dataplane) len: u8,
+    pub(in crate::dataplane) text: Text,
+    /// How much further the client counts before it.
     before: u32,
 }
 
 impl Edit {
-    /// How much further the receiver counts after it. Wraps, as sequence numbers do.
-    fn after(&self) -> u32 {
-        let written = u32::try_from(self.text.bytes().len()).unwrap_or(0);
-        self.before.wrapping_add(written).wrapping_sub(self.len)
+    /// How much further the client counts after it. Wraps, as sequence numbers do.
+    const fn after(&self) -> u32 {
+        self.before.wrapping_add(self.text.len()).wrapping_sub(self.len as u32)
     }
 
-    const fn end(&self) -> u32 {
-        self.start.wrapping_add(self.len)
+    pub(super) const fn end(&self) -> u32 {
+        self.start.wrapping_add(self.len as u32)
     }
 }
 
-/// The changes of one direction, oldest first.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Stream {
+/// The changes, oldest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::dataplane) struct Stream {
     edits: [Option<Edit>; KEPT],
     len: usize,
+    /// Where the last change ended that is not remembered any more, and how much further the client
+    /// counts there.
+    floor: Option<(u32, u32)>,
+    /// The highest number that the client has acknowledged, as the server counts.
+    acknowledged: Option<u32>,
 }
 
-/// How a segment lies to what was changed.
+/// What has to be replaced in a segment: these bytes of its payload, by this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Overlap {
-    None,
-    /// It holds all of this one, and the start of none.
-    Whole(Edit),
-    /// It ends or begins within a change, or holds several: its bytes cannot be told.
-    Torn,
+pub(super) struct Patch {
+    pub(super) from: usize,
+    pub(super) to: usize,
+    /// `None`: nothing, for the client has it or gets it with what comes before.
+    pub(super) text: Option<Text>,
 }
 
 impl Stream {
-    /// Whether nothing was ever changed.
-    pub(super) const fn is_plain(&self) -> bool {
-        self.len == 0
+    /// Nothing was changed.
+    pub(in crate::dataplane) const PLAIN: Self =
+        Self { edits: [None; KEPT], len: 0, floor: None, acknowledged: None };
+
+    /// Where nothing is remembered of what was before `floor`.
+    pub(in crate::dataplane) const fn from(floor: (u32, u32)) -> Self {
+        Self { floor: Some(floor), ..Self::PLAIN }
     }
 
-    fn edits(&self) -> impl DoubleEndedIterator<Item = &Edit> {
+    /// What another router has to know: of changes that the client has, only what they add up to. So there
+    /// is room for more, although that router has not heard an acknowledgement.
+    pub(super) fn told(&self) -> Self {
+        let mut told = *self;
+        for edit in self.edits().take_while(|edit| self.has(edit)) {
+            told.forget(edit);
+        }
+        Self { acknowledged: None, ..told }
+    }
+
+    /// Whether nothing was ever changed.
+    pub(super) const fn is_plain(&self) -> bool {
+        self.len == 0 && self.floor.is_none()
+    }
+
+    pub(in crate::dataplane) fn edits(&self) -> impl DoubleEndedIterator<Item = &Edit> {
         self.edits[..self.len].iter().flatten()
     }
 
-    /// Notes that `len` bytes from `start` on become `text`. They must lie behind every other change.
-    pub(super) fn note(&mut self, start: u32, len: u32, text: Text) -> bool {
+    pub(in crate::dataplane) const fn floor(&self) -> Option<(u32, u32)> {
+        self.floor
+    }
+
+    /// Where the last change ended.
+    pub(super) fn end(&self) -> Option<u32> {
+        let last = self.edits().next_back().map(Edit::end);
+        last.or_else(|| self.floor.map(|(end, _)| end))
+    }
+
+    /// Notes that `len` bytes from `start` on become `text`. They must lie behind every other change;
+    /// and where too many are remembered, the oldest must have reached the client.
+    pub(in crate::dataplane) fn note(&mut self, start: u32, len: u8, text: Text) -> bool {
         let last = self.edits().next_back().copied();
-        if last.is_some_and(|last| is_before(start, last.end())) {
+        if self.end().is_some_and(|end| is_before(start, end)) {
             return false;
         }
-        let edit = Edit { start, len, text, before: last.map_or(0, |last| last.after()) };
-        if self.len == KEPT {
-            self.edits.copy_within(1.., 0);
-            self.len -= 1;
+        let oldest = self.edits().next().copied();
+        if let Some(oldest) = oldest.filter(|_| self.len == KEPT) {
+            if !self.has(&oldest) {
+                return false;
+            }
+            self.forget(&oldest);
         }
-        self.edits[self.len] = Some(edit);
+        let before = last.map_or_else(|| self.first_shift(), |last| last.after());
+        self.edits[self.len] = Some(Edit { start, len, text, before });
         self.len += 1;
         true
     }
 
-    /// The sender's number as the receiver counts.
-    pub(super) fn forward(&self, sequence: u32) -> u32 {
-        let passed = self.edits().rev().find(|edit| !is_before(sequence, edit.end()));
-        let shift = passed.map_or_else(|| self.first_shift(), Edit::after);
-        sequence.wrapping_add(shift)
+    /// Whether the client has acknowledged all of it.
+    fn has(&self, edit: &Edit) -> bool {
+        self.acknowledged.is_some_and(|number| !is_before(number, edit.end()))
     }
 
-    /// The receiver's number as the sender counts. Within a changed text: its start, so that the sender
+    /// The oldest is only counted from now on.
+    fn forget(&mut self, oldest: &Edit) {
+        self.floor = Some((oldest.end(), oldest.after()));
+        self.edits.copy_within(1.., 0);
+        self.len -= 1;
+    }
+
+    /// The client has everything before `number`, as the server counts.
+    pub(super) fn acknowledge(&mut self, number: u32) {
+        if self.acknowledged.is_none_or(|known| is_before(known, number)) {
+            self.acknowledged = Some(number);
+        }
+    }
+
+    /// The server's number as the client counts: of a segment from there on, patched.
+    pub(super) fn forward(&self, sequence: u32) -> u32 {
+        for edit in self.edits().rev() {
+            if !is_before(sequence, edit.end()) {
+                return sequence.wrapping_add(edit.after());
+            }
+            if is_before(edit.start, sequence) {
+                return edit.end().wrapping_add(edit.after());
+            }
+        }
+        match self.floor {
+            Some((end, shift)) if is_before(sequence, end) => end.wrapping_add(shift),
+            _ => sequence.wrapping_add(self.first_shift()),
+        }
+    }
+
+    /// The client's number as the server counts. Within a changed text: its start, so that the server
     /// keeps all of it.
     pub(super) fn backward(&self, number: u32) -> u32 {
         for edit in self.edits().rev() {
@@ -96,30 +161,33 @@ impl Stream {
         number.wrapping_sub(self.first_shift())
     }
 
-    /// What was changed of `len` bytes from `sequence` on.
-    pub(super) fn overlap(&self, sequence: u32, len: u32) -> Overlap {
+    /// What has to be replaced of `len` bytes from `sequence` on, the last first. Of a changed text whose
+    /// beginning is there the client gets all: its server has sent the rest before. Of one whose
+    /// beginning is not there it gets nothing, and what follows in its right place.
+    pub(super) fn patches(&self, sequence: u32, len: u32) -> impl Iterator<Item = Patch> {
         let end = sequence.wrapping_add(len);
-        let touched = |edit: &&Edit| is_before(edit.start, end) && is_before(sequence, edit.end());
-        let mut touched = self.edits().filter(touched);
-        match (touched.next(), touched.next()) {
-            (None, _) => Overlap::None,
-            (Some(edit), None)
-                if !is_before(edit.start, sequence) && !is_before(end, edit.end()) =>
-            {
-                Overlap::Whole(*edit)
-            }
-            _ => Overlap::Torn,
-        }
+        let cut = move |start: u32, stop: u32, text: Option<Text>| {
+            let is_touched = is_before(start, end) && is_before(sequence, stop);
+            let begins = !is_before(start, sequence);
+            let from = if begins { start.wrapping_sub(sequence) } else { 0 };
+            let to = if is_before(stop, end) { stop.wrapping_sub(sequence) } else { len };
+            is_touched.then_some(Patch {
+                from: from as usize,
+                to: to as usize,
+                text: text.filter(|_| begins),
+            })
+        };
+        let edits = self.edits().rev();
+        let edits = edits.filter_map(move |edit| cut(edit.start, edit.end(), Some(edit.text)));
+        // The client has acknowledged what was before the oldest change that is remembered.
+        let old = self.floor.filter(|(floor, _)| is_before(sequence, *floor));
+        edits.chain(old.and_then(|(floor, _)| cut(sequence, floor, None)))
     }
 
     /// What held before the oldest change that is still known.
     fn first_shift(&self) -> u32 {
-        self.edits().next().map_or(0, |edit| edit.before)
+        self.floor.map_or(0, |(_, shift)| shift)
     }
-}
-
-const fn is_before(a: u32, b: u32) -> bool {
-    a.wrapping_sub(b) >= 1 << 31
 }
 
 #[cfg(test)]
@@ -137,7 +205,7 @@ mod tests {
 
     #[test]
     fn numbers_shift_behind_a_change() {
-        let mut stream = Stream::default();
+        let mut stream = Stream::PLAIN;
         assert!(stream.is_plain() && stream.forward(7) == 7 && stream.backward(7) == 7);
         // Five digits become two, at 100.
         assert!(stream.note(100, 5, text(42)));
@@ -152,25 +220,52 @@ mod tests {
             (stream.forward(110), stream.forward(112), stream.backward(112)),
             (107, 112, 112)
         );
-        assert_eq!(stream.overlap(90, 10), Overlap::None);
-        assert_eq!(stream.overlap(105, 5), Overlap::None);
-        assert!(matches!(stream.overlap(90, 15), Overlap::Whole(edit) if edit.start == 100));
-        assert!(matches!(stream.overlap(110, 2), Overlap::Whole(edit) if edit.start == 110));
-        for torn in [(90, 11), (101, 5), (90, 30), (111, 5)] {
-            assert_eq!(stream.overlap(torn.0, torn.1), Overlap::Torn, "{torn:?}");
-        }
+        let patches = |sequence, len| {
+            let patches = stream.patches(sequence, len);
+            patches.map(|p| (p.from, p.to, p.text.is_some())).collect::<Vec<_>>()
+        };
+        assert_eq!(patches(90, 10), []);
+        assert_eq!(patches(105, 5), []);
+        assert_eq!(patches(90, 15), [(10, 15, true)]);
+        assert_eq!(patches(90, 12), [(10, 12, true)], "its beginning, and so all");
+        assert_eq!(patches(101, 2), [(0, 2, false)], "nothing but its middle");
+        assert_eq!(patches(101, 10), [(9, 10, true), (0, 4, false)]);
+        assert_eq!(patches(111, 5), [(0, 1, false)]);
+        assert_eq!(stream.forward(101), 102, "behind what is left out");
     }
 
     #[test]
     fn old_changes_are_forgotten_and_still_count() {
-        let mut stream = Stream::default();
+        let mut stream = Stream::PLAIN;
         let start = u32::MAX - 500;
         for round in 0..100_u32 {
-            assert!(stream.note(start.wrapping_add(round * 20), 5, text(7)));
+            let at = start.wrapping_add(round * 20);
+            if round >= 8 {
+                assert!(!stream.note(at, 5, text(7)), "the oldest may not have come");
+            }
+            stream.acknowledge(at.wrapping_sub(155));
+            assert!(stream.note(at, 5, text(7)), "{round}");
         }
         let far = start.wrapping_add(5_000);
         assert_eq!(stream.forward(far), far.wrapping_sub(400));
         assert_eq!(stream.backward(far.wrapping_sub(400)), far);
+        // Another router has room for as many again, and counts the same.
+        stream.acknowledge(far);
+        let mut told = stream.told();
+        assert_eq!((told.edits().count(), told.end()), (0, stream.end()));
+        assert_eq!(
+            (told.forward(far), told.backward(far.wrapping_sub(400))),
+            (far.wrapping_sub(400), far)
+        );
+        for round in 0..KEPT {
+            assert!(told.note(far.wrapping_add(u32::try_from(round).unwrap() * 20), 5, text(7)));
+        }
+        // Sent again from before everything that is remembered: it is cut off.
+        let old = start.wrapping_add(20 * 90);
+        let floor = start.wrapping_add(20 * 91 + 5);
+        let patches: Vec<_> = stream.patches(old, 30).collect();
+        assert_eq!(patches, [Patch { from: 0, to: 25, text: None }]);
+        assert_eq!(stream.forward(old), floor.wrapping_sub(4 * 92));
     }
 
     proptest! {
@@ -178,9 +273,9 @@ mod tests {
         #[test]
         fn every_number_is_that_of_the_same_byte(
             first in any::<u32>(),
-            gaps in prop::collection::vec((0_u32..40, 1_u32..6, 1_u16..=u16::MAX), 1..=KEPT),
+            gaps in prop::collection::vec((0_u32..40, 1_u8..6, 1_u16..=u16::MAX), 1..=KEPT),
         ) {
-            let mut stream = Stream::default();
+            let mut stream = Stream::PLAIN;
             let (mut sent, mut seen) = (first, first);
             let mut pairs = vec![];
             for (gap, len, port) in gaps {
@@ -192,7 +287,7 @@ mod tests {
                 let text = text(port);
                 prop_assert!(stream.note(sent, len, text));
                 pairs.push((sent, seen));
-                sent = sent.wrapping_add(len);
+                sent = sent.wrapping_add(u32::from(len));
                 seen = seen.wrapping_add(u32::try_from(text.bytes().len()).unwrap());
             }
             for _ in 0..50 {

@@ -1,4 +1,4 @@
-//! What a line of an FTP control connection says about a data connection (RFC 959, RFC 2428), and the
+//! What the lines of an FTP control connection say about data connections (RFC 959, RFC 2428), and the
 //! text that says something else instead.
 
 use std::net::Ipv4Addr;
@@ -11,13 +11,13 @@ pub(super) struct Offer {
     /// The address, where the form has one.
     pub(super) address: Option<Ipv4Addr>,
     pub(super) port: u16,
-    /// Where in the payload the address and port stand.
+    /// Where in what was read the address and port stand.
     pub(super) range: Range<usize>,
 }
 
 /// How an offer is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(in crate::dataplane) enum Form {
     /// `PORT h1,h2,h3,h4,p1,p2`
     Port,
     /// `EPRT |1|ADDRESS|PORT|`
@@ -28,45 +28,98 @@ pub(super) enum Form {
     ExtendedPassive,
 }
 
-/// What a segment's text comes to.
+/// What a line comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Said {
+enum Said {
     /// Nothing about data connections.
     Nothing,
+    /// The client asks for a passive connection.
+    Asks,
     Offer(Offer),
-    /// It begins like an offer, and is none that can be relied on: cut off, several lines, wrong numbers.
+    /// It begins like an offer, and is none that can be relied on: cut off, wrong numbers.
     Unreadable,
 }
 
+/// What a text comes to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Heard {
+    /// In the order of the lines.
+    pub(super) offers: [Option<Offer>; OFFERS_AT_ONCE],
+    /// Passive connections that the client asks for, or may ask for in lines that are cut off.
+    pub(super) asks: u8,
+    /// Lines that begin like an offer, and are none; or one too many.
+    pub(super) unreadable: u64,
+    /// Whether it ends where the next line begins.
+    pub(super) is_whole: bool,
+}
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Speaker {
+    Client,
+    Server,
+}
+
+/// Offers that one text may hold: a client may ask for several before it hears of one.
+const OFFERS_AT_ONCE: usize = 4;
 /// Longer lines are no offers: text may stand before the numbers of an answer.
 const LONGEST: usize = 256;
+/// Longer texts are not read: a control connection carries lines.
+const LONGEST_READ: usize = 8_192;
 
-/// What a client says.
-pub(super) fn of_client(payload: &[u8]) -> Said {
-    let form = match payload.get(..5).map(<[u8]>::to_ascii_uppercase).as_deref() {
-        Some(b"PORT ") => Form::Port,
-        Some(b"EPRT ") => Form::ExtendedPort,
-        _ => return Said::Nothing,
-    };
-    read(payload, form)
+/// Reads the lines of `text`, of which the first is one where `is_line`. What is cut off says nothing: it
+/// may say something else in the end.
+pub(super) fn read(speaker: Speaker, text: &[u8], is_line: bool) -> Heard {
+    let mut heard = Heard { is_whole: text.ends_with(b"\n"), ..Heard::default() };
+    let piece = u8::from(speaker == Speaker::Client);
+    let mut rest = 0;
+    if !is_line || text.len() > LONGEST_READ {
+        heard.asks = piece;
+        let first = text.iter().take(LONGEST_READ).position(|byte| *byte == b'\n');
+        let Some(end) = first.filter(|_| text.len() <= LONGEST_READ) else { return heard };
+        rest = end + 1;
+    }
+    let mut offers = 0;
+    while let Some(line) = text.get(rest..).filter(|line| !line.is_empty()) {
+        let len = line.iter().position(|byte| *byte == b'\n').map_or(line.len(), |end| end + 1);
+        let line = &line[..len];
+        match said(speaker, line) {
+            Said::Nothing if !line.ends_with(b"\n") => {
+                heard.asks = heard.asks.saturating_add(piece)
+            }
+            Said::Nothing => {}
+            Said::Asks => heard.asks = heard.asks.saturating_add(1),
+            Said::Unreadable => heard.unreadable += 1,
+            Said::Offer(offer) => match heard.offers.get_mut(offers) {
+                Some(place) => {
+                    let range = offer.range.start + rest..offer.range.end + rest;
+                    *place = Some(Offer { range, ..offer });
+                    offers += 1;
+                }
+                None => heard.unreadable += 1,
+            },
+        }
+        rest += len;
+    }
+    heard
 }
 
-/// What a server says.
-pub(super) fn of_server(payload: &[u8]) -> Said {
-    let form = match payload.get(..4) {
-        Some(b"227 ") => Form::Passive,
-        Some(b"229 ") => Form::ExtendedPassive,
-        _ => return Said::Nothing,
+fn said(speaker: Speaker, line: &[u8]) -> Said {
+    let begins =
+        |word: &[u8]| line.get(..word.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(word));
+    let form = match speaker {
+        Speaker::Client if begins(b"PASV\r") || begins(b"EPSV\r") => return Said::Asks,
+        Speaker::Client if begins(b"PASV ") || begins(b"EPSV ") => return Said::Asks,
+        Speaker::Client if begins(b"PORT ") => Form::Port,
+        Speaker::Client if begins(b"EPRT ") => Form::ExtendedPort,
+        Speaker::Server if begins(b"227 ") => Form::Passive,
+        Speaker::Server if begins(b"229 ") => Form::ExtendedPassive,
+        Speaker::Client | Speaker::Server => return Said::Nothing,
     };
-    read(payload, form)
-}
-
-fn read(payload: &[u8], form: Form) -> Said {
-    // One whole line, and nothing else: what is cut off or goes on may say something else in the end.
-    let Some(line) = payload.strip_suffix(b"\r\n").filter(|line| line.len() <= LONGEST) else {
+    let Some(line) = line.strip_suffix(b"\r\n").filter(|line| line.len() <= LONGEST) else {
         return Said::Unreadable;
     };
-    if line.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+    if line.iter().any(|byte| matches!(byte, b'\r' | 0)) {
         return Said::Unreadable;
     }
     let offer = match form {
@@ -162,15 +215,18 @@ pub(super) const LONGEST_TEXT: usize = 24;
 
 /// A short text, kept without an allocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Text {
+pub(in crate::dataplane) struct Text {
+    /// What it stands for.
+    pub(in crate::dataplane) form: Form,
+    pub(in crate::dataplane) port: u16,
     bytes: [u8; LONGEST_TEXT],
-    len: usize,
+    len: u8,
 }
 
 impl Text {
     /// What names `address` and `port` in the form of an answer.
-    pub(super) fn new(form: Form, address: Ipv4Addr, port: u16) -> Self {
-        let mut text = Self { bytes: [0; LONGEST_TEXT], len: 0 };
+    pub(in crate::dataplane) fn new(form: Form, address: Ipv4Addr, port: u16) -> Self {
+        let mut text = Self { form, port, bytes: [0; LONGEST_TEXT], len: 0 };
         match form {
             Form::Port | Form::Passive | Form::ExtendedPort => {
                 let [high, low] = port.to_be_bytes();
@@ -186,11 +242,15 @@ impl Text {
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
+        &self.bytes[..usize::from(self.len)]
+    }
+
+    pub(super) const fn len(&self) -> u32 {
+        self.len as u32
     }
 
     fn push(&mut self, byte: u8) {
-        if let Some(place) = self.bytes.get_mut(self.len) {
+        if let Some(place) = self.bytes.get_mut(usize::from(self.len)) {
             *place = byte;
             self.len += 1;
         }
@@ -221,6 +281,14 @@ mod tests {
         }
     }
 
+    fn of_client(line: &[u8]) -> Said {
+        said(Speaker::Client, line)
+    }
+
+    fn of_server(line: &[u8]) -> Said {
+        said(Speaker::Server, line)
+    }
+
     #[test]
     fn offers_are_read() {
         let here = Some(Ipv4Addr::new(10, 0, 0, 11));
@@ -234,8 +302,18 @@ mod tests {
         assert_eq!(offer(&said), (here, 50000, 26..42));
         let said = of_server(b"229 Entering Extended Passive Mode (|||6446|)\r\n");
         assert_eq!(offer(&said), (None, 6446, 39..43));
-        for nothing in [&b"USER anonymous\r\n"[..], b"", b"PASV\r\n", b"EPSV\r\n", b"STOR x"] {
+        for nothing in [
+            &b"USER anonymous\r\n"[..],
+            b"",
+            b"PASVX\r\n",
+            b"STOR x",
+            b"\xff\xf4\xff\xf2PORT 10,0,0,11,4,1\r\n",
+            b" PORT 10,0,0,11,4,1\r\n",
+        ] {
             assert_eq!(of_client(nothing), Said::Nothing);
+        }
+        for asks in [&b"PASV\r\n"[..], b"pasv\r\n", b"EPSV\r\n", b"EPSV 1\r\n", b"EPSV ALL\r\n"] {
+            assert_eq!(of_client(asks), Said::Asks);
         }
         for nothing in
             [&b"220 (vsFTPd)\r\n"[..], b"226 ok\r\n150 x\r\n", b"22", b"230 227 (1,2)\r\n"]
@@ -282,7 +360,8 @@ mod tests {
         for wrong in [
             "227 x (10,0,0,11,1,1)",
             "227 x (10,0,0,11,1,1)\r",
-            "227 x (10,0,0,11,1,1)\r\n226 y\r\n",
+            "227 x (10,0,0,11,1,1)\n",
+            "227 x (10,0,0,11,1,1)\r226 y\r\n",
         ] {
             assert_eq!(of_server(wrong.as_bytes()), Said::Unreadable, "{wrong:?}");
         }
@@ -290,6 +369,32 @@ mod tests {
             of_server(&[b"227 ", &[b'x'; 400][..], b"(1,1,1,1,1,1)\r\n"].concat()),
             Said::Unreadable
         );
+    }
+
+    #[test]
+    fn lines_are_told_apart() {
+        let text = b"PASV\r\nPORT 10,0,0,11,4,1\r\nNOOP\r\nEPRT |1|10.0.0.11|9|\r\nEPSV\r\nPORT 1";
+        let heard = read(Speaker::Client, text, true);
+        let [Some(first), Some(second), None, None] = &heard.offers else { panic!("{heard:?}") };
+        assert_eq!(&text[first.range.clone()], b"10,0,0,11,4,1");
+        assert_eq!(&text[second.range.clone()], b"|1|10.0.0.11|9|");
+        assert_eq!((heard.asks, heard.unreadable, heard.is_whole), (2, 1, false));
+        // Where a line goes on that began before, it is not one.
+        let heard = read(Speaker::Server, b"227 x (10,0,0,11,1,1)\r\n229 x (|||7|)\r\n", false);
+        assert!(matches!(&heard.offers, [Some(only), None, ..] if only.port == 7), "{heard:?}");
+        assert!(heard.is_whole);
+        let heard = read(Speaker::Server, b"227 x (10,0,0,11,1,1)", false);
+        assert_eq!(heard, Heard::default());
+        // What a client says in pieces may be anything.
+        assert_eq!(read(Speaker::Client, b"PA", true).asks, 1);
+        assert_eq!(read(Speaker::Client, b"SV\r\n", false).asks, 1);
+        let many = b"229 x (|||7777|)\r\n".repeat(6);
+        let heard = read(Speaker::Server, &many, true);
+        assert_eq!((heard.offers.iter().flatten().count(), heard.unreadable), (4, 2));
+        // So long is no answer.
+        let long = [&many[..], &[b'x'; LONGEST_READ], b"\r\n"].concat();
+        let heard = read(Speaker::Server, &long, true);
+        assert_eq!(heard, Heard { is_whole: true, ..Heard::default() });
     }
 
     #[test]

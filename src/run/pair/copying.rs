@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddrV4};
 use super::super::report::Note;
 use super::words;
 use crate::addr::{Endpoint, NetworkId, Role};
-use crate::dataplane::{Dataplane, FLOW_RECORD, FlowChange, Origin};
+use crate::dataplane::{Dataplane, FlowChange, FlowRecord, LONGEST_FLOW_RECORD, Origin};
 use crate::frame::{ETHERNET, Frame, datagram, payload_of_datagram};
 use crate::ha::signature::Key;
 use crate::ha::sync::{self, Event, Session, Sizes};
@@ -41,7 +41,7 @@ impl Copying {
         let network = table.networks().get(sync.network)?;
         let sizes = Sizes {
             datagram: usize::from(network.mtu).saturating_sub(IP_AND_UDP),
-            record: FLOW_RECORD,
+            record: LONGEST_FLOW_RECORD,
         };
         Some(Self {
             session: Session::new(key, seed, sizes, now),
@@ -137,7 +137,7 @@ impl Copying {
 
     fn push(&mut self, dataplane: &mut Dataplane, now: Instant) {
         let Some(want) = self.session.wants(now) else { return };
-        let mut record = [0; FLOW_RECORD];
+        let mut record = FlowRecord::default();
         let most = want.records.min(RECORDS);
         for _ in 0..most {
             match dataplane.next_change(now, &mut record) {

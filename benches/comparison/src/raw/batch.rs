@@ -56,7 +56,10 @@ impl Batcher {
 
     /// How many of `asked` reads found a frame.
     fn read(&mut self, taps: &[Tap; 2], from: usize, asked: usize) -> io::Result<usize> {
-        let (kept, fd) = (types::Fixed(from as u32), types::Fd(taps[from].as_raw_fd()));
+        let (kept, fd) = (
+            types::Fixed(u32::try_from(from).map_err(io::Error::other)?),
+            types::Fd(taps[from].as_raw_fd()),
+        );
         let room = u32::try_from(ROOM).map_err(io::Error::other)?;
         for number in 0..asked {
             let buffer = &mut self.buffers[number];
@@ -78,7 +81,10 @@ impl Batcher {
     }
 
     fn write(&mut self, taps: &[Tap; 2], to: usize, asked: usize) -> io::Result<()> {
-        let (kept, fd) = (types::Fixed(to as u32), types::Fd(taps[to].as_raw_fd()));
+        let (kept, fd) = (
+            types::Fixed(u32::try_from(to).map_err(io::Error::other)?),
+            types::Fd(taps[to].as_raw_fd()),
+        );
         let mut pushed = 0;
         for number in 0..asked {
             let length = u32::try_from(self.lengths[number]).map_err(io::Error::other)?;

@@ -46,9 +46,9 @@ pub(crate) fn forward(args: &ForwardArgs) -> io::Result<()> {
         for event in &events {
             ready[event.token().0] = true;
         }
-        for number in 0..2 {
-            if ready[number] {
-                ready[number] = way.pass(&taps, number)?;
+        for (number, ready) in ready.iter_mut().enumerate() {
+            if *ready {
+                *ready = way.pass(&taps, number)?;
             }
         }
     }
