@@ -151,7 +151,9 @@ fn moves(rig: &mut Rig) -> Outcome {
     rig.write_config(&with_page(&file, &format!("listen = \"{ROUTER_OUTSIDE}:80\"")))?;
     rig.router.reload()?;
     let is_open = |rig: &Rig, port| dial(rig, (ROUTER_OUTSIDE, port)).is_ok();
-    ensure!(is_open(rig, 80) && !is_open(rig, PORT), "it did not move");
+    // The log tells of the file before the loop has turned; `tapvs reload` waits for that.
+    let moved = eventually(Duration::from_secs(2), || is_open(rig, 80) && !is_open(rig, PORT));
+    ensure!(moved, "it did not move");
     let ended = (&waiting).read(&mut [0; 1]).map_err(|error| error.kind());
     ensure!(ended == Err(ErrorKind::ConnectionReset), "the old connection: {ended:?}");
     rig.reload(&services)?;
