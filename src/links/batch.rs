@@ -1,7 +1,7 @@
 //! Batches over all links: what each frame needs to leave by its link, and what came of it.
 
 use super::Read;
-use super::io::{Engine, MOST, Results};
+use super::io::{Device, Engine, MOST, Results};
 use super::link::Link;
 use crate::addr::LinkId;
 use crate::frame::{Frame, Segments};
@@ -28,7 +28,7 @@ impl<E: Engine> All<E> {
     pub(super) fn read_batch(&mut self, link: LinkId, frames: &mut [Frame]) -> Read {
         let Self { links, engine, results, .. } = self;
         match links.get_mut(link.index()) {
-            Some(link) => link.read_batch(engine, frames, results),
+            Some(of) => of.read_batch(link, engine, frames, results),
             None => Read { count: 0, more: false },
         }
     }
@@ -62,9 +62,10 @@ impl<E: Engine> All<E> {
         // By position: whether there was a device when it was tried. A result may say that it is gone.
         let mut tried = 0_u64;
         let writes = egress.iter().zip(frames).enumerate().filter_map(|(at, (link, frame))| {
-            let (fd, with_header) = links.get(link.as_ref()?.index())?.device()?;
+            let link = (*link)?;
+            let (fd, with_header) = links.get(link.index())?.device()?;
             tried |= 1 << at;
-            Some((fd, frame.output(with_header)))
+            Some((Device { link, fd }, frame.output(with_header)))
         });
         engine.write(writes, results);
         let (mut next, mut refused) = (0, 0);

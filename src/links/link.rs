@@ -16,6 +16,7 @@ use super::netlink::Netlink;
 use super::tap::Tap;
 use super::vnet::Offloads;
 use super::{LinkSpec, Read};
+use crate::addr::LinkId;
 use crate::config::AttachMode;
 use crate::frame::Frame;
 use crate::time::{Duration, Instant};
@@ -113,13 +114,14 @@ impl Link {
 
     pub(super) fn read_batch(
         &mut self,
+        link: LinkId,
         engine: &mut impl Engine,
         frames: &mut [Frame],
         results: &mut Results,
     ) -> Read {
         let Some((fd, with_header)) = self.device() else { return Read { count: 0, more: false } };
         let asked = engine.ask(self.expected).min(frames.len());
-        engine.read(fd, with_header, &mut frames[..asked], results);
+        engine.read(super::io::Device { link, fd }, with_header, &mut frames[..asked], results);
         let (mut count, mut more, mut has_failed) = (0, true, false);
         for at in 0..results.len() {
             let result = results.get(at);

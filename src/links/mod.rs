@@ -37,7 +37,7 @@ use mio::Registry;
 use mio::unix::SourceFd;
 
 use self::batch::All;
-use self::io::Io;
+use self::io::{Engine as _, Io};
 use self::link::{Device, Link, register};
 use crate::addr::LinkId;
 use crate::config::{self, Attach};
@@ -52,6 +52,10 @@ pub use self::netlink::Netlink;
 pub use self::privilege::{Privilege, become_root, check_net_admin, check_tun};
 pub use self::seed::seed;
 pub use self::vnet::Offloads;
+
+/// A TAP that is busy is tried so often, with that pause: for half a second.
+const BUSY_TRIES: u32 = 25;
+const BUSY_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// What a link is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +85,21 @@ pub fn usual_io() -> &'static str {
     Io::choose(config::Io::Auto).map_or("syscall", |io| io.name())
 }
 
+/// Opens a link; one that is busy is given the time that the kernel takes, after a run was killed, to take
+/// the TAPs from its io_uring.
+#[expect(clippy::disallowed_methods, reason = "a set-up step: there is no loop yet")]
+fn open_when_free(spec: &LinkSpec) -> Result<Link, LinkError> {
+    for _ in 0..BUSY_TRIES {
+        match Link::open(spec) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                std::thread::sleep(BUSY_PAUSE);
+            }
+            opened => return opened,
+        }
+    }
+    Link::open(spec)
+}
+
 /// All TAPs of the router; a `LinkId` is a position among them.
 #[derive(Debug)]
 pub struct Links {
@@ -96,7 +115,7 @@ impl Links {
                           forbid it; io = \"auto\" does without";
             LinkError::kernel("use io_uring for", "the links", error).with_detail(advice)
         })?;
-        let links = specs.iter().map(Link::open).collect::<Result<Vec<_>, _>>()?;
+        let links = specs.iter().map(open_when_free).collect::<Result<Vec<_>, _>>()?;
         log::info!(io = engine.name(); "how frames are moved");
         for link in &links {
             let (name, offload) = (link.spec.tap.as_str(), link.offloads().name());
@@ -201,7 +220,8 @@ impl Links {
 
     /// Lets go of TAPs that have disappeared, and makes those anew whose time has come.
     pub fn retry(&mut self, now: Instant, registry: &Registry) {
-        for (index, link) in self.all.links.iter_mut().enumerate() {
+        let All { links, engine, .. } = &mut self.all;
+        for (index, link) in links.iter_mut().enumerate() {
             match &link.device {
                 Device::Present(_) => {}
                 Device::Gone(tap) => {
@@ -209,6 +229,7 @@ impl Links {
                     if let Err(error) = registry.deregister(&mut SourceFd(&tap.as_raw_fd())) {
                         log::debug!(link = tap.name(), error:%; "the TAP does not leave the poll");
                     }
+                    engine.forget(LinkId(u16::try_from(index).unwrap_or(u16::MAX)));
                     link.let_go(now);
                 }
                 Device::Waiting(at) if *at <= now => link.make_anew(index, now, registry),

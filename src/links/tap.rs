@@ -45,8 +45,11 @@ impl Tap {
         let netlink = Netlink::new()?;
         let tap = match Self::offloading(name) {
             Ok(tap) => tap,
-            // A name that cannot be one, a device that is busy: plain frames would not help, and the
-            // error is the better one.
+            // It may be free in a moment, and should have its offloads then.
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                return Err(refused(name, error));
+            }
+            // A name that cannot be one: plain frames would not help, and the error is the better one.
             Err(error) => {
                 let tap = Self::plain(name)?;
                 log::warn!(link = name, error:%; "the kernel refuses offloads; frames are plain");

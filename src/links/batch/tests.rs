@@ -1,8 +1,8 @@
 use std::fs::File;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 
-use super::super::io::Io;
+use super::super::io::{self, Io};
 use super::super::link::Device;
 use super::super::tap::Tap;
 use super::super::{LinkSpec, Offloads};
@@ -34,18 +34,28 @@ impl Engine for Faulty {
         self.engine.ask(expected)
     }
 
-    fn read(&mut self, fd: RawFd, with_header: bool, frames: &mut [Frame], results: &mut Results) {
-        self.engine.read(fd, with_header, frames, results);
+    fn read(
+        &mut self,
+        device: io::Device,
+        with_header: bool,
+        frames: &mut [Frame],
+        results: &mut Results,
+    ) {
+        self.engine.read(device, with_header, frames, results);
         Self::spoil(&self.reads, &mut self.done[0], results);
     }
 
     fn write<'f>(
         &mut self,
-        writes: impl Iterator<Item = (RawFd, &'f [u8])>,
+        writes: impl Iterator<Item = (io::Device, &'f [u8])>,
         results: &mut Results,
     ) {
         self.engine.write(writes, results);
         Self::spoil(&self.writes, &mut self.done[1], results);
+    }
+
+    fn forget(&mut self, link: LinkId) {
+        self.engine.forget(link);
     }
 }
 

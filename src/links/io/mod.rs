@@ -10,6 +10,7 @@ use std::os::fd::RawFd;
 
 use self::syscall::Syscall;
 use self::uring::Uring;
+use crate::addr::LinkId;
 use crate::config::Io as Wish;
 use crate::frame::Frame;
 
@@ -64,16 +65,36 @@ impl Results {
     }
 }
 
+/// A link's device as it is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Device {
+    pub(super) link: LinkId,
+    pub(super) fd: RawFd,
+}
+
 /// Does reads and writes; each either at once or not at all. At most [`MOST`] at a time.
 pub(super) trait Engine {
     /// How many frames to ask for where `expected` are: what has to be said beforehand.
     fn ask(&self, expected: usize) -> usize;
 
     /// Reads into `frames`, in order. The last result may be one of fewer.
-    fn read(&mut self, fd: RawFd, with_header: bool, frames: &mut [Frame], results: &mut Results);
+    fn read(
+        &mut self,
+        device: Device,
+        with_header: bool,
+        frames: &mut [Frame],
+        results: &mut Results,
+    );
 
-    /// Writes each to the descriptor beside it, in order.
-    fn write<'f>(&mut self, writes: impl Iterator<Item = (RawFd, &'f [u8])>, results: &mut Results);
+    /// Writes each to the device beside it, in order.
+    fn write<'f>(
+        &mut self,
+        writes: impl Iterator<Item = (Device, &'f [u8])>,
+        results: &mut Results,
+    );
+
+    /// The device of `link` is closed next: nothing may keep it.
+    fn forget(&mut self, link: LinkId);
 }
 
 /// The way that was chosen.
@@ -119,21 +140,34 @@ impl Engine for Io {
         }
     }
 
-    fn read(&mut self, fd: RawFd, with_header: bool, frames: &mut [Frame], results: &mut Results) {
+    fn read(
+        &mut self,
+        device: Device,
+        with_header: bool,
+        frames: &mut [Frame],
+        results: &mut Results,
+    ) {
         match self {
-            Self::Syscall(syscall) => syscall.read(fd, with_header, frames, results),
-            Self::Uring(uring) => uring.read(fd, with_header, frames, results),
+            Self::Syscall(syscall) => syscall.read(device, with_header, frames, results),
+            Self::Uring(uring) => uring.read(device, with_header, frames, results),
         }
     }
 
     fn write<'f>(
         &mut self,
-        writes: impl Iterator<Item = (RawFd, &'f [u8])>,
+        writes: impl Iterator<Item = (Device, &'f [u8])>,
         results: &mut Results,
     ) {
         match self {
             Self::Syscall(syscall) => syscall.write(writes, results),
             Self::Uring(uring) => uring.write(writes, results),
+        }
+    }
+
+    fn forget(&mut self, link: LinkId) {
+        match self {
+            Self::Syscall(syscall) => syscall.forget(link),
+            Self::Uring(uring) => uring.forget(link),
         }
     }
 }

@@ -7,7 +7,8 @@
 use std::io;
 use std::os::fd::RawFd;
 
-use super::{Engine, MOST, Results};
+use super::{Device, Engine, MOST, Results};
+use crate::addr::LinkId;
 use crate::frame::Frame;
 
 /// Needs nothing.
@@ -19,10 +20,16 @@ impl Engine for Syscall {
         MOST
     }
 
-    fn read(&mut self, fd: RawFd, with_header: bool, frames: &mut [Frame], results: &mut Results) {
+    fn read(
+        &mut self,
+        device: Device,
+        with_header: bool,
+        frames: &mut [Frame],
+        results: &mut Results,
+    ) {
         results.clear();
         for frame in frames.iter_mut().take(MOST) {
-            let result = read(fd, frame.input(with_header));
+            let result = read(device.fd, frame.input(with_header));
             let is_over = result.is_err();
             results.push_result(result);
             if is_over {
@@ -33,14 +40,16 @@ impl Engine for Syscall {
 
     fn write<'f>(
         &mut self,
-        writes: impl Iterator<Item = (RawFd, &'f [u8])>,
+        writes: impl Iterator<Item = (Device, &'f [u8])>,
         results: &mut Results,
     ) {
         results.clear();
-        for (fd, bytes) in writes.take(MOST) {
-            results.push_result(write(fd, bytes));
+        for (device, bytes) in writes.take(MOST) {
+            results.push_result(write(device.fd, bytes));
         }
     }
+
+    fn forget(&mut self, _link: LinkId) {}
 }
 
 fn read(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {

@@ -7,23 +7,37 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 
-use io_uring::{IoUring, opcode, squeue, types};
+use io_uring::{IoUring, Submitter, opcode, squeue, types};
 
 use super::syscall::Syscall;
-use super::{Engine, MOST, Results};
+use super::{Device, Engine, MOST, Results};
+use crate::addr::LinkId;
 use crate::frame::Frame;
 
 /// Frames that are asked for at least: one, and the news that there is no other.
 const LEAST: usize = 2;
 
+/// Devices that the ring keeps, at most; those of further links it looks up each time.
+const KEPT: usize = 64;
+
 /// The ring, which belongs to the thread that uses it first.
 enum State {
     /// It can be made.
     Untouched,
-    Ready(Box<IoUring>),
+    Ready(Box<Ring>),
     /// It has failed, and system calls go on without it.
     Failed,
 }
+
+struct Ring {
+    ring: IoUring,
+    /// The devices it keeps, by their links: looking a descriptor up costs two atomic operations. Empty
+    /// where the kernel keeps none.
+    kept: Vec<Option<RawFd>>,
+}
+
+/// How the ring is told of a device: where it keeps it, or by its descriptor.
+type Place = Result<types::Fixed, types::Fd>;
 
 pub(in crate::links) struct Uring {
     state: State,
@@ -32,7 +46,7 @@ pub(in crate::links) struct Uring {
 impl Uring {
     /// Finds out whether a TAP can be read by a ring without waiting.
     pub(super) fn new() -> io::Result<Self> {
-        Self { state: State::Ready(ring()?) }.probe()?;
+        Self { state: State::Ready(Ring::new()?) }.probe()?;
         Ok(Self { state: State::Untouched })
     }
 
@@ -41,60 +55,34 @@ impl Uring {
     fn probe(&mut self) -> io::Result<()> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC);
-        let device = options.open("/dev/net/tun")?;
+        let file = options.open("/dev/net/tun")?;
+        let device = Device { link: LinkId(0), fd: file.as_raw_fd() };
         let (mut frames, mut results) = ([Frame::new(), Frame::new()], Results::new());
-        self.read(device.as_raw_fd(), false, &mut frames, &mut results);
+        self.read(device, false, &mut frames, &mut results);
         match results.get(0) {
-            Err(error) if error.raw_os_error() == Some(libc::EBADFD) && self.is_usable() => Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::EBADFD) && self.ring().is_some() => {
+                Ok(())
+            }
             Err(error) => Err(error),
             Ok(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
-    /// Whether there is a ring, made now if need be.
-    fn is_usable(&mut self) -> bool {
+    /// The ring, made now if need be.
+    fn ring(&mut self) -> Option<&mut Ring> {
         if matches!(self.state, State::Untouched) {
-            self.state = ring().map_or(State::Failed, State::Ready);
+            self.state = Ring::new().map_or(State::Failed, State::Ready);
         }
-        matches!(self.state, State::Ready(_))
+        match &mut self.state {
+            State::Ready(ring) => Some(ring),
+            State::Untouched | State::Failed => None,
+        }
     }
 
-    /// Hands over `entries`, and takes in what came of them. What they point to must live until then.
-    fn run(&mut self, entries: impl Iterator<Item = squeue::Entry>, results: &mut Results) {
-        results.clear();
-        let State::Ready(ring) = &mut self.state else { return };
-        let mut count = 0;
-        {
-            let mut queue = ring.submission();
-            for (number, entry) in (0..).zip(entries.take(MOST)) {
-                // SAFETY: all operations are over when this function returns, or the ring is gone.
-                if unsafe { queue.push(&entry.user_data(number)) }.is_err() {
-                    break;
-                }
-                count += 1;
-                results.push(-libc::ECANCELED);
-            }
-        }
-        let mut left = count;
-        while left > 0 {
-            let waited = ring.submit_and_wait(left);
-            for completion in ring.completion() {
-                let at = usize::try_from(completion.user_data()).unwrap_or(usize::MAX);
-                if let Some(code) = results.codes[..results.len].get_mut(at) {
-                    *code = completion.result();
-                    left -= 1;
-                }
-            }
-            match waited {
-                Err(error) if error.raw_os_error() != Some(libc::EINTR) => {
-                    // What was not handed over must not be, later: its buffers will be others.
-                    log::error!(error:%; "io_uring fails; every frame costs a system call from now on");
-                    self.state = State::Failed;
-                    return;
-                }
-                _ => {}
-            }
-        }
+    /// What was not handed over must not be, later: its buffers will be others.
+    fn fail(&mut self, error: &io::Error) {
+        log::error!(error:%; "io_uring fails; every frame costs a system call from now on");
+        self.state = State::Failed;
     }
 }
 
@@ -104,51 +92,152 @@ impl Engine for Uring {
         if has_failed { MOST } else { expected.clamp(LEAST, MOST) }
     }
 
-    fn read(&mut self, fd: RawFd, with_header: bool, frames: &mut [Frame], results: &mut Results) {
-        if !self.is_usable() {
-            return Syscall.read(fd, with_header, frames, results);
+    fn read(
+        &mut self,
+        device: Device,
+        with_header: bool,
+        frames: &mut [Frame],
+        results: &mut Results,
+    ) {
+        let Some(ring) = self.ring() else {
+            return Syscall.read(device, with_header, frames, results);
+        };
+        let reads = frames.iter_mut().map(|frame| (device, frame.input(with_header)));
+        let read = |place: Place, buffer: &mut [u8]| {
+            let (start, length) =
+                (buffer.as_mut_ptr(), u32::try_from(buffer.len()).unwrap_or(u32::MAX));
+            let read = match place {
+                Ok(kept) => opcode::Read::new(kept, start, length),
+                Err(fd) => opcode::Read::new(fd, start, length),
+            };
+            read.rw_flags(libc::RWF_NOWAIT).build()
+        };
+        if let Err(error) = ring.run(reads, read, results) {
+            self.fail(&error);
         }
-        let reads = frames.iter_mut().map(|frame| {
-            let buffer = frame.input(with_header);
-            let length = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
-            opcode::Read::new(types::Fd(fd), buffer.as_mut_ptr(), length)
-                .rw_flags(libc::RWF_NOWAIT)
-                .build()
-        });
-        self.run(reads, results);
     }
 
     fn write<'f>(
         &mut self,
-        writes: impl Iterator<Item = (RawFd, &'f [u8])>,
+        writes: impl Iterator<Item = (Device, &'f [u8])>,
         results: &mut Results,
     ) {
         let mut writes = writes.peekable();
         let Some(first) = writes.next() else { return results.clear() };
         // One alone is cheaper by itself.
-        if writes.peek().is_none() || !self.is_usable() {
-            return Syscall.write(std::iter::once(first).chain(writes), results);
-        }
-        let entry = |(fd, bytes): (RawFd, &[u8])| {
-            let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-            opcode::Write::new(types::Fd(fd), bytes.as_ptr(), length)
-                .rw_flags(libc::RWF_NOWAIT)
-                .build()
+        let ring = if writes.peek().is_none() { None } else { self.ring() };
+        let writes = std::iter::once(first).chain(writes);
+        let Some(ring) = ring else { return Syscall.write(writes, results) };
+        let write = |place: Place, bytes: &[u8]| {
+            let (start, length) = (bytes.as_ptr(), u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+            let write = match place {
+                Ok(kept) => opcode::Write::new(kept, start, length),
+                Err(fd) => opcode::Write::new(fd, start, length),
+            };
+            write.rw_flags(libc::RWF_NOWAIT).build()
         };
-        self.run(std::iter::once(first).chain(writes).map(entry), results);
+        if let Err(error) = ring.run(writes, write, results) {
+            self.fail(&error);
+        }
+    }
+
+    fn forget(&mut self, link: LinkId) {
+        if let State::Ready(ring) = &mut self.state
+            && ring.forget(link).is_err()
+        {
+            // It goes, and with it what it keeps.
+            self.state = State::Untouched;
+        }
     }
 }
 
-/// The quickest ring that this kernel has.
-fn ring() -> io::Result<Box<IoUring>> {
-    let entries = u32::try_from(MOST).unwrap_or(u32::MAX);
-    let build = |setup: fn(&mut io_uring::Builder) -> &mut io_uring::Builder| {
-        setup(&mut IoUring::builder()).build(entries).map(Box::new)
-    };
-    // Linux 6.1 for the first, 5.19 for the second.
-    build(|builder| builder.setup_single_issuer().setup_defer_taskrun())
-        .or_else(|_| build(|builder| builder.setup_coop_taskrun()))
-        .or_else(|_| build(|builder| builder))
+impl Ring {
+    /// The quickest that this kernel has.
+    fn new() -> io::Result<Box<Self>> {
+        let entries = u32::try_from(MOST).unwrap_or(u32::MAX);
+        let build = |setup: fn(&mut io_uring::Builder) -> &mut io_uring::Builder| {
+            setup(&mut IoUring::builder()).build(entries)
+        };
+        // Linux 6.1 for the first, 5.19 for the second.
+        let ring = build(|builder| builder.setup_single_issuer().setup_defer_taskrun())
+            .or_else(|_| build(|builder| builder.setup_coop_taskrun()))
+            .or_else(|_| build(|builder| builder))?;
+        // Linux 5.19.
+        let sparse = ring.submitter().register_files_sparse(u32::try_from(KEPT).unwrap_or(0));
+        let kept = if sparse.is_ok() { vec![None; KEPT] } else { Vec::new() };
+        Ok(Box::new(Self { ring, kept }))
+    }
+
+    /// Hands over an operation for each, and takes in what came of them. What they point to must live
+    /// until then.
+    fn run<B>(
+        &mut self,
+        operations: impl Iterator<Item = (Device, B)>,
+        entry: impl Fn(Place, B) -> squeue::Entry,
+        results: &mut Results,
+    ) -> io::Result<()> {
+        results.clear();
+        let (submitter, mut queue, mut completions) = self.ring.split();
+        for (number, (device, buffer)) in (0..).zip(operations.take(MOST)) {
+            let entry = entry(place(&mut self.kept, &submitter, device), buffer).user_data(number);
+            // SAFETY: all operations are over when this function returns, or the ring is gone.
+            if unsafe { queue.push(&entry) }.is_err() {
+                break;
+            }
+            results.push(-libc::ECANCELED);
+        }
+        queue.sync();
+        let mut left = results.len;
+        while left > 0 {
+            let waited = submitter.submit_and_wait(left);
+            completions.sync();
+            for completion in &mut completions {
+                let at = usize::try_from(completion.user_data()).unwrap_or(usize::MAX);
+                if let Some(code) = results.codes[..results.len].get_mut(at) {
+                    *code = completion.result();
+                    left -= 1;
+                }
+            }
+            match waited {
+                Err(error) if error.raw_os_error() != Some(libc::EINTR) => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, link: LinkId) -> io::Result<()> {
+        if let Some(place) = self.kept.get_mut(link.index())
+            && place.take().is_some()
+        {
+            self.ring.submitter().register_files_update(u32::from(link.0), &[-1])?;
+        }
+        Ok(())
+    }
+}
+
+/// Where the ring keeps the device; kept from now on if it can be.
+fn place(kept: &mut [Option<RawFd>], submitter: &Submitter<'_>, device: Device) -> Place {
+    let Device { link, fd } = device;
+    let Some(place) = kept.get_mut(link.index()) else { return Err(types::Fd(fd)) };
+    if *place != Some(fd) {
+        if submitter.register_files_update(u32::from(link.0), &[fd]).is_err() {
+            return Err(types::Fd(fd));
+        }
+        *place = Some(fd);
+    }
+    Ok(types::Fixed(u32::from(link.0)))
+}
+
+/// The kernel takes its time with a ring that is only closed, and a TAP that it keeps would be busy until then.
+impl Drop for Ring {
+    fn drop(&mut self) {
+        if !self.kept.is_empty()
+            && let Err(error) = self.ring.submitter().unregister_files()
+        {
+            log::debug!(error:%; "io_uring does not let go of its devices");
+        }
+    }
 }
 
 impl std::fmt::Debug for Uring {

@@ -14,6 +14,8 @@ const LEAST: usize = 2;
 
 pub(super) struct Batcher {
     ring: IoUring,
+    /// Whether the ring keeps the TAPs, by their numbers.
+    registered: bool,
     buffers: Vec<Box<[u8]>>,
     /// Of each buffer, in bytes; 0 where nothing was read.
     lengths: Vec<usize>,
@@ -22,22 +24,26 @@ pub(super) struct Batcher {
 }
 
 impl Batcher {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(super) fn new(taps: &[Tap; 2]) -> io::Result<Self> {
         let entries = u32::try_from(BUDGET).map_err(io::Error::other)?;
         // Completions are run where they are waited for, and by one thread: no locks, no interrupts.
         let fast = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(entries);
         let ring = fast.or_else(|_| IoUring::new(entries))?;
+        // As tapvs does where the kernel can: a descriptor that is looked up for each frame costs two atomic
+        // operations.
+        let registered =
+            ring.submitter().register_files(&taps.each_ref().map(Tap::as_raw_fd)).is_ok();
         let buffers = (0..BUDGET).map(|_| vec![0; ROOM].into_boxed_slice()).collect();
-        Ok(Self { ring, buffers, lengths: vec![0; BUDGET], batch: LEAST })
+        Ok(Self { ring, registered, buffers, lengths: vec![0; BUDGET], batch: LEAST })
     }
 
     /// Moves up to [`BUDGET`] frames; whether there may be more.
-    pub(super) fn pass(&mut self, from: &Tap, to: &Tap) -> io::Result<bool> {
+    pub(super) fn pass(&mut self, taps: &[Tap; 2], from: usize) -> io::Result<bool> {
         let mut left = BUDGET;
         while left > 0 {
             let asked = self.batch.min(left);
-            let got = self.read(from, asked)?;
-            self.write(to, asked)?;
+            let got = self.read(taps, from, asked)?;
+            self.write(taps, 1 - from, asked)?;
             if got < asked {
                 self.batch = (got + LEAST).min(BUDGET);
                 return Ok(false);
@@ -49,13 +55,22 @@ impl Batcher {
     }
 
     /// How many of `asked` reads found a frame.
-    fn read(&mut self, from: &Tap, asked: usize) -> io::Result<usize> {
-        let fd = types::Fd(from.as_raw_fd());
+    fn read(&mut self, taps: &[Tap; 2], from: usize, asked: usize) -> io::Result<usize> {
+        let (kept, fd) = (
+            types::Fixed(u32::try_from(from).map_err(io::Error::other)?),
+            types::Fd(taps[from].as_raw_fd()),
+        );
         let room = u32::try_from(ROOM).map_err(io::Error::other)?;
         for number in 0..asked {
             let buffer = &mut self.buffers[number];
             // Without RWF_NOWAIT a read on an empty TAP would stay outstanding.
-            let read = opcode::Read::new(fd, buffer.as_mut_ptr(), room).rw_flags(libc::RWF_NOWAIT);
+            let start = buffer.as_mut_ptr();
+            let read = if self.registered {
+                opcode::Read::new(kept, start, room)
+            } else {
+                opcode::Read::new(fd, start, room)
+            };
+            let read = read.rw_flags(libc::RWF_NOWAIT);
             // SAFETY: the buffer is `room` long and lives and stands still as long as `self`, which
             // waits for every completion before it touches a buffer again.
             unsafe { self.push(&read.build().user_data(number as u64))? };
@@ -65,13 +80,21 @@ impl Batcher {
         Ok(self.lengths[..asked].iter().filter(|length| **length > 0).count())
     }
 
-    fn write(&mut self, to: &Tap, asked: usize) -> io::Result<()> {
-        let fd = types::Fd(to.as_raw_fd());
+    fn write(&mut self, taps: &[Tap; 2], to: usize, asked: usize) -> io::Result<()> {
+        let (kept, fd) = (
+            types::Fixed(u32::try_from(to).map_err(io::Error::other)?),
+            types::Fd(taps[to].as_raw_fd()),
+        );
         let mut pushed = 0;
         for number in 0..asked {
             let length = u32::try_from(self.lengths[number]).map_err(io::Error::other)?;
             if length > 0 {
-                let write = opcode::Write::new(fd, self.buffers[number].as_ptr(), length);
+                let start = self.buffers[number].as_ptr();
+                let write = if self.registered {
+                    opcode::Write::new(kept, start, length)
+                } else {
+                    opcode::Write::new(fd, start, length)
+                };
                 // SAFETY: as in `read`.
                 unsafe { self.push(&write.build().user_data(number as u64))? };
                 pushed += 1;

@@ -28,7 +28,7 @@ pub(crate) const READY: &str = "ready";
 pub(crate) fn forward(args: &ForwardArgs) -> io::Result<()> {
     let taps = [Tap::open(&args.taps[0], args.vnet)?, Tap::open(&args.taps[1], args.vnet)?];
     let mut way =
-        if args.batched { Way::Batched(Box::new(Batcher::new()?)) } else { Way::one_by_one() };
+        if args.batched { Way::Batched(Box::new(Batcher::new(&taps)?)) } else { Way::one_by_one() };
     let mut poll = Poll::new()?;
     for (number, tap) in taps.iter().enumerate() {
         let fd = tap.as_raw_fd();
@@ -46,9 +46,9 @@ pub(crate) fn forward(args: &ForwardArgs) -> io::Result<()> {
         for event in &events {
             ready[event.token().0] = true;
         }
-        for number in 0..2 {
-            if ready[number] {
-                ready[number] = way.pass(&taps[number], &taps[1 - number])?;
+        for (number, ready) in ready.iter_mut().enumerate() {
+            if *ready {
+                *ready = way.pass(&taps, number)?;
             }
         }
     }
@@ -67,9 +67,10 @@ impl Way {
     }
 
     /// Moves up to [`BUDGET`] frames; whether there may be more.
-    fn pass(&mut self, from: &Tap, to: &Tap) -> io::Result<bool> {
+    fn pass(&mut self, taps: &[Tap; 2], from: usize) -> io::Result<bool> {
         match self {
             Self::OneByOne(buffer) => {
+                let (from, to) = (&taps[from], &taps[1 - from]);
                 for _ in 0..BUDGET {
                     match from.read(buffer) {
                         Ok(length) => to.write(&buffer[..length]),
@@ -81,7 +82,7 @@ impl Way {
                 }
                 Ok(true)
             }
-            Self::Batched(batcher) => batcher.pass(from, to),
+            Self::Batched(batcher) => batcher.pass(taps, from),
         }
     }
 }
