@@ -19,6 +19,8 @@ pub(crate) const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 9);
 const STATUS_PORT: u16 = 9_180;
 /// The whole boot, of processor time: on a quiet machine that is the time it takes.
 const BOOT: Duration = Duration::from_secs(15);
+/// The firmware's share is long, and the emulator's speed decides it: 8 s on one computer, 17 s on another.
+const BOOT_BY_UEFI: Duration = Duration::from_secs(30);
 /// The smallest memory that is promised, in MiB.
 const SMALL: u32 = 96;
 
@@ -34,7 +36,7 @@ fn button() -> Outcome {
     let network = Network::new()?;
     network.client_address(NEIGHBOUR)?;
     let mut vm = network.machine(0, Boot::Direct(""), SMALL, Vec::new())?;
-    boots_in_time(&vm, "direct")?;
+    boots_in_time(&vm, "direct", BOOT)?;
     serves_the_default(&network)?;
     let screen = vm.wait_for(&["built-in default"])?;
     ensure!(screen.contains("192.168.77.1/24"), "no address on the console:\n{screen}");
@@ -49,7 +51,7 @@ fn uefi() -> Outcome {
     let disk = network.scratch.path().join("tapvs.qcow2");
     std::fs::copy(image("tapvs.qcow2"), &disk)?;
     let mut vm = network.machine(0, Boot::Uefi(disk), UEFI_MEMORY, Vec::new())?;
-    boots_in_time(&vm, "UEFI")?;
+    boots_in_time(&vm, "UEFI", BOOT_BY_UEFI)?;
     vm.wait_for(&["system partition (vda1)"])?;
     serves_the_default(&network)?;
     vm.order("system_powerdown", json!({}))?;
@@ -69,7 +71,7 @@ fn keys() -> Outcome {
     stops_cleanly(&mut vm)
 }
 
-fn boots_in_time(vm: &Vm, how: &str) -> Outcome {
+fn boots_in_time(vm: &Vm, how: &str, most: Duration) -> Outcome {
     let screen = vm.ready()?;
     let (used, age) = (vm.processor_time()?, vm.age());
     let line = screen.lines().find(|line| line.contains("ms after PID 1")).unwrap_or_default();
@@ -79,7 +81,7 @@ fn boots_in_time(vm: &Vm, how: &str) -> Outcome {
         age.as_secs_f64(),
         line.trim()
     ));
-    ensure!(used <= BOOT, "the boot took {used:?} of processor time, more than {BOOT:?}");
+    ensure!(used <= most, "the boot took {used:?} of processor time, more than {most:?}");
     Ok(())
 }
 

@@ -59,8 +59,12 @@ fn circle(rig: &mut Rig) -> Outcome {
 
 fn works(rig: &Rig, old: &mut Client) -> Outcome {
     old.echo(&noise(20_000, 9))?;
+    // While frames went round, the bridge may have learnt a server behind the wrong port. It knows better
+    // when the server has said something.
     for number in 0..3 {
         ping(&rig.client, outer_address(number), 56)?;
+    }
+    for _ in 0..3 {
         let mut client = Client::connect(&rig.client, (VIP, 80))?;
         client.both_ways(200_000)?;
         must_know_the_router(rig, Bridged)?;
