@@ -1,7 +1,7 @@
 //! Batches over all links: what each frame needs to leave by its link, and what came of it.
 
 use super::Read;
-use super::io::{Device, Engine, MOST, Results};
+use super::io::{Engine, MOST, Results};
 use super::link::Link;
 use crate::addr::LinkId;
 use crate::frame::{Frame, Segments};
@@ -63,9 +63,9 @@ impl<E: Engine> All<E> {
         let mut tried = 0_u64;
         let writes = egress.iter().zip(frames).enumerate().filter_map(|(at, (link, frame))| {
             let link = (*link)?;
-            let (fd, with_header) = links.get(link.index())?.device()?;
+            let device = links.get(link.index())?.device(link)?;
             tried |= 1 << at;
-            Some((Device { link, fd }, frame.output(with_header)))
+            Some((device, frame.output(device.with_header)))
         });
         engine.write(writes, results);
         let (mut next, mut refused) = (0, 0);

@@ -1,8 +1,8 @@
 //! One link: its TAP, what it is joined with, what it has carried, and what becomes of it when the TAP
 //! disappears.
 
-use std::io::{self, ErrorKind};
-use std::os::fd::{AsRawFd, RawFd};
+use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
@@ -10,7 +10,7 @@ use mio::{Interest, Registry, Token};
 use super::attach::{self, Attachment};
 use super::counters::Counters;
 use super::error::LinkError;
-use super::io::{Engine, Results};
+use super::io::{self, Engine, Results};
 use super::macvtap::{self, Macvtap};
 use super::netlink::Netlink;
 use super::tap::Tap;
@@ -97,10 +97,12 @@ impl Link {
         })
     }
 
-    /// Its descriptor, and whether frames have a virtio-net header there.
-    pub(super) fn device(&self) -> Option<(RawFd, bool)> {
+    /// The device, for the engine; `link` is this one's id.
+    pub(super) fn device(&self, link: LinkId) -> Option<io::Device> {
         match &self.device {
-            Device::Present(tap) => Some((tap.as_raw_fd(), tap.offloads().any())),
+            Device::Present(tap) => {
+                Some(io::Device { link, fd: tap.as_raw_fd(), with_header: tap.offloads().any() })
+            }
             Device::Gone(_) | Device::Waiting(_) => None,
         }
     }
@@ -119,16 +121,16 @@ impl Link {
         frames: &mut [Frame],
         results: &mut Results,
     ) -> Read {
-        let Some((fd, with_header)) = self.device() else { return Read { count: 0, more: false } };
+        let Some(device) = self.device(link) else { return Read { count: 0, more: false } };
         let asked = engine.ask(self.expected).min(frames.len());
-        engine.read(super::io::Device { link, fd }, with_header, &mut frames[..asked], results);
+        engine.read(device, &mut frames[..asked], results);
         let (mut count, mut more, mut has_failed) = (0, true, false);
         for at in 0..results.len() {
             let result = results.get(at);
             // Whatever comes after it: only the last one says how things are now.
             more = !matches!(&result, Err(error) if error.kind() == ErrorKind::WouldBlock);
             match result {
-                Ok(length) if frames[at].take_input(with_header, length) => {
+                Ok(length) if frames[at].take_input(device.with_header, length) => {
                     self.counters.count_in(frames[at].len());
                     frames.swap(count, at);
                     count += 1;
@@ -160,7 +162,7 @@ impl Link {
     }
 
     /// Counts what came of writing `frame`; whether the device has taken it.
-    pub(super) fn wrote(&mut self, result: &io::Result<usize>, frame: &Frame) -> bool {
+    pub(super) fn wrote(&mut self, result: &std::io::Result<usize>, frame: &Frame) -> bool {
         match result {
             Ok(length) if *length >= frame.len() => {
                 self.counters.count_out(frame.len());
@@ -273,7 +275,7 @@ fn open(spec: &LinkSpec) -> Result<Tap, LinkError> {
 }
 
 /// Readable only: writes never block, so writability would be news without content.
-pub(super) fn register(tap: &Tap, index: usize, registry: &Registry) -> io::Result<()> {
+pub(super) fn register(tap: &Tap, index: usize, registry: &Registry) -> std::io::Result<()> {
     registry.register(&mut SourceFd(&tap.as_raw_fd()), Token(index), Interest::READABLE)
 }
 

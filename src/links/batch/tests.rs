@@ -34,14 +34,8 @@ impl Engine for Faulty {
         self.engine.ask(expected)
     }
 
-    fn read(
-        &mut self,
-        device: io::Device,
-        with_header: bool,
-        frames: &mut [Frame],
-        results: &mut Results,
-    ) {
-        self.engine.read(device, with_header, frames, results);
+    fn read(&mut self, device: io::Device, frames: &mut [Frame], results: &mut Results) {
+        self.engine.read(device, frames, results);
         Self::spoil(&self.reads, &mut self.done[0], results);
     }
 

@@ -70,6 +70,8 @@ impl Results {
 pub(super) struct Device {
     pub(super) link: LinkId,
     pub(super) fd: RawFd,
+    /// Its frames come and go with a virtio-net header.
+    pub(super) with_header: bool,
 }
 
 /// Does reads and writes; each either at once or not at all. At most [`MOST`] at a time.
@@ -78,13 +80,7 @@ pub(super) trait Engine {
     fn ask(&self, expected: usize) -> usize;
 
     /// Reads into `frames`, in order. The last result may be one of fewer.
-    fn read(
-        &mut self,
-        device: Device,
-        with_header: bool,
-        frames: &mut [Frame],
-        results: &mut Results,
-    );
+    fn read(&mut self, device: Device, frames: &mut [Frame], results: &mut Results);
 
     /// Writes each to the device beside it, in order.
     fn write<'f>(
@@ -140,16 +136,10 @@ impl Engine for Io {
         }
     }
 
-    fn read(
-        &mut self,
-        device: Device,
-        with_header: bool,
-        frames: &mut [Frame],
-        results: &mut Results,
-    ) {
+    fn read(&mut self, device: Device, frames: &mut [Frame], results: &mut Results) {
         match self {
-            Self::Syscall(syscall) => syscall.read(device, with_header, frames, results),
-            Self::Uring(uring) => uring.read(device, with_header, frames, results),
+            Self::Syscall(syscall) => syscall.read(device, frames, results),
+            Self::Uring(uring) => uring.read(device, frames, results),
         }
     }
 

@@ -20,16 +20,10 @@ impl Engine for Syscall {
         MOST
     }
 
-    fn read(
-        &mut self,
-        device: Device,
-        with_header: bool,
-        frames: &mut [Frame],
-        results: &mut Results,
-    ) {
+    fn read(&mut self, device: Device, frames: &mut [Frame], results: &mut Results) {
         results.clear();
         for frame in frames.iter_mut().take(MOST) {
-            let result = read(device.fd, frame.input(with_header));
+            let result = read(device.fd, frame.input(device.with_header));
             let is_over = result.is_err();
             results.push_result(result);
             if is_over {

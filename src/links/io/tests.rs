@@ -11,7 +11,7 @@ fn device() -> (UnixDatagram, UnixDatagram) {
 }
 
 fn of(end: &UnixDatagram) -> Device {
-    Device { link: LinkId(0), fd: end.as_raw_fd() }
+    Device { link: LinkId(0), fd: end.as_raw_fd(), with_header: false }
 }
 
 fn engines() -> Vec<Io> {
@@ -29,7 +29,7 @@ fn frames_are_read_in_order_until_there_are_none() {
             for number in 0..count {
                 theirs.send(&[number; 60]).unwrap();
             }
-            engine.read(of(&ours), false, &mut frames[..16], &mut results);
+            engine.read(of(&ours), &mut frames[..16], &mut results);
             for number in 0..count {
                 let frame = &mut frames[usize::from(number)];
                 assert_eq!(results.get(usize::from(number)).unwrap(), 60, "{}", engine.name());
@@ -47,7 +47,7 @@ fn frames_are_written_in_order_each_with_its_result() {
     for mut engine in engines() {
         let (ours, theirs) = device();
         // No descriptor: one that was closed may be another test's by now.
-        let closed = Device { link: LinkId(1), fd: -1 };
+        let closed = Device { link: LinkId(1), fd: -1, with_header: false };
         let mut results = Results::new();
         for count in [0_usize, 1, 2, MOST / 2] {
             let bytes: Vec<_> = (0..count).map(|number| vec![1; number + 1]).collect();
@@ -102,7 +102,7 @@ fn a_forgotten_device_is_nobodys() {
             // With the descriptor of the one before, as a TAP that is made anew may have it.
             let (ours, theirs) = device();
             theirs.send(&[round; 60]).unwrap();
-            engine.read(of(&ours), false, &mut frames, &mut results);
+            engine.read(of(&ours), &mut frames, &mut results);
             assert_eq!(results.get(0).unwrap(), 60, "{}", engine.name());
             assert!(frames[0].take_input(false, 60));
             assert_eq!(frames[0].bytes(), [round; 60]);
@@ -124,7 +124,7 @@ fn devices_go_with_the_engine() {
     for mut engine in engines() {
         let (ours, theirs) = device();
         let mut frames = [Frame::new(), Frame::new()];
-        engine.read(of(&ours), false, &mut frames, &mut Results::new());
+        engine.read(of(&ours), &mut frames, &mut Results::new());
         drop(ours);
         drop(engine);
         assert_eq!(theirs.send(&[1; 60]).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
@@ -139,8 +139,8 @@ fn the_last_link_is_served_as_the_first() {
         theirs.send(&[1; 60]).unwrap();
         let mut frames: Vec<_> = std::iter::repeat_with(Frame::new).take(4).collect();
         let mut results = Results::new();
-        let last = Device { link: LinkId(u16::MAX), fd: ours.as_raw_fd() };
-        engine.read(last, false, &mut frames, &mut results);
+        let last = Device { link: LinkId(u16::MAX), ..of(&ours) };
+        engine.read(last, &mut frames, &mut results);
         assert_eq!(results.get(0).unwrap(), 60, "{}", engine.name());
         engine.forget(last.link);
     }

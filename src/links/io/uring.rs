@@ -56,9 +56,9 @@ impl Uring {
         let mut options = OpenOptions::new();
         options.read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC);
         let file = options.open("/dev/net/tun")?;
-        let device = Device { link: LinkId(0), fd: file.as_raw_fd() };
+        let device = Device { link: LinkId(0), fd: file.as_raw_fd(), with_header: false };
         let (mut frames, mut results) = ([Frame::new(), Frame::new()], Results::new());
-        self.read(device, false, &mut frames, &mut results);
+        self.read(device, &mut frames, &mut results);
         match results.get(0) {
             Err(error) if error.raw_os_error() == Some(libc::EBADFD) && self.ring().is_some() => {
                 Ok(())
@@ -92,17 +92,11 @@ impl Engine for Uring {
         if has_failed { MOST } else { expected.clamp(LEAST, MOST) }
     }
 
-    fn read(
-        &mut self,
-        device: Device,
-        with_header: bool,
-        frames: &mut [Frame],
-        results: &mut Results,
-    ) {
+    fn read(&mut self, device: Device, frames: &mut [Frame], results: &mut Results) {
         let Some(ring) = self.ring() else {
-            return Syscall.read(device, with_header, frames, results);
+            return Syscall.read(device, frames, results);
         };
-        let reads = frames.iter_mut().map(|frame| (device, frame.input(with_header)));
+        let reads = frames.iter_mut().map(|frame| (device, frame.input(device.with_header)));
         let read = |place: Place, buffer: &mut [u8]| {
             let (start, length) =
                 (buffer.as_mut_ptr(), u32::try_from(buffer.len()).unwrap_or(u32::MAX));
@@ -218,7 +212,7 @@ impl Ring {
 
 /// Where the ring keeps the device; kept from now on if it can be.
 fn place(kept: &mut [Option<RawFd>], submitter: &Submitter<'_>, device: Device) -> Place {
-    let Device { link, fd } = device;
+    let Device { link, fd, .. } = device;
     let Some(place) = kept.get_mut(link.index()) else { return Err(types::Fd(fd)) };
     if *place != Some(fd) {
         if submitter.register_files_update(u32::from(link.0), &[fd]).is_err() {
