@@ -97,8 +97,9 @@ impl Estimates {
         }
         if self.done == self.services.len() + self.servers.len() {
             self.done = 0;
-            // Rounds that were missed are not made up for, as a timer of the kernel's.
-            self.due = Some((due + INTERVAL).max(now));
+            // Rounds that were missed are not made up for.
+            let next = due + INTERVAL;
+            self.due = Some(if next > now { next } else { now + INTERVAL });
         }
     }
 
