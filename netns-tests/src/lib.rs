@@ -34,7 +34,7 @@ pub use config::{Service, config};
 pub use failure::{Context, Failure, Outcome};
 pub use rig::{
     BRIDGE, CLIENT, CLIENT_TAP, GATEWAY, Hosts, ROUTER_INSIDE, ROUTER_OUTSIDE, Rig, SERVER_NIC,
-    SERVERS_TAP, VIP, eventually, server_address, silent_namespace,
+    SERVERS_TAP, VIP, cable_router, cable_servers, eventually, server_address, silent_namespace,
 };
 pub use router::{LinkFigures, Report, Router, Traffic};
 pub use scratch::Scratch;

@@ -144,7 +144,8 @@ pub fn silent_namespace() -> Outcome<Namespace> {
     Ok(namespace)
 }
 
-fn cable_servers(middle: &Namespace, servers: &[Namespace]) -> Outcome {
+/// Makes the servers' bridge and plugs them in.
+pub fn cable_servers(middle: &Namespace, servers: &[Namespace]) -> Outcome {
     make_bridge(middle, BRIDGE)?;
     for (number, server) in servers.iter().enumerate() {
         let address = within(server_address(number), 24);
@@ -154,7 +155,8 @@ fn cable_servers(middle: &Namespace, servers: &[Namespace]) -> Outcome {
     Ok(())
 }
 
-fn cable_router(middle: &Namespace, client: &Namespace) -> Outcome {
+/// Plugs the router's TAPs in: one among the servers, one as the client's NIC.
+pub fn cable_router(middle: &Namespace, client: &Namespace) -> Outcome {
     plug_tap(middle, BRIDGE, SERVERS_TAP)?;
     cable_client(middle, client)
 }

@@ -6,13 +6,12 @@ use std::thread;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use netns_tests::cable::{add_route, give_tap, make_bridge, plug, plug_tap, within};
 use netns_tests::harness::{built_trial, rig_trial, trial};
 use netns_tests::tap::leave_offloading;
 use netns_tests::tcp::{Client, noise};
 use netns_tests::{
-    BRIDGE, CLIENT, CLIENT_TAP, Context as _, Failure, GATEWAY, Hosts, Outcome, Rig, SERVER_NIC,
-    SERVERS_TAP, Service, VIP, config, ensure, mode, server_address, udp,
+    CLIENT, CLIENT_TAP, Context as _, Failure, Hosts, Outcome, Rig, SERVERS_TAP, Service, VIP,
+    cable_router, cable_servers, config, ensure, mode, server_address, udp,
 };
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
@@ -45,21 +44,13 @@ fn web() -> Vec<Service> {
 /// Both TAPs are there before the router, as a virtual machine left them.
 fn left_behind() -> Outcome<Rig> {
     let before = |hosts: &Hosts| {
-        make_bridge(&hosts.middle, BRIDGE)?;
-        for (number, server) in hosts.servers.iter().enumerate() {
-            let address = within(server_address(number), 24);
-            plug((&hosts.middle, BRIDGE, &format!("s{number}")), (server, SERVER_NIC, address))?;
-            add_route(server, "0.0.0.0/0", &GATEWAY.to_string())?;
-        }
+        cable_servers(&hosts.middle, &hosts.servers)?;
         hosts.middle.run(|| {
             leave_offloading(CLIENT_TAP)?;
             leave_offloading(SERVERS_TAP)
         })
     };
-    let after = |hosts: &Hosts| {
-        plug_tap(&hosts.middle, BRIDGE, SERVERS_TAP)?;
-        give_tap(&hosts.middle, CLIENT_TAP, (&hosts.client, within(CLIENT, 24)))
-    };
+    let after = |hosts: &Hosts| cable_router(&hosts.middle, &hosts.client);
     Rig::cabled(before, |folder| mode::without_offload(&config(folder, &web())), after)
 }
 

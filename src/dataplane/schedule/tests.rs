@@ -392,14 +392,8 @@ proptest! {
         servers in prop::collection::vec(standing(), 0..80),
     ) {
         let weights: Vec<_> = servers.iter().map(|standing| standing.weight).collect();
-        for scheduler in [
-            Scheduler::LeastConnection,
-            Scheduler::WeightedLeastConnection,
-            Scheduler::ShortestExpectedDelay,
-            Scheduler::NeverQueue,
-            Scheduler::Failover,
-            Scheduler::Overflow,
-        ] {
+        // From lc to ovf.
+        for scheduler in WITHOUT_BUCKETS[2..8].iter().copied() {
             let service = service(scheduler, &weights);
             let mut schedulers = started(&service, &[]);
             for (server, standing) in service.servers.iter().zip(&servers) {
