@@ -206,6 +206,49 @@ fn an_active_connection_comes_from_the_virtual_ip() {
     }
 }
 
+/// A client takes a port again that another session of its had: both servers call it from port 20. The
+/// second call comes from another port of the virtual IP, and from the same where the first is over.
+#[test]
+fn two_servers_call_one_port_of_a_client() {
+    for is_over in [false, true] {
+        let mut router = opened();
+        let ours = "198.51.100.7:51200";
+        let port = |number, from: &str, vip: &str| {
+            let text = b"PORT 198,51,100,7,200,0\r\n";
+            tcp(from, vip, PSH | ACK, number, FROM_SERVER, text).frame()
+        };
+        router.feed(OUT, &port(FROM_CLIENT, CLIENT, FTP)).only();
+        let (first, second) = ("10.0.0.11:20", "10.0.0.12:20");
+        let vip = "203.0.113.10:20";
+        router.feed(IN, &tcp(first, ours, SYN, 1, 0, b"").frame()).only();
+        router.feed(OUT, &tcp(ours, vip, SYN | ACK, 7, 2, b"").frame()).only();
+        if is_over {
+            router.feed(IN, &tcp(first, ours, FIN | ACK, 2, 8, b"").frame()).only();
+            router.feed(OUT, &tcp(ours, vip, FIN | ACK, 8, 3, b"").frame()).only();
+            router.feed(IN, &tcp(first, ours, ACK, 3, 9, b"").frame()).only();
+        }
+        let other = "198.51.100.7:40001";
+        let session = tcp(other, FTP, SYN, 1, 0, b"").frame();
+        let step = router.feed(OUT, &session);
+        assert!(line(step.only()).contains("> 10.0.0.12 "), "{}", step.text());
+        let answer = tcp("10.0.0.12:21", other, SYN | ACK, FROM_SERVER - 1, 2, b"");
+        router.feed(IN, &answer.frame()).only();
+        router.feed(OUT, &port(2, other, FTP)).only();
+        let step = router.feed(IN, &tcp(second, ours, SYN, 1, 0, b"").frame());
+        let syn = step.only();
+        let from = u16::from_be_bytes([syn[34], syn[35]]);
+        assert!(line(syn).contains("203.0.113.10 > 198.51.100.7 "), "{}", step.text());
+        assert_eq!(from == 20, is_over, "{}", step.text());
+        assert!(from == 20 || from >= 1024, "{from}");
+        let answer = tcp(ours, &format!("203.0.113.10:{from}"), SYN | ACK, 7, 2, b"");
+        let step = router.feed(OUT, &answer.frame());
+        assert!(line(step.only()).contains("> 10.0.0.12 ttl 63 id 1 tcp 51200 > 20 SA"));
+        let counters = router.dataplane.ftp_counters();
+        assert_eq!((counters.connections, counters.refused), (2, 0));
+        assert_eq!(router.flows().len(), if is_over { 3 } else { 4 });
+    }
+}
+
 /// Text that lies passes as it is, opens nothing and is counted.
 #[test]
 fn lies_pass_unchanged_and_open_nothing() {

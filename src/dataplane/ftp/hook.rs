@@ -16,7 +16,7 @@ use crate::frame::{Frame, Ipv4, Tcp, Transport, replace_text, shift_sequence};
 use crate::table::Table;
 use crate::time::Instant;
 
-/// Ports tried for a passive connection whose own belongs to somebody else.
+/// Ports tried for a data connection whose own belongs to somebody else.
 const PORT_TRIES: u32 = 16;
 
 impl Dataplane {
@@ -338,16 +338,34 @@ impl Dataplane {
             destination_port: reply.source_port,
             protocol: reply.protocol,
         };
-        // A service's port is nobody else's, and two connections must not look the same.
-        let is_service = packet
-            .table
-            .service(Proto::Tcp, original.destination, original.destination_port)
-            .is_some();
-        if is_service || self.flows.is_taken(original) {
+        let Some(original) = self.free_original(packet.table, original, packet.now) else {
             self.ftp.counters.refused += 1;
             return None;
-        }
+        };
         Some(self.ftp_data(packet, (original, reply), place, Direction::Reply, frame))
+    }
+
+    /// `original` at the server's own port of the virtual IP, or at another where that is a service's or
+    /// another server's connection with the same client's port. One that is over makes room.
+    fn free_original(&mut self, table: &Table, original: Tuple, now: Instant) -> Option<Tuple> {
+        if let Some((id, _)) = self.live_flow(original, now) {
+            let flow = self.flows.get(id);
+            if flow.helper == Helper::Data && flow.state.is_reusable() {
+                self.remove_flow(id);
+            }
+        }
+        let is_free = |dataplane: &Self, tuple: Tuple| {
+            table.service(Proto::Tcp, tuple.destination, tuple.destination_port).is_none()
+                && !dataplane.flows.is_taken(tuple)
+        };
+        if is_free(self, original) {
+            return Some(original);
+        }
+        (0..PORT_TRIES).find_map(|_| {
+            let port = FIRST_PORT + self.client_ports.below(u16::MAX - FIRST_PORT + 1);
+            let candidate = Tuple { destination_port: port, ..original };
+            is_free(self, candidate).then_some(candidate)
+        })
     }
 
     /// Opens the data connection that is awaited at `place`, with its first packet.
