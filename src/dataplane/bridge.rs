@@ -76,7 +76,10 @@ impl Dataplane {
         }
         check_kind(frame.bytes(), ethernet.ether_type)?;
         self.check_virtual_mac(arrival, frame.bytes())?;
-        self.learn_station(arrival, is_lesson);
+        // Who is taught about by another router is not there; this one may not know yet that it is active.
+        if !is_lesson {
+            self.learn_station(arrival);
+        }
         if is_advert(arrival, frame.bytes()) {
             return self.frame_for_router(arrival, frame);
         }
@@ -95,10 +98,9 @@ impl Dataplane {
         self.bridge_onward(arrival)
     }
 
-    /// Remembers where the sender is. The virtual MAC is no station's, and who is taught about by
-    /// another router is not there. While another router is active, it passes frames from link to link
-    /// too, whatever this one is.
-    fn learn_station(&mut self, arrival: &Arrival<'_>, is_lesson: bool) {
+    /// Remembers where the sender is. The virtual MAC is no station's. While another router is active, it
+    /// passes frames from link to link too, whatever this one is.
+    fn learn_station(&mut self, arrival: &Arrival<'_>) {
         let Arrival { table, network, ingress, ethernet, now, .. } = *arrival;
         if Some(ethernet.source) == network.virtual_mac {
             return;
@@ -107,7 +109,7 @@ impl Dataplane {
         let newcomers = &mut self.limits[ingress.index()].newcomers;
         if is_alone {
             self.stations.learn(network.id, ethernet.source, ingress, newcomers, now);
-        } else if !is_lesson {
+        } else {
             self.stations.overhear(network.id, ethernet.source, ingress, newcomers, now);
         }
     }

@@ -349,6 +349,17 @@ fn who_is_found_after_a_takeover_is_taught_about_then() {
     assert_eq!(links(&later, 3), Some(vec![OUT, IN]));
 }
 
+/// A router takes over because it hears nothing of this one, which hears its lessons before its adverts.
+#[test]
+fn a_lesson_moves_no_station() {
+    let mut router = Router::new(bridged_pair());
+    become_role(&mut router, Role::Active);
+    router.feed(IN, &hello(station(1)));
+    router.feed(OUT, &raw(MacAddr::BROADCAST, station(1), 0x88b5, &[0; 46]));
+    let to = raw(station(1), NEAR, 0x9999, &[0; 46]);
+    assert_eq!(router.feed(OUT, &to).verdict, Verdict::Forward(IN));
+}
+
 #[test]
 fn who_may_be_on_either_side_is_not_taught_about() {
     let mut router = Router::new(bridged_pair());
