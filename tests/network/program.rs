@@ -109,7 +109,7 @@ impl Program {
 pub(crate) fn stream() -> tcp::Socket<'static> {
     let buffer = || tcp::SocketBuffer::new(vec![0; 8_192]);
     let mut socket = tcp::Socket::new(buffer(), buffer());
-    socket.set_timeout(Some(Duration::from_secs(20)));
+    socket.set_timeout(Some(Duration::from_secs(120)));
     socket
 }
 
