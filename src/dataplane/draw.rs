@@ -38,10 +38,13 @@ impl Draw {
         u16::try_from(number).unwrap_or(0)
     }
 
-    /// The next number from 0 to `most`.
-    pub(super) fn up_to(&mut self, most: u64) -> u64 {
-        let product = u128::from(self.next()) * (u128::from(most) + 1);
-        u64::try_from(product >> 64).unwrap_or(0)
+    /// The next two numbers from 0 to `most`, by one turn of the sequence.
+    pub(super) fn two_up_to(&mut self, most: u64) -> [u64; 2] {
+        let number = self.next();
+        [number >> 32, number & u64::from(u32::MAX)].map(|half| {
+            let product = u128::from(half) * (u128::from(most) + 1);
+            u64::try_from(product >> 32).unwrap_or(0)
+        })
     }
 
     /// The next 32 bits.

@@ -271,7 +271,10 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 /// As the kernel walks its list, with the numbers that it drew.
-fn two_drawn(servers: &[(u32, Candidate)], mut draw: impl FnMut(u64) -> u64) -> Option<usize> {
+fn two_drawn(
+    servers: &[(u32, Candidate)],
+    draw: impl FnOnce(u64) -> [u64; 2],
+) -> Option<usize> {
     let usable = |deaf_too: bool| {
         let able = servers.iter().enumerate().filter(move |(_, (weight, known))| {
             *weight > 0 && !known.is_out && !known.is_full && (deaf_too || !known.is_deaf)
@@ -284,7 +287,7 @@ fn two_drawn(servers: &[(u32, Candidate)], mut draw: impl FnMut(u64) -> u64) -> 
         return None;
     }
     let total = list.iter().map(|(_, (weight, _))| u64::from(*weight)).sum();
-    let [first, second] = [draw(total), draw(total)].map(|number| {
+    let [first, second] = draw(total).map(|number| {
         let mut left = i64::try_from(number).unwrap();
         let (at, (weight, known)) = list
             .iter()
@@ -317,7 +320,7 @@ proptest! {
                     let chosen = schedulers.choose(&service, &aim, |s| known[s.id.index()]);
                     let servers: Vec<_> =
                         service.servers.iter().map(|s| s.weight).zip(known.clone()).collect();
-                    let expected = two_drawn(&servers, |total| numbers.up_to(total));
+                    let expected = two_drawn(&servers, |total| numbers.two_up_to(total));
                     prop_assert_eq!(chosen.map(|server| server.id.index()), expected);
                 }
                 Event::Load(at, load) if at < known.len() => known[at].load = load,

@@ -41,8 +41,7 @@ impl Urn {
             self.filled = Some(outlook);
         }
         let total = self.sums.last().copied().filter(|total| *total > 0)?;
-        let drawn = [draw.up_to(total), draw.up_to(total)];
-        self.choose_of(service, drawn, candidate)
+        self.choose_of(service, draw.two_up_to(total), candidate)
     }
 
     /// The less loaded of the two that these numbers fall to, from 0 to the sum of the weights.
