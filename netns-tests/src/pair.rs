@@ -62,6 +62,8 @@ pub struct Terms {
     pub service_of: [&'static str; 2],
     /// The gateway that each router tracks outside.
     pub gateways: Option<[Ipv4Addr; 2]>,
+    /// More services, which both have.
+    pub more_services: &'static str,
     /// How the routers are plugged in.
     pub plugs: Plugs,
     /// What is between clients and servers.
@@ -119,6 +121,7 @@ impl Terms {
         service: "",
         service_of: [""; 2],
         gateways: None,
+        more_services: "",
         plugs: Plugs::Taps,
         shape: Shape::Nat,
     };
@@ -161,7 +164,7 @@ scheduler = "rr"
                 "\n[[service.server]]\nname = \"s{server}\"\naddress = \"{address}\"\nport = {port}\n"
             );
         }
-        text + &self.copying(number)
+        text + self.more_services + &self.copying(number)
     }
 
     /// The networks with their virtual IPs, and those that adverts run on.

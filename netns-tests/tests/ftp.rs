@@ -1,13 +1,19 @@
 //! `helper = "ftp"` between programs that were not written for it: vsftpd and curl.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::thread;
 use std::time::Duration;
 
-use netns_tests::harness::{self, rig_trial, say};
+use netns_tests::harness::{self, rig_trial, say, trial};
+use netns_tests::pair::{Pair, Terms};
 use netns_tests::tcp::{connect, noise};
-use netns_tests::{Failure, Outcome, Rig, Service, VIP, ensure, eventually, server_address};
+use netns_tests::{
+    Context as _, Failure, Outcome, Rig, Service, VIP, ensure, eventually, server_address,
+};
 use tapvs::links::Namespace;
 
 /// The ways a data connection comes about, by curl's options.
@@ -32,6 +38,7 @@ fn main() -> ExitCode {
         rig_trial("every_way_leads_to_the_server_of_the_control_connection", helped, every_way),
         rig_trial("large_files_go_up_and_down_unchanged", helped, large),
         rig_trial("many_sessions_at_once", helped, many),
+        trial("a_session_outlives_its_router", outlives),
         rig_trial(
             "without_the_helper_data_finds_no_way",
             || vec![Service::tcp(21).three(21)],
@@ -203,5 +210,161 @@ fn unhelped(rig: &mut Rig) -> Outcome {
         let output = rig.client.spawn(curl.args(["--max-time", "4"]).arg(url("who")))?;
         ensure!(finish(output, mode).is_err(), "{mode} works without the helper");
     }
+    Ok(())
+}
+
+/// The service at both routers of a pair.
+const AT_BOTH: &str = r#"
+[[service]]
+name = "ftp"
+protocol = "tcp"
+address = "203.0.113.10"
+port = 21
+method = "nat"
+scheduler = "rr"
+helper = "ftp"
+
+[[service.server]]
+name = "f0"
+address = "10.0.0.11"
+port = 21
+
+[[service.server]]
+name = "f1"
+address = "10.0.0.12"
+port = 21
+
+[[service.server]]
+name = "f2"
+address = "10.0.0.13"
+port = 21
+"#;
+/// Twice what the routers may take to tell each other of a change.
+const TOLD: Duration = Duration::from_millis(100);
+
+/// A control connection with somebody who types.
+struct Session<'n> {
+    client: &'n Namespace,
+    lines: BufReader<TcpStream>,
+}
+
+impl<'n> Session<'n> {
+    fn open(client: &'n Namespace) -> Outcome<Self> {
+        let stream = connect(client, (VIP, 21), Duration::from_secs(5))?;
+        let mut session = Self { client, lines: BufReader::new(stream) };
+        session.answer("220")?;
+        // No password is asked for.
+        session.say("USER anonymous", "230")?;
+        session.say("TYPE I", "200")?;
+        Ok(session)
+    }
+
+    /// One line that begins with `code`.
+    fn answer(&mut self, code: &str) -> Outcome<String> {
+        let mut line = String::new();
+        self.lines.read_line(&mut line)?;
+        ensure!(line.starts_with(code), "{line:?} where {code} was expected");
+        Ok(line)
+    }
+
+    fn say(&mut self, command: &str, code: &str) -> Outcome<String> {
+        self.lines.get_mut().write_all(format!("{command}\r\n").as_bytes())?;
+        self.answer(code)
+    }
+
+    /// Where the server awaits a connection, which must be the virtual IP.
+    fn passive(&mut self) -> Outcome<(Ipv4Addr, u16)> {
+        let line = self.say("PASV", "227")?;
+        let numbers: Vec<u8> =
+            line[4..].split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
+        let [a, b, c, d, high, low] = numbers[..] else {
+            return Err(Failure::new(format!("{line:?} has not six numbers")));
+        };
+        let place = (Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low]));
+        ensure!(place.0 == VIP, "{line:?} does not name the virtual IP");
+        Ok(place)
+    }
+
+    fn retrieve(&mut self, place: (Ipv4Addr, u16), name: &str) -> Outcome<TcpStream> {
+        let data = connect(self.client, place, Duration::from_secs(5))?;
+        self.say(&format!("RETR {name}"), "150")?;
+        Ok(data)
+    }
+
+    fn finish(&mut self, mut data: TcpStream) -> Outcome<Vec<u8>> {
+        let mut bytes = Vec::new();
+        data.read_to_end(&mut bytes)?;
+        self.answer("226")?;
+        Ok(bytes)
+    }
+
+    fn fetch(&mut self, name: &str) -> Outcome<Vec<u8>> {
+        let place = self.passive()?;
+        let data = self.retrieve(place, name)?;
+        self.finish(data)
+    }
+}
+
+/// The active router dies in the middle of three sessions: one between two commands, one that has been told
+/// where to connect, one whose data is flowing. All of them go on, with the same server, and once more when
+/// the first router has come back.
+fn outlives() -> Outcome {
+    let terms = Terms { more_services: AT_BOTH, ..Terms::USUAL };
+    let mut pair = Pair::new(terms)?;
+    let told = pair.client.clone();
+    outlive(&mut pair, terms, &told)
+        .map_err(|failure| Failure::new(format!("{failure}\n{}", pair.logs())))
+}
+
+fn outlive(pair: &mut Pair, terms: Terms, client: &Namespace) -> Outcome {
+    let down = noise(8 << 20, 9);
+    let mut servers = Vec::new();
+    for (number, namespace) in pair.servers.iter().enumerate() {
+        let server = Vsftpd::start(namespace, pair.scratch.path(), number)?;
+        fs::write(server.public.join("down"), &down)?;
+        servers.push(server);
+    }
+    let mut sessions = Vec::new();
+    for _ in 0..3 {
+        let mut session = Session::open(client)?;
+        let who = session.fetch("who")?;
+        // Each of these makes the server's text longer.
+        for _ in 0..10 {
+            ensure!(session.fetch("who")? == who, "another server");
+        }
+        sessions.push((session, who));
+    }
+    for round in 0..2 {
+        let [(idle, idles), (told, tolds), (busy, _)] = &mut sessions[..] else {
+            return Err(Failure::new("three sessions"));
+        };
+        let awaited = told.passive()?;
+        let place = busy.passive()?;
+        let mut data = busy.retrieve(place, "down")?;
+        let mut begun = vec![0; 1 << 20];
+        data.read_exact(&mut begun)?;
+        thread::sleep(TOLD);
+        let before = pair.router(1)?.log().len();
+        pair.kill(0);
+        pair.wait_until_active(1, before).context(format_args!("round {round}"))?;
+        let data_of_told = told.retrieve(awaited, "who")?;
+        ensure!(told.finish(data_of_told)? == *tolds, "what was announced led elsewhere");
+        idle.say("NOOP", "200")?;
+        ensure!(idle.fetch("who")? == *idles, "another server after the takeover");
+        let rest = busy.finish(data)?;
+        ensure!([begun, rest].concat() == down, "8 MiB arrived changed");
+        for (session, who) in &mut sessions {
+            for _ in 0..3 {
+                ensure!(session.fetch("who")? == *who, "another server");
+            }
+        }
+        // It takes over again by itself, once it has been told of everything.
+        pair.start(0, terms)?;
+        pair.wait_until_active(0, 0)?;
+        for (session, who) in &mut sessions {
+            ensure!(session.fetch("who")? == *who, "another server after it came back");
+        }
+    }
+    say("3 sessions lived on through two kills and two returns");
     Ok(())
 }
