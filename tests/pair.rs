@@ -227,7 +227,7 @@ fn takes_over(shape: Shape, seed: u64) -> Net {
     net.faults = ROUGH;
     (0..CALLS).for_each(|_| net.open());
     net.talk(100);
-    wait(&mut net, Duration::from_secs(30), "connections", all_are_content);
+    wait(&mut net, ROUGH_RETRIES, "connections", all_are_content);
     net.run(net.now + Duration::from_secs(1));
     if net.random.percent(30) {
         let number = net.random.below(2);
