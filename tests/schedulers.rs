@@ -270,3 +270,29 @@ proptest! {
         }
     }
 }
+
+/// A flow that lives for ten milliseconds weighs on its server for that long, wherever in a second it
+/// begins.
+#[test]
+fn what_is_over_in_ten_milliseconds_counts_no_longer() {
+    let servers = [(1, FlowLimits::default()); 2];
+    let flags = SchedulerFlags::default();
+    let mut run = Run::new(Scheduler::LeastConnection, flags, None, Proto::Udp, &servers);
+    run.router.change(|config| config.router.timeouts.udp = Duration::from_millis(10));
+    let counts = |run: &Run| -> Vec<_> {
+        let report = run.router.report();
+        let servers = report.services[0].servers.iter();
+        servers.map(|server| (server.load.active, server.load.inactive)).collect()
+    };
+    for pause in [0, 137, 481, 369, 2_995] {
+        run.router.advance(Duration::from_millis(pause));
+        for number in [20, 21] {
+            let chosen = run.choice(Ipv4Addr::new(198, 51, 100, number));
+            assert_eq!(chosen, Some(server_ip(number)), "after {pause} ms");
+        }
+        run.router.advance(Duration::from_millis(9));
+        assert_eq!(counts(&run), [(0, 1); 2], "after {pause} ms");
+        run.router.advance(Duration::from_millis(3));
+        assert_eq!(counts(&run), [(0, 0); 2], "after {pause} ms");
+    }
+}

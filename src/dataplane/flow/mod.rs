@@ -31,6 +31,8 @@ use crate::time::{Duration, Instant};
 
 /// Expiry is a lazy sweep; a look-up tests the exact deadline anyway.
 const TICK: Duration = Duration::from_secs(1);
+/// How much longer a flow is counted that has less than some seconds to live.
+const FINE_TICK: Duration = Duration::from_millis(1);
 const FREE: u32 = u32::MAX;
 
 /// One direction of a connection as its packets show it.
@@ -309,7 +311,7 @@ impl FlowTable {
     pub(super) fn new(max_flows: usize, seed: &[u8; 16], now: Instant) -> Self {
         // Entries are flow id and direction in 32 bits.
         let capacity = max_flows.clamp(1, 1 << 30);
-        let mut wheel = Wheel::new(TICK, now);
+        let mut wheel = Wheel::with_fine(FINE_TICK, TICK, now);
         wheel.reserve(capacity);
         Self {
             flows: Vec::with_capacity(capacity),
@@ -409,6 +411,7 @@ impl FlowTable {
         self.get_mut(id).class = Class::Free;
         self.reclass(id);
         self.touch(id, now, timeout);
+        self.settle(now, timeout);
         self.wheel.schedule(id, now + timeout);
         id
     }
@@ -439,7 +442,15 @@ impl FlowTable {
         let shorter = is_before(expires, flow.expires);
         flow.expires = expires;
         if shorter {
+            self.settle(now, timeout);
             self.wheel.hasten(id, now + timeout);
+        }
+    }
+
+    /// Something is to be filed that lives for `timeout`.
+    fn settle(&mut self, now: Instant, timeout: Duration) {
+        if timeout < self.wheel.fine_reach() {
+            self.wheel.catch_up(now);
         }
     }
 
