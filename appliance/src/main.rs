@@ -22,6 +22,7 @@ mod state;
 mod steps;
 mod supervisor;
 mod uevent;
+mod undisturbed;
 mod watchdog;
 
 use std::io::Write as _;

@@ -123,18 +123,13 @@ impl Modules {
         }
     }
 
-    /// Drivers for all devices there are; of those that they bring in turn there is news.
-    pub(crate) fn load_for_devices(&mut self) {
-        for alias in modaliases(Path::new("/sys/bus")) {
-            self.load_for(&alias);
-        }
-    }
-
-    /// Drivers for one device.
-    pub(crate) fn load_for(&mut self, modalias: &str) {
+    /// Drivers for one device; whether any was not there before.
+    pub(crate) fn load_for(&mut self, modalias: &str) -> bool {
+        let before = self.loaded.len();
         for name in self.wanted(modalias) {
             self.load(&name);
         }
+        self.loaded.len() > before
     }
 
     /// All that could wait; from now on nothing does.
@@ -229,6 +224,11 @@ fn insert(name: &str) -> io::Result<()> {
 
 fn path(name: &str) -> PathBuf {
     Path::new(files::MODULES).join(format!("{name}.ko"))
+}
+
+/// What the devices that there are want drivers by; of those that drivers bring in turn there is news.
+pub(crate) fn wanted_by_devices() -> BTreeSet<String> {
+    modaliases(Path::new("/sys/bus"))
 }
 
 /// The aliases of all devices on all buses: whatever wants a driver is on one, and the way through the

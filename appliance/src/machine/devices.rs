@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::{CLOSE, Machine};
 use crate::router::pause;
+use crate::undisturbed::undisturbed;
 use crate::uevent::{Event, Events};
-use crate::{clock, disk, nics, source};
+use crate::{clock, disk, modules, nics, source};
 
 /// Devices come in swarms: the last of them is waited for.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -37,11 +38,28 @@ impl Machine {
 
     /// Drivers for all devices, NICs up.
     pub(super) fn meet_devices(&mut self) {
-        self.modules.load_for_devices();
-        // What a driver brings may want another one.
-        while self.hear_devices() {}
+        undisturbed(|| {
+            self.load_for_all();
+            // What a driver brings may want another one.
+            while self.hear_devices() {}
+        });
         self.modules.load_slow();
         if self.state.nics.is_empty() {
+            self.bring_nics_up();
+        }
+    }
+
+    fn load_for_all(&mut self) {
+        for modalias in modules::wanted_by_devices() {
+            self.load_for(&modalias);
+        }
+    }
+
+    /// Drivers for one device, and its NIC up before it is known whether it has a link, which a worker of the
+    /// kernel's finds out. Of a NIC that is up a bridge hears that at once. Otherwise within a second, since
+    /// Linux tells of links no more often, and till then it passes nothing on.
+    fn load_for(&mut self, modalias: &str) {
+        if self.modules.load_for(modalias) && nics::list().len() > self.state.nics.len() {
             self.bring_nics_up();
         }
     }
@@ -55,7 +73,7 @@ impl Machine {
             if let Some(modalias) = modalias
                 && action == "add"
             {
-                self.modules.load_for(&modalias);
+                self.load_for(&modalias);
             }
             match (action.as_str(), subsystem.as_str()) {
                 ("add" | "change", "block") => self.scan_at = Some(clock::now() + SETTLE),
@@ -63,7 +81,7 @@ impl Machine {
                 ("add", "input") => self.buttons.look(),
                 (_, "") => {
                     // Some news were lost.
-                    self.modules.load_for_devices();
+                    self.load_for_all();
                     self.scan_at = Some(clock::now() + SETTLE);
                     more_nics = true;
                 }
