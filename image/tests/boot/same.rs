@@ -1,6 +1,8 @@
 //! What is built is small, and the same wherever it is built.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::path::Path;
 
 use crate::qemu::trial;
 use libtest_mimic::Trial;
@@ -31,15 +33,23 @@ fn small() -> Outcome {
     Ok(())
 }
 
-/// From another directory, from a copy of the cache, without asking anybody.
+/// Everything once more, from a copy of the sources that lies elsewhere and a copy of the cache, without
+/// asking anybody.
 fn twice() -> Outcome {
     let scratch = Scratch::new().context("cannot make a temporary directory")?;
     let plan = Plan::default();
-    let (output, cache) = (scratch.path().join("elsewhere"), scratch.path().join("cache"));
-    copy(&plan.cache.join("debs"), &cache.join("debs"))?;
-    fs::copy(plan.cache.join("packages"), cache.join("packages"))?;
-    let programs = plan.output.join("programs");
-    let other = Plan { output, cache, programs: Some(programs), offline: true, ..plan };
+    let elsewhere = scratch.path().join("some/other/place");
+    let other = Plan {
+        root: elsewhere.join("sources"),
+        output: elsewhere.join("image"),
+        cache: elsewhere.join("cache"),
+        target: elsewhere.join("programs"),
+        programs: None,
+        offline: true,
+    };
+    copy(&plan.root, &other.root, &|name| name != "target" && name != ".git")?;
+    copy(&plan.cache.join("debs"), &other.cache.join("debs"), &|_| true)?;
+    fs::copy(plan.cache.join("packages"), other.cache.join("packages"))?;
     build(&other).context("the second build")?;
     let first = fs::read_to_string(image("manifest.txt"))?;
     let second = fs::read_to_string(other.output.join("manifest.txt"))?;
@@ -51,12 +61,16 @@ fn twice() -> Outcome {
     Ok(())
 }
 
-fn copy(from: &std::path::Path, to: &std::path::Path) -> Outcome {
+fn copy(from: &Path, to: &Path, wanted: &dyn Fn(&OsStr) -> bool) -> Outcome {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
-        if entry.file_type()?.is_file() {
-            fs::copy(entry.path(), to.join(entry.file_name()))?;
+        let target = to.join(entry.file_name());
+        let kind = entry.file_type()?;
+        if kind.is_dir() && wanted(&entry.file_name()) {
+            copy(&entry.path(), &target, wanted)?;
+        } else if kind.is_file() {
+            fs::copy(entry.path(), target)?;
         }
     }
     Ok(())
