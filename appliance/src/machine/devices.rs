@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{CLOSE, Machine};
 use crate::router::pause;
-use crate::undisturbed::undisturbed;
 use crate::uevent::{Event, Events};
+use crate::undisturbed::undisturbed;
 use crate::{clock, disk, modules, nics, source};
 
 /// Devices come in swarms: the last of them is waited for.

@@ -271,10 +271,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 /// As the kernel walks its list, with the numbers that it drew.
-fn two_drawn(
-    servers: &[(u32, Candidate)],
-    draw: impl FnOnce(u64) -> [u64; 2],
-) -> Option<usize> {
+fn two_drawn(servers: &[(u32, Candidate)], draw: impl FnOnce(u64) -> [u64; 2]) -> Option<usize> {
     let usable = |deaf_too: bool| {
         let able = servers.iter().enumerate().filter(move |(_, (weight, known))| {
             *weight > 0 && !known.is_out && !known.is_full && (deaf_too || !known.is_deaf)
