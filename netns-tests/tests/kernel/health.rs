@@ -415,6 +415,9 @@ fn try_from(rig: &Rig, own: Ipv4Addr) -> Outcome {
 
 fn on_time(rig: &mut Rig) -> Outcome {
     let _servers = echo_servers(rig, 8080)?;
+    // Until a server is heard of at first, none of its checks has an answer.
+    all_well(rig)?;
+    let before = rig.router.log().len();
     thread::sleep(Duration::from_secs(5));
     let services = ask_json(rig, &["services", "--interval", "0"])?;
     let servers: Vec<_> =
@@ -428,7 +431,7 @@ fn on_time(rig: &mut Rig) -> Outcome {
     let late: Vec<_> = servers.iter().filter(is_late).collect();
     ensure!(late.is_empty(), "{} of 3,000, such as {}", late.len(), late[0]);
     let log = rig.router.log();
-    let told = log.iter().find(|line| line.contains("health checks are late"));
+    let told = log[before..].iter().find(|line| line.contains("health checks are late"));
     ensure!(told.is_none(), "{told:?}");
     // And clients are served meanwhile.
     Client::connect(&rig.client, (VIP, 1_500))?.close()
