@@ -116,13 +116,11 @@ impl Vm {
         fs::create_dir_all(&folder)?;
         let socket = folder.join("qmp");
         let mut command = Command::new(QEMU);
-        // An old machine, and one as it is usual with UEFI. Instructions are counted on one processor only.
-        let (kind, processors) = match plan.boot {
-            Boot::Direct(_) => ("pc", "1"),
-            Boot::Uefi(_) => ("q35", "2"),
-            Boot::Counted => ("q35", "1"),
+        let kind = match plan.boot {
+            Boot::Direct(_) | Boot::Uefi(_) => "pc",
+            Boot::Counted => "q35",
         };
-        command.args(["-nodefaults", "-machine", kind, "-cpu", "max", "-smp", processors]);
+        command.args(["-nodefaults", "-machine", kind, "-cpu", "max", "-smp", "1"]);
         command.args(["-accel", "tcg,tb-size=64", "-display", "none", "-vga", "std"]);
         command.args(["-serial", "stdio", "-m", &format!("{}M", plan.memory)]);
         command.args(["-device", "virtio-rng-pci", "-no-reboot"]);
