@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use tapvs::links::{LinkError, Namespace, Netlink};
 
 use crate::cable::{add_route, make_bridge, plug, plug_tap, within};
+use crate::config::{Service, services};
 use crate::direct::{Servers, outer_address};
 use crate::mode;
 use crate::rig::{CLIENT, GATEWAY, SERVER_NIC, VIP, server_address, silent_namespace};
@@ -62,8 +63,8 @@ pub struct Terms {
     pub service_of: [&'static str; 2],
     /// The gateway that each router tracks outside.
     pub gateways: Option<[Ipv4Addr; 2]>,
-    /// More services, which both have.
-    pub more_services: &'static str,
+    /// More services, which both have; of a NAT pair.
+    pub more_services: fn() -> Vec<Service>,
     /// How the routers are plugged in.
     pub plugs: Plugs,
     /// What is between clients and servers.
@@ -121,7 +122,7 @@ impl Terms {
         service: "",
         service_of: [""; 2],
         gateways: None,
-        more_services: "",
+        more_services: Vec::new,
         plugs: Plugs::Taps,
         shape: Shape::Nat,
     };
@@ -164,7 +165,8 @@ scheduler = "rr"
                 "\n[[service.server]]\nname = \"s{server}\"\naddress = \"{address}\"\nport = {port}\n"
             );
         }
-        text + self.more_services + &self.copying(number)
+        text += &services(&(self.more_services)(), method, server_address);
+        text + &self.copying(number)
     }
 
     /// The networks with their virtual IPs, and those that adverts run on.

@@ -33,7 +33,6 @@ fn main() -> ExitCode {
             }
         }
     }
-    let helped = || vec![Service::tcp(21).three(21).scheduler("rr").with("helper = \"ftp\"")];
     harness::main(vec![
         rig_trial("every_way_leads_to_the_server_of_the_control_connection", helped, every_way),
         rig_trial("large_files_go_up_and_down_unchanged", helped, large),
@@ -45,6 +44,10 @@ fn main() -> ExitCode {
             unhelped,
         ),
     ])
+}
+
+fn helped() -> Vec<Service> {
+    vec![Service::tcp(21).three(21).scheduler("rr").with("helper = \"ftp\"")]
 }
 
 /// `PATH` is a user's; daemons are elsewhere.
@@ -213,32 +216,6 @@ fn unhelped(rig: &mut Rig) -> Outcome {
     Ok(())
 }
 
-/// The service at both routers of a pair.
-const AT_BOTH: &str = r#"
-[[service]]
-name = "ftp"
-protocol = "tcp"
-address = "203.0.113.10"
-port = 21
-method = "nat"
-scheduler = "rr"
-helper = "ftp"
-
-[[service.server]]
-name = "f0"
-address = "10.0.0.11"
-port = 21
-
-[[service.server]]
-name = "f1"
-address = "10.0.0.12"
-port = 21
-
-[[service.server]]
-name = "f2"
-address = "10.0.0.13"
-port = 21
-"#;
 /// Twice what the routers may take to tell each other of a change.
 const TOLD: Duration = Duration::from_millis(100);
 
@@ -309,7 +286,7 @@ impl<'n> Session<'n> {
 /// where to connect, one whose data is flowing. All of them go on, with the same server, and once more when
 /// the first router has come back.
 fn outlives() -> Outcome {
-    let terms = Terms { more_services: AT_BOTH, ..Terms::USUAL };
+    let terms = Terms { more_services: helped, ..Terms::USUAL };
     let mut pair = Pair::new(terms)?;
     let told = pair.client.clone();
     outlive(&mut pair, terms, &told)

@@ -1,6 +1,6 @@
 //! New flows: which service, which server, which reply tuple, and whether there is room.
 
-use super::flow::{Direction, Flow, FlowTable, State, Tuple};
+use super::flow::{Direction, Flow, State, Tuple};
 use super::ip::Packet;
 use super::masquerade::Socket;
 use super::schedule::{Aim, Candidate};
@@ -10,7 +10,7 @@ use crate::frame::{Frame, IcmpError, TCP, Transport, UDP};
 use crate::table::{Local, Method, Server, Service, Table};
 use crate::time::{Duration, Instant};
 
-/// Ports tried for a flow whose own would mix its answers with another flow's.
+/// Ports tried where one's own is somebody else's.
 const PORT_TRIES: u32 = 64;
 /// The first port that is handed out instead of a client's own.
 const FIRST_PORT: u16 = 1024;
@@ -248,16 +248,25 @@ impl Dataplane {
     /// already: two virtual services may share a server, and a client port. `own`: it goes to an
     /// address of the router's own, which has connections of its own.
     pub(super) fn free_reply(&mut self, answer: Tuple, own: bool) -> Option<Tuple> {
-        let is_taken = |flows: &FlowTable, tuple: Tuple| {
-            own && OWN_PORTS.contains(&tuple.destination_port) || flows.is_taken(tuple)
+        let at = |port| Tuple { destination_port: port, ..answer };
+        let is_free = |dataplane: &Self, port: u16| {
+            !(own && OWN_PORTS.contains(&port) || dataplane.flows.is_taken(at(port)))
         };
-        if !is_taken(&self.flows, answer) {
-            return Some(answer);
+        self.free_port(answer.destination_port, is_free).map(at)
+    }
+
+    /// `own`, or another port that is free, drawn.
+    pub(super) fn free_port(
+        &mut self,
+        own: u16,
+        is_free: impl Fn(&Self, u16) -> bool,
+    ) -> Option<u16> {
+        if is_free(self, own) {
+            return Some(own);
         }
         (0..PORT_TRIES).find_map(|_| {
             let port = FIRST_PORT + self.client_ports.below(u16::MAX - FIRST_PORT + 1);
-            let candidate = Tuple { destination_port: port, ..answer };
-            (!is_taken(&self.flows, candidate)).then_some(candidate)
+            is_free(self, port).then_some(port)
         })
     }
 

@@ -11,7 +11,7 @@ use netns_tests::harness::say;
 use netns_tests::pair::{NIC, Pair, Terms};
 use netns_tests::raw::internet_checksum;
 use netns_tests::wire::{self, Wire};
-use netns_tests::{Outcome, SERVER_NIC, VIP, ensure};
+use netns_tests::{Outcome, SERVER_NIC, Service, VIP, ensure};
 use tapvs::addr::MacAddr;
 
 use crate::takeover::on_pair;
@@ -37,26 +37,9 @@ const ACK: u8 = 0x10;
 const PSH: u8 = 0x08;
 
 /// A second service, whose servers nobody's kernel knows.
-const SERVICE: &str = r#"
-[[service]]
-name = "crowd"
-protocol = "tcp"
-address = "203.0.113.10"
-port = 81
-scheduler = "rr"
-
-[[service.server]]
-address = "10.0.0.21"
-port = 81
-
-[[service.server]]
-address = "10.0.0.22"
-port = 81
-
-[[service.server]]
-address = "10.0.0.23"
-port = 81
-"#;
+fn second() -> Vec<Service> {
+    vec![(10..13).fold(Service::tcp(81), |service, number| service.server(number, 81, 1))]
+}
 
 /// One connection: when the server's answer came, in microseconds of the trial, who it was, and whether it
 /// has answered since the kill.
@@ -69,7 +52,7 @@ struct Connection {
 }
 
 pub(crate) fn lives_on() -> Outcome {
-    let terms = Terms { more_sync: SERVICE, ..Terms::USUAL };
+    let terms = Terms { more_services: second, ..Terms::USUAL };
     on_pair(terms, |pair| {
         let over = AtomicBool::new(false);
         let servers = pair.servers.iter().map(|server| Wire::open(server, SERVER_NIC));

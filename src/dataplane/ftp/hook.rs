@@ -16,9 +16,6 @@ use crate::frame::{Frame, Ipv4, Tcp, Transport, replace_text, shift_sequence};
 use crate::table::Table;
 use crate::time::Instant;
 
-/// Ports tried for a data connection whose own belongs to somebody else.
-const PORT_TRIES: u32 = 16;
-
 impl Dataplane {
     /// What the FTP helper has done.
     pub const fn ftp_counters(&self) -> FtpCounters {
@@ -275,13 +272,7 @@ impl Dataplane {
             table.service(Proto::Tcp, vip, candidate).is_none()
                 && !dataplane.ftp.is_taken(place, control, port, now)
         };
-        if is_free(self, port) {
-            return Some(port);
-        }
-        (0..PORT_TRIES).find_map(|_| {
-            let candidate = FIRST_PORT + self.client_ports.below(u16::MAX - FIRST_PORT + 1);
-            is_free(self, candidate).then_some(candidate)
-        })
+        self.free_port(port, is_free)
     }
 
     /// A SYN to a virtual IP that a control connection has announced: passive FTP.
@@ -354,18 +345,12 @@ impl Dataplane {
                 self.remove_flow(id);
             }
         }
-        let is_free = |dataplane: &Self, tuple: Tuple| {
-            table.service(Proto::Tcp, tuple.destination, tuple.destination_port).is_none()
-                && !dataplane.flows.is_taken(tuple)
+        let at = |port| Tuple { destination_port: port, ..original };
+        let is_free = |dataplane: &Self, port: u16| {
+            table.service(Proto::Tcp, original.destination, port).is_none()
+                && !dataplane.flows.is_taken(at(port))
         };
-        if is_free(self, original) {
-            return Some(original);
-        }
-        (0..PORT_TRIES).find_map(|_| {
-            let port = FIRST_PORT + self.client_ports.below(u16::MAX - FIRST_PORT + 1);
-            let candidate = Tuple { destination_port: port, ..original };
-            is_free(self, candidate).then_some(candidate)
-        })
+        self.free_port(original.destination_port, is_free).map(at)
     }
 
     /// Opens the data connection that is awaited at `place`, with its first packet.
