@@ -26,6 +26,8 @@ const FIRMWARE: [(&str, &str); 2] = [
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 /// What OVMF needs beside the kernel, in MiB: it holds the file, the image and the unpacked kernel at once.
 pub(crate) const UEFI_MEMORY: u32 = 256;
+/// How many devices can be plugged into a `q35` machine.
+const PORTS: usize = 2;
 const COLUMNS: u16 = 80;
 const ROWS: u16 = 24;
 
@@ -69,8 +71,18 @@ pub(crate) enum Boot {
     /// show in it. On the kind of machine that the documentation recommends: the older kind describes its
     /// interrupts by a program, which the kernel interprets for each device.
     Counted,
-    /// This disk, by UEFI.
+    /// This disk, by UEFI. On the kind of machine that the documentation recommends, too.
     Uefi(PathBuf),
+}
+
+impl Boot {
+    /// QEMU's name for the kind of machine.
+    const fn kind(&self) -> &'static str {
+        match self {
+            Self::Direct(_) => "pc",
+            Self::Counted | Self::Uefi(_) => "q35",
+        }
+    }
 }
 
 /// A machine to be.
@@ -94,6 +106,8 @@ pub(crate) struct Vm {
     monitor: BufReader<UnixStream>,
     started: Instant,
     folder: PathBuf,
+    /// Where the next device can be plugged in, on a machine with such ports.
+    ports: std::ops::RangeInclusive<usize>,
 }
 
 /// What came out of the serial port.
@@ -116,11 +130,13 @@ impl Vm {
         fs::create_dir_all(&folder)?;
         let socket = folder.join("qmp");
         let mut command = Command::new(QEMU);
-        let kind = match plan.boot {
-            Boot::Direct(_) | Boot::Uefi(_) => "pc",
-            Boot::Counted => "q35",
-        };
+        let kind = plan.boot.kind();
         command.args(["-nodefaults", "-machine", kind, "-cpu", "max", "-smp", "1"]);
+        // A root complex takes nothing while it runs; its ports take a device each.
+        let ports = if kind == "q35" { PORTS } else { 0 };
+        for port in 1..=ports {
+            command.arg("-device").arg(format!("pcie-root-port,id=port{port},chassis={port}"));
+        }
         command.args(["-accel", "tcg,tb-size=64", "-display", "none", "-vga", "std"]);
         command.args(["-serial", "stdio", "-m", &format!("{}M", plan.memory)]);
         command.args(["-device", "virtio-rng-pci", "-no-reboot"]);
@@ -197,7 +213,7 @@ impl Vm {
         };
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         let monitor = BufReader::new(stream);
-        let mut vm = Self { child, keys, screen, monitor, started, folder };
+        let mut vm = Self { child, keys, screen, monitor, started, folder, ports: 1..=ports };
         let mut hello = String::new();
         vm.monitor.read_line(&mut hello).context("QEMU's monitor")?;
         vm.order("qmp_capabilities", json!({}))?;
@@ -227,8 +243,11 @@ impl Vm {
             json!({"node-name": name, "driver": "raw", "read-only": true,
                    "file": {"driver": "file", "filename": disk}}),
         )?;
-        let device =
+        let mut device =
             json!({"driver": "virtio-blk-pci", "drive": name, "id": format!("{name}-device")});
+        if let Some(port) = self.ports.next() {
+            device["bus"] = format!("port{port}").into();
+        }
         self.order("device_add", device).map(drop)
     }
 

@@ -19,6 +19,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("sources::a_wrong_file_is_named_and_a_disk_plugged_in_corrects_it", wrong),
         trial("sources::a_wrong_file_on_a_disk_of_its_own_is_named_at_the_first_start", named),
+        trial("sources::a_disk_plugged_into_an_older_kind_of_machine_is_read", older),
         trial("sources::a_right_file_that_does_not_work_here_is_gone_back_from", useless),
     ]
 }
@@ -69,6 +70,19 @@ fn named() -> Outcome {
     let screen = vm.wait_for(&words)?;
     ensure!(!screen.contains("restarted"), "a wrong file is no crash:\n{screen}");
     network.answers(DEFAULT)
+}
+
+/// A `pc` machine is told of a new disk in another way than a `q35`, which the first trial has.
+fn older() -> Outcome {
+    let network = Network::new()?;
+    network.client_address(NEIGHBOUR)?;
+    let mut vm = network.machine(0, Boot::Direct(""), 160, Vec::new())?;
+    vm.wait_for(&["built-in default"])?;
+    network.answers(DEFAULT)?;
+    let right = network.disk("right", &nat(""))?;
+    vm.plug("right", &right)?;
+    vm.wait_for(&["configuration from disk TAPVS", "203.0.113.2/24"])?;
+    network.answers(ROUTER)
 }
 
 /// It names a NIC that is not there, which no check can know.
