@@ -95,6 +95,8 @@ pub struct Network {
     pub gateway: Option<Ipv4Addr>,
     /// How several links are bridged.
     pub bridge: Bridge,
+    /// Directed broadcast and network addresses of the prefixes here: every packet is held against them.
+    broadcasts: Vec<Ipv4Addr>,
 }
 
 impl Network {
@@ -128,11 +130,7 @@ impl Network {
 
     /// Whether `address` is a directed broadcast or network address here.
     pub fn is_broadcast(&self, address: Ipv4Addr) -> bool {
-        self.addresses.iter().any(|own| {
-            own.broadcast().is_some_and(|broadcast| {
-                broadcast == address || own.network().address() == IpAddr::V4(address)
-            })
-        })
+        self.broadcasts.contains(&address)
     }
 
     /// Whether it has several links, with the router as the switch between them.
@@ -460,8 +458,16 @@ fn compile_networks(config: &Config) -> Vec<Network> {
             virtual_mac: virtual_mac(config, id.index()),
             gateway: network.gateway.and_then(ipv4),
             bridge: network.bridge,
+            broadcasts: network.addresses.iter().flat_map(broadcasts).collect(),
         })
         .collect()
+}
+
+/// The directed broadcast and the network address of a prefix, where it has them.
+fn broadcasts(own: &Cidr) -> impl Iterator<Item = Ipv4Addr> {
+    let directed = own.broadcast();
+    let network = directed.and_then(|_| ipv4(own.network().address()));
+    directed.into_iter().chain(network)
 }
 
 fn virtual_mac(config: &Config, network: usize) -> Option<MacAddr> {
