@@ -5,17 +5,16 @@
 
 mod approach;
 mod classes;
+mod hash;
 mod index;
 mod proof;
 mod tcp;
 
-use std::hash::Hasher;
 use std::net::Ipv4Addr;
 use std::ops::Range;
 
-use siphasher::sip::SipHasher13;
-
 pub(super) use classes::{Class, Classes};
+use hash::TupleHasher;
 pub(super) use index::Index;
 pub use tcp::State;
 pub(super) use tcp::{Event, View};
@@ -298,11 +297,12 @@ pub(super) struct FlowTable {
     capacity: usize,
     len: usize,
     index: Index,
-    hasher: SipHasher13,
+    hasher: TupleHasher,
     wheel: Wheel,
     classes: Classes,
     start: Instant,
-    last: Option<(Tuple, u32, Direction)>,
+    /// What was looked for last, and what was found.
+    last: Option<(Tuple, Option<(u32, Direction)>)>,
     /// The count of those who told of all their flows; wraps.
     lap: u8,
 }
@@ -318,7 +318,7 @@ impl FlowTable {
             capacity,
             len: 0,
             index: Index::new(capacity * 2),
-            hasher: SipHasher13::new_with_key(seed),
+            hasher: TupleHasher::new(seed),
             wheel,
             classes: Classes::new(capacity),
             start: now,
@@ -363,14 +363,14 @@ impl FlowTable {
 
     /// The flow whose packets in one direction look like `tuple`. May be past its deadline.
     pub(super) fn find(&mut self, tuple: Tuple) -> Option<(u32, Direction)> {
-        if let Some((last, id, direction)) = self.last
+        if let Some((last, found)) = self.last
             && last == tuple
         {
-            return Some((id, direction));
+            return found;
         }
-        let found = self.look_up(tuple)?;
-        self.last = Some((tuple, found.0, found.1));
-        Some(found)
+        let found = self.look_up(tuple);
+        self.last = Some((tuple, found));
+        found
     }
 
     /// As [`FlowTable::find`], for who only looks; of flows that live.
@@ -408,6 +408,7 @@ impl FlowTable {
             self.index.insert(self.hash(reply), entry(id, Direction::Reply));
         }
         self.len += 1;
+        self.last = None;
         self.get_mut(id).class = Class::Free;
         self.reclass(id);
         self.touch(id, now, timeout);
@@ -570,12 +571,7 @@ impl FlowTable {
     }
 
     fn hash(&self, tuple: Tuple) -> u64 {
-        let mut hasher = self.hasher;
-        let ports = u32::from(tuple.source_port) << 16 | u32::from(tuple.destination_port);
-        let (source, destination) = (tuple.source.to_bits(), tuple.destination.to_bits());
-        hasher.write_u64(u64::from(source) << 32 | u64::from(destination));
-        hasher.write_u64(u64::from(ports) << 8 | u64::from(tuple.protocol));
-        hasher.finish()
+        self.hasher.hash(tuple)
     }
 
     fn millis(&self, at: Instant) -> u32 {
