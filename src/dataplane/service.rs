@@ -66,6 +66,8 @@ impl Dataplane {
             return Err(reason);
         }
         let id = self.open(packet, original, (service, server), hop.network)?;
+        let neighbour = self.neighbours.reference(neighbour);
+        self.flows.get_mut(id).hops[Direction::Original as usize] = neighbour;
         let verdict = self.flow_packet(packet, id, Direction::Original, frame);
         if verdict.is_err() {
             // Nothing stays of a flow whose first packet went nowhere.
