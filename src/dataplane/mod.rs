@@ -18,6 +18,7 @@ mod draw;
 mod ending;
 mod estimate;
 mod event;
+mod express;
 mod flow;
 mod forward;
 mod fragments;
@@ -246,25 +247,11 @@ impl Dataplane {
         now: Instant,
     ) -> Verdict {
         self.counters.received += 1;
-        let verdict = match self.classify(table, ingress, frame, now) {
-            Ok(verdict) => verdict,
-            Err(reason) => Verdict::Drop(reason),
+        let verdict = match self.express(table, ingress, frame, now) {
+            Some(verdict) => verdict,
+            None => self.decide(table, ingress, frame, now),
         };
-        match verdict {
-            Verdict::Forward(_) => self.counters.forwarded += 1,
-            Verdict::Flood => {
-                let links = self.flood_links(table, ingress).count() as u64;
-                self.counters.forwarded += links;
-                self.counters.copies += links.saturating_sub(1);
-            }
-            Verdict::Split => self.counters.split += 1,
-            Verdict::Reply => self.counters.replied += 1,
-            Verdict::ToHost => self.counters.to_host += 1,
-            Verdict::ToHa => self.counters.to_ha += 1,
-            Verdict::Consumed(_) => self.counters.consumed += 1,
-            Verdict::Drop(reason) => self.counters.drops[reason.index()] += 1,
-            Verdict::Held => {}
-        }
+        self.count_verdict(table, ingress, verdict);
         log::trace!("link {ingress}: {verdict:?}");
         verdict
     }
@@ -399,6 +386,35 @@ impl Dataplane {
     /// How many flows are tracked.
     pub const fn flow_count(&self) -> usize {
         self.flows.len()
+    }
+
+    /// Whatever the frame is.
+    fn decide(
+        &mut self,
+        table: &Table,
+        ingress: LinkId,
+        frame: &mut Frame,
+        now: Instant,
+    ) -> Verdict {
+        self.classify(table, ingress, frame, now).unwrap_or_else(Verdict::Drop)
+    }
+
+    fn count_verdict(&mut self, table: &Table, ingress: LinkId, verdict: Verdict) {
+        match verdict {
+            Verdict::Forward(_) => self.counters.forwarded += 1,
+            Verdict::Flood => {
+                let links = self.flood_links(table, ingress).count() as u64;
+                self.counters.forwarded += links;
+                self.counters.copies += links.saturating_sub(1);
+            }
+            Verdict::Split => self.counters.split += 1,
+            Verdict::Reply => self.counters.replied += 1,
+            Verdict::ToHost => self.counters.to_host += 1,
+            Verdict::ToHa => self.counters.to_ha += 1,
+            Verdict::Consumed(_) => self.counters.consumed += 1,
+            Verdict::Drop(reason) => self.counters.drops[reason.index()] += 1,
+            Verdict::Held => {}
+        }
     }
 
     fn classify(

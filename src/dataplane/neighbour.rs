@@ -92,7 +92,7 @@ pub(super) struct Neighbour {
     /// Everybody is asked for it next, although its MAC is known: it may be behind another link.
     is_sought: bool,
     tries: u8,
-    used: bool,
+    pub(super) used: bool,
     /// Somebody else claims the address: one silence of the MAC that is known is enough.
     doubted: bool,
     epoch: u16,

@@ -129,11 +129,7 @@ impl Dataplane {
         if !self.is_active() {
             return Err(DropReason::BackupRole);
         }
-        let Some(virtual_mac) = network.virtual_mac else { return Ok(network.mac) };
-        // What is masqueraded as the router itself comes from itself.
-        let source = source(frame).map(IpAddr::V4);
-        let is_own = network.addresses.iter().any(|own| Some(own.address()) == source);
-        Ok(if is_own { network.mac } else { virtual_mac })
+        Ok(source(frame).map_or_else(|| network.service_mac(), |source| sender(network, source)))
     }
 
     /// The MAC that a packet of the router's own, or one that has waited, leaves `network` from; a
@@ -205,6 +201,15 @@ pub(super) fn mac_of(table: &Table, network: &Network, address: Ipv4Addr) -> Mac
         Some(Local::Own(_)) => network.mac,
         Some(Local::Virtual(_)) | None => network.service_mac(),
     }
+}
+
+/// The MAC that a packet from `source` which is forwarded leaves `network` from.
+pub(super) fn sender(network: &Network, source: Ipv4Addr) -> MacAddr {
+    let Some(virtual_mac) = network.virtual_mac else { return network.mac };
+    // What is masqueraded as the router itself comes from itself.
+    let source = IpAddr::V4(source);
+    let is_own = network.addresses.iter().any(|own| own.address() == source);
+    if is_own { network.mac } else { virtual_mac }
 }
 
 /// Whether a frame to `mac` is for the router, in whatever role.

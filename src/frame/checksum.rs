@@ -11,6 +11,11 @@ impl Delta {
     /// No change.
     pub const NONE: Self = Self(0);
 
+    /// The change that `sum` stands for: a folded sum of `~old + new`.
+    pub(super) const fn of_sum(sum: u16) -> Self {
+        Self(sum)
+    }
+
     /// The change of one 16-bit word.
     pub fn word(old: u16, new: u16) -> Self {
         // RFC erratum 4782: an update by nothing must not turn a checksum of 0 into 0xffff.

@@ -10,6 +10,7 @@ mod glance;
 mod headers;
 mod loop_probe;
 mod offload;
+mod plain;
 mod quote;
 mod rewrite;
 mod segment;
@@ -29,6 +30,7 @@ pub use headers::{
 };
 pub use loop_probe::{ETHER_TYPE_LOOP_PROBE, LoopProbe, lesson};
 pub use offload::{BadOffload, Offload, VIRTIO_HEADER, VirtioHeader};
+pub use plain::Plain;
 pub use quote::{Quote, QuotedAs};
 pub use rewrite::{
     Rewrite, clamp_mss, decrement_ttl, echo_reply, record_route, set_addresses, set_macs, translate,

@@ -27,6 +27,8 @@ const PORT: u16 = 5_000;
 const PAYLOAD: [u8; 18] = [0x5a; 18];
 /// Long past every timeout of a flow.
 const LATER: Duration = Duration::from_secs(100_000);
+/// So many packets of a client make a flow one that goes on.
+const SETTLED: usize = 3;
 /// Schedulers that are timed; those that this tapvs does not have are left out.
 const SCHEDULERS: [&str; 6] = ["rr", "wrr", "wlc", "sh", "mh", "twos"];
 
@@ -104,10 +106,14 @@ impl Step {
             Self::New(..) | Self::Expire => steps,
         };
         let frames: Vec<Vec<u8>> = (0..clients).map(packet).collect();
-        if !matches!(self, Self::New(..)) {
-            for frame in &frames {
-                router.forward(frame);
-            }
+        let rounds = match self {
+            Self::New(..) => 0,
+            Self::Parse | Self::Rewrite | Self::Expire => 1,
+            // A flow that has just begun is another matter.
+            Self::Hit(_) | Self::HitDirect(_) => SETTLED,
+        };
+        for frame in std::iter::repeat_n(&frames, rounds).flatten() {
+            router.forward(frame);
         }
         Prepared { step: self, router, frames, next: 0 }
     }

@@ -1,0 +1,128 @@
+//! The short way of most packets: those of a known connection in which nothing new happens.
+//!
+//! Takes a packet only where every question that the long way asks (`ip.rs`, `forward.rs`, `deliver.rs`)
+//! has the same answer as for the packet before it: the flow is assured and goes on, where it goes is
+//! known and there, the packet fits. What leaves and what is counted is the same by both ways, which
+//! the tests hold against each other; whatever is not certain here is left to the long one.
+
+use super::flow::{Direction, Flow, State, Tuple};
+use super::role::{is_router, sender};
+use super::{Dataplane, Verdict, is_host};
+use crate::addr::LinkId;
+use crate::frame::{ETHERNET, Ethernet, Frame, Plain, UDP};
+use crate::table::{Network, Table};
+use crate::time::Instant;
+
+impl Dataplane {
+    /// Forwards the packet in `frame`. `None`: it has to go the long way, and nothing has happened yet.
+    pub(super) fn express(
+        &mut self,
+        table: &Table,
+        ingress: LinkId,
+        frame: &mut Frame,
+        now: Instant,
+    ) -> Option<Verdict> {
+        let network = table.network_of(ingress)?;
+        if network.is_bridged() || !self.is_active() {
+            return None;
+        }
+        let bytes = frame.bytes();
+        let packet = Plain::parse(bytes)?;
+        if !is_ordinary(network, bytes, &packet) {
+            return None;
+        }
+        let tuple = tuple(&packet);
+        // The peer's copies, and datagrams of a server that is being drained.
+        if tuple.protocol == UDP
+            && (tuple.source_port == tuple.destination_port || !self.endings.is_idle())
+        {
+            return None;
+        }
+        let (id, direction) = self.flows.find(tuple)?;
+        let flow = self.flows.get(id);
+        let goes_on = is_settled(flow, direction) && !flow.ending && !flow.helper.is_ftp();
+        let is_valid = flow.generation == table.generation()
+            && flow.networks[direction as usize] == network.id
+            && !self.flows.is_expired(id, now);
+        if !goes_on || !is_valid {
+            return None;
+        }
+        // Looked up by a packet that went this way in the same generation.
+        let hop = self.neighbours.resolve(flow.hops[direction as usize])?;
+        let neighbour = self.neighbours.get(hop);
+        let egress = table.network(neighbour.network);
+        let offload = frame.accept().ok()?;
+        let len = ETHERNET + packet.total_len;
+        let longest = offload.longest(len) - ETHERNET;
+        if !neighbour.is_usable()
+            || !offload.is_transport()
+            || longest > usize::from(network.mtu.min(egress.mtu))
+        {
+            return None;
+        }
+
+        let (mac, heard_on) = (neighbour.mac, neighbour.link);
+        self.neighbours.get_mut(hop).used = true;
+        let bytes = (packet.total_len + offload.repeated(len)) as u64;
+        self.go_on(table, id, direction, (offload.segments(len), bytes), now);
+        frame.truncate(len);
+        let flow = self.flows.get(id);
+        let rewrite = (!flow.direct).then(|| flow.rewrite(direction));
+        let source = rewrite.map_or(packet.source, |rewrite| rewrite.source);
+        packet.forward(frame, rewrite.as_ref(), mac, sender(egress, source));
+        Some(Verdict::Forward(self.egress(egress, mac, heard_on)))
+    }
+
+    /// Counts a packet of a flow whose state it does not change.
+    fn go_on(
+        &mut self,
+        table: &Table,
+        id: u32,
+        direction: Direction,
+        (packets, bytes): (u32, u64),
+        now: Instant,
+    ) {
+        let flow = self.flows.get_mut(id);
+        let counted = &mut flow.packets[direction as usize];
+        *counted = counted.saturating_add(packets);
+        flow.bytes[direction as usize] += bytes;
+        let (owner, state) = (flow.owner(), flow.state);
+        let timeout = self.timeout(table, owner, state);
+        self.flows.touch(id, now, timeout);
+        for figure in self.figures.both(owner) {
+            figure.traffic.count(direction, packets, bytes);
+        }
+    }
+}
+
+/// Whether one more packet in this direction shows nothing that was not known of the flow: its state stays,
+/// and so does whether it is assured.
+const fn is_settled(flow: &Flow, direction: Direction) -> bool {
+    let has_no_answer = matches!(direction, Direction::Original) && flow.packets[1] == 0;
+    match flow.state {
+        State::Established => flow.assured,
+        State::Udp => flow.assured || has_no_answer && !flow.direct,
+        _ => false,
+    }
+}
+
+/// Whether the packet comes from a station of `network`, is for the router, and has addresses that may be
+/// forwarded, and a TTL.
+fn is_ordinary(network: &Network, bytes: &[u8], packet: &Plain) -> bool {
+    let Some(Ethernet { source, destination, .. }) = Ethernet::parse(bytes) else { return false };
+    source.is_unicast()
+        && !is_router(network, source)
+        && is_router(network, destination)
+        && packet.ttl > 1
+        && is_host(packet.source)
+        && is_host(packet.destination)
+        && !network.is_broadcast(packet.source)
+}
+
+fn tuple(packet: &Plain) -> Tuple {
+    let Plain { source, destination, source_port, destination_port, protocol, .. } = *packet;
+    Tuple { source, destination, source_port, destination_port, protocol }
+}
+
+#[cfg(test)]
+mod tests;
