@@ -100,7 +100,7 @@ impl Dataplane {
 
     /// Remembers where the sender is. The virtual MAC is no station's. While another router is active, it
     /// passes frames from link to link too, whatever this one is.
-    fn learn_station(&mut self, arrival: &Arrival<'_>) {
+    pub(super) fn learn_station(&mut self, arrival: &Arrival<'_>) {
         let Arrival { table, network, ingress, ethernet, now, .. } = *arrival;
         if Some(ethernet.source) == network.virtual_mac {
             return;

@@ -1,13 +1,13 @@
 //! The short way of most packets: those of a known connection in which nothing new happens.
 //!
-//! Takes a packet only where every question that the long way asks (`ip.rs`, `forward.rs`, `deliver.rs`)
+//! Takes a packet only where every question that the long way asks (`bridge.rs`, `ip.rs`, `forward.rs`, `deliver.rs`)
 //! has the same answer as for the packet before it: the flow is assured and goes on, where it goes is
 //! known and there, the packet fits. What leaves and what is counted is the same by both ways, which
 //! the tests hold against each other; whatever is not certain here is left to the long one.
 
 use super::flow::{Direction, Flow, State, Tuple};
 use super::role::{is_router, sender};
-use super::{Dataplane, Verdict, is_host};
+use super::{Arrival, Dataplane, Verdict, is_host};
 use crate::addr::LinkId;
 use crate::frame::{ETHERNET, Ethernet, Frame, Plain, UDP};
 use crate::table::{Network, Table};
@@ -23,12 +23,13 @@ impl Dataplane {
         now: Instant,
     ) -> Option<Verdict> {
         let network = table.network_of(ingress)?;
-        if network.is_bridged() || !self.is_active() {
+        let is_bridged = network.is_bridged();
+        if !self.is_active() || is_bridged && !self.guard.is_open(ingress) {
             return None;
         }
-        let bytes = frame.bytes();
-        let packet = Plain::parse(bytes)?;
-        if !is_ordinary(network, bytes, &packet) {
+        let packet = Plain::parse(frame.bytes())?;
+        let ethernet = Ethernet::parse(frame.bytes())?;
+        if !is_ordinary(network, &ethernet, &packet) {
             return None;
         }
         let tuple = tuple(&packet);
@@ -62,6 +63,9 @@ impl Dataplane {
         }
 
         let (mac, heard_on) = (neighbour.mac, neighbour.link);
+        if is_bridged {
+            self.learn_station(&Arrival { table, network, ingress, ethernet, offload, now });
+        }
         self.neighbours.get_mut(hop).used = true;
         let bytes = (packet.total_len + offload.repeated(len)) as u64;
         self.go_on(table, id, direction, (offload.segments(len), bytes), now);
@@ -108,8 +112,8 @@ const fn is_settled(flow: &Flow, direction: Direction) -> bool {
 
 /// Whether the packet comes from a station of `network`, is for the router, and has addresses that may be
 /// forwarded, and a TTL.
-fn is_ordinary(network: &Network, bytes: &[u8], packet: &Plain) -> bool {
-    let Some(Ethernet { source, destination, .. }) = Ethernet::parse(bytes) else { return false };
+fn is_ordinary(network: &Network, ethernet: &Ethernet, packet: &Plain) -> bool {
+    let Ethernet { source, destination, .. } = *ethernet;
     source.is_unicast()
         && !is_router(network, source)
         && is_router(network, destination)

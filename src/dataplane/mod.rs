@@ -23,6 +23,7 @@ mod flow;
 mod forward;
 mod fragments;
 mod ftp;
+mod hash;
 mod icmp;
 mod ip;
 mod late;

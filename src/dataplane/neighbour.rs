@@ -2,13 +2,11 @@
 //!
 //! Owns the cache and its timers; the dataplane builds and reads the ARP messages.
 
-use std::hash::Hasher;
 use std::net::Ipv4Addr;
 use std::ops::Range;
 
-use siphasher::sip::SipHasher13;
-
 use super::flow::Index;
+use super::hash::KeyedHash;
 use super::wheel::Wheel;
 use crate::addr::{LinkId, MacAddr, NetworkId};
 use crate::time::{Duration, Instant};
@@ -140,7 +138,7 @@ pub(super) struct Neighbours {
     index: Index,
     /// Configured neighbours whose MAC is known, by it.
     by_mac: Index,
-    hasher: SipHasher13,
+    hash: KeyedHash,
     wheel: Wheel,
     sweep: usize,
     capacity: usize,
@@ -157,7 +155,7 @@ impl Neighbours {
             entries: Vec::with_capacity(capacity),
             index: Index::new(capacity),
             by_mac: Index::new(capacity),
-            hasher: SipHasher13::new_with_key(seed),
+            hash: KeyedHash::new(seed),
             wheel,
             sweep: 0,
             capacity,
@@ -593,17 +591,13 @@ impl Neighbours {
 
     /// What a MAC is filed under.
     pub(super) fn hash_mac(&self, network: NetworkId, mac: MacAddr) -> u64 {
-        let mut hasher = self.hasher;
         let [a, b, c, d, e, f] = mac.0;
         let [high, low] = network.0.to_be_bytes();
-        hasher.write_u64(u64::from_be_bytes([high, low, a, b, c, d, e, f]));
-        hasher.finish()
+        self.hash.of_one(u64::from_be_bytes([high, low, a, b, c, d, e, f]))
     }
 
     fn hash(&self, network: NetworkId, address: Ipv4Addr) -> u64 {
-        let mut hasher = self.hasher;
-        hasher.write_u64(u64::from(network.0) << 32 | u64::from(address.to_bits()));
-        hasher.finish()
+        self.hash.of_one(u64::from(network.0) << 32 | u64::from(address.to_bits()))
     }
 }
 

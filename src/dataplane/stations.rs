@@ -2,11 +2,8 @@
 //!
 //! Of fixed size. Nothing ages by a timer: whoever asks says how old is too old.
 
-use std::hash::Hasher;
-
-use siphasher::sip::SipHasher13;
-
 use super::flow::Index;
+use super::hash::KeyedHash;
 use super::limit::TokenBucket;
 use crate::addr::{LinkId, MacAddr, NetworkId};
 use crate::time::{Duration, Instant};
@@ -47,7 +44,7 @@ pub(super) struct Known {
 pub(super) struct Stations {
     stations: Vec<Station>,
     index: Index,
-    hasher: SipHasher13,
+    hash: KeyedHash,
     sweep: usize,
     capacity: usize,
 }
@@ -62,7 +59,7 @@ impl Stations {
         Self {
             stations: Vec::with_capacity(capacity),
             index: Index::new(capacity),
-            hasher: SipHasher13::new_with_key(seed),
+            hash: KeyedHash::new(seed),
             sweep: 0,
             capacity,
         }
@@ -225,12 +222,11 @@ impl Stations {
 
     /// As much of the hash as the index uses.
     fn hash(&self, network: NetworkId, mac: MacAddr) -> u32 {
-        let mut hasher = self.hasher;
         let [a, b, c, d, e, f] = mac.0;
         let [high, low] = network.0.to_be_bytes();
-        hasher.write_u64(u64::from_be_bytes([high, low, a, b, c, d, e, f]));
+        let hash = self.hash.of_one(u64::from_be_bytes([high, low, a, b, c, d, e, f]));
         #[expect(clippy::cast_possible_truncation, reason = "the low half is the index's tag")]
-        let hash = hasher.finish() as u32;
+        let hash = hash as u32;
         hash
     }
 }

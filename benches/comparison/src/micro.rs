@@ -43,6 +43,8 @@ pub enum Step {
     Hit(u32),
     /// The same, routed directly.
     HitDirect(u32),
+    /// The same, to a server behind another link of one bridged network.
+    HitBridged(u32),
     /// `handle_frame` of a flow's first frame, with a scheduler and so many servers.
     New(&'static str, u16),
     /// One flow's end by its timeout.
@@ -57,7 +59,13 @@ impl Step {
 
     /// All of them.
     pub(crate) fn every() -> Vec<Self> {
-        let mut all = vec![Self::Parse, Self::Rewrite, Self::Hit(1_000), Self::HitDirect(1_000)];
+        let mut all = vec![
+            Self::Parse,
+            Self::Rewrite,
+            Self::Hit(1_000),
+            Self::HitDirect(1_000),
+            Self::HitBridged(1_000),
+        ];
         for scheduler in SCHEDULERS {
             for servers in [10, 1_000] {
                 all.push(Self::New(scheduler, servers));
@@ -74,6 +82,7 @@ impl Step {
             Self::Rewrite => "rewrite".into(),
             Self::Hit(flows) => format!("hit, NAT, {flows} flows"),
             Self::HitDirect(flows) => format!("hit, direct, {flows} flows"),
+            Self::HitBridged(flows) => format!("hit, bridged, {flows} flows"),
             Self::New(scheduler, servers) => format!("new flow, {scheduler}, {servers} servers"),
             Self::Expire => "expire".into(),
         }
@@ -82,8 +91,8 @@ impl Step {
     /// How many steps one [`Prepared`] is good for.
     pub const fn limit(self) -> u32 {
         match self {
-            Self::Parse | Self::Rewrite | Self::Hit(_) | Self::HitDirect(_) => u32::MAX,
             Self::New(..) | Self::Expire => 50_000,
+            _ => u32::MAX,
         }
     }
 
@@ -95,6 +104,7 @@ impl Step {
         assert!(steps <= self.limit(), "{steps} steps of {self:?}");
         let mut router = match self {
             Self::HitDirect(flows) => Router::new("direct", "rr", 10, flows),
+            Self::HitBridged(flows) => Router::new("bridged", "rr", 10, flows),
             Self::Hit(flows) => Router::new("nat", "rr", 10, flows),
             Self::Parse | Self::Rewrite => Router::new("nat", "rr", 10, 16),
             Self::New(scheduler, servers) => Router::new("nat", scheduler, servers, steps),
@@ -102,7 +112,7 @@ impl Step {
         };
         let clients = match self {
             Self::Parse | Self::Rewrite => 1,
-            Self::Hit(flows) | Self::HitDirect(flows) => flows,
+            Self::Hit(flows) | Self::HitDirect(flows) | Self::HitBridged(flows) => flows,
             Self::New(..) | Self::Expire => steps,
         };
         let frames: Vec<Vec<u8>> = (0..clients).map(packet).collect();
@@ -110,7 +120,7 @@ impl Step {
             Self::New(..) => 0,
             Self::Parse | Self::Rewrite | Self::Expire => 1,
             // A flow that has just begun is another matter.
-            Self::Hit(_) | Self::HitDirect(_) => SETTLED,
+            Self::Hit(_) | Self::HitDirect(_) | Self::HitBridged(_) => SETTLED,
         };
         for frame in std::iter::repeat_n(&frames, rounds).flatten() {
             router.forward(frame);
@@ -152,7 +162,7 @@ impl Prepared {
                 }
             }
             Step::Rewrite => self.rewrite(steps),
-            Step::Hit(_) | Step::HitDirect(_) | Step::New(..) => {
+            Step::Hit(_) | Step::HitDirect(_) | Step::HitBridged(_) | Step::New(..) => {
                 for _ in 0..steps {
                     self.router.forward(&self.frames[self.next]);
                     self.next = (self.next + 1) % self.frames.len();
@@ -213,11 +223,11 @@ impl Router {
         let mut quiet = 0;
         while quiet < 30 {
             let mut asked = false;
-            while let Some(link) = self.dataplane.poll_transmit(&self.table, &mut out, self.now) {
+            while self.dataplane.poll_transmit(&self.table, &mut out, self.now).is_some() {
                 let Some(arp) = Arp::parse(out.bytes()) else { continue };
                 if arp.operation == Operation::Request && !arp.is_announcement() {
                     asked = true;
-                    self.answer(link, &arp);
+                    self.answer(&arp);
                 }
             }
             quiet = if asked { 0 } else { quiet + 1 };
@@ -226,9 +236,11 @@ impl Router {
         }
     }
 
-    fn answer(&mut self, link: LinkId, arp: &Arp) {
-        let [_, _, high, low] = arp.target.octets();
-        let mac = if link == OUT { CLIENT_MAC } else { MacAddr([2, 0, 0, 1, high, low]) };
+    fn answer(&mut self, arp: &Arp) {
+        let (link, mac) = match arp.target.octets() {
+            [10, _, high, low] => (IN, MacAddr([2, 0, 0, 1, high, low])),
+            _ => (OUT, CLIENT_MAC),
+        };
         let answer = Arp {
             operation: Operation::Reply,
             sender_mac: mac,
@@ -266,20 +278,25 @@ fn packet(client: u32) -> Vec<u8> {
 }
 
 fn text(method: &str, scheduler: &str, servers: u16) -> String {
+    let (outer, inner, method) = match method {
+        "bridged" => (r#", "tapvs1""#, r#", "10.0.0.2/16""#, "direct"),
+        _ => ("", "", method),
+    };
+    let servers_network = if inner.is_empty() {
+        "[[network]]\nname = \"servers\"\nlinks = [\"tapvs1\"]\naddresses = [\"10.0.0.2/16\"]\n"
+    } else {
+        ""
+    };
     let mut text = format!(
         r#"
 [[network]]
 name = "internet"
-links = ["tapvs0"]
-addresses = ["203.0.113.2/24"]
+links = ["tapvs0"{outer}]
+addresses = ["203.0.113.2/24"{inner}]
 gateway = "203.0.113.1"
 mac = "{OUT_MAC}"
 
-[[network]]
-name = "servers"
-links = ["tapvs1"]
-addresses = ["10.0.0.2/16"]
-
+{servers_network}
 [[virtual_ip]]
 address = "{VIP}"
 network = "internet"

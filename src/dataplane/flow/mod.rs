@@ -5,7 +5,6 @@
 
 mod approach;
 mod classes;
-mod hash;
 mod index;
 mod proof;
 mod tcp;
@@ -14,12 +13,12 @@ use std::net::Ipv4Addr;
 use std::ops::Range;
 
 pub(super) use classes::{Class, Classes};
-use hash::TupleHasher;
 pub(super) use index::Index;
 pub use tcp::State;
 pub(super) use tcp::{Event, View};
 
 use super::ftp::Helper;
+use super::hash::KeyedHash;
 use super::memory::addresses;
 use super::neighbour::NeighbourRef;
 use super::wheel::Wheel;
@@ -297,7 +296,7 @@ pub(super) struct FlowTable {
     capacity: usize,
     len: usize,
     index: Index,
-    hasher: TupleHasher,
+    hash: KeyedHash,
     wheel: Wheel,
     classes: Classes,
     start: Instant,
@@ -318,7 +317,7 @@ impl FlowTable {
             capacity,
             len: 0,
             index: Index::new(capacity * 2),
-            hasher: TupleHasher::new(seed),
+            hash: KeyedHash::new(seed),
             wheel,
             classes: Classes::new(capacity),
             start: now,
@@ -571,7 +570,10 @@ impl FlowTable {
     }
 
     fn hash(&self, tuple: Tuple) -> u64 {
-        self.hasher.hash(tuple)
+        let Tuple { source, destination, source_port, destination_port, protocol } = tuple;
+        let addresses = u64::from(source.to_bits()) << 32 | u64::from(destination.to_bits());
+        let ports = u64::from(source_port) << 16 | u64::from(destination_port);
+        self.hash.of_thirteen_bytes(addresses, ports << 8 | u64::from(protocol))
     }
 
     fn millis(&self, at: Instant) -> u32 {
