@@ -4,6 +4,7 @@ mod addresses;
 mod control;
 mod drain;
 mod faults;
+mod flood;
 mod health;
 mod lab;
 mod large_table;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         nat::trials(),
         addresses::trials(),
         faults::trials(),
+        flood::trials(),
         health::trials(),
         reload::trials(),
         scheduling::trials(),

@@ -135,7 +135,7 @@ fn ends(rig: &mut Rig) -> Outcome {
 fn sleeps(rig: &mut Rig) -> Outcome {
     let sleeper = trace(rig, &[])?;
     sleeper.signal(Signal::STOP)?;
-    let before = memory(rig)?;
+    let before = rig.router.resident()?;
     let socket_to = |port| udp::client(&rig.client, CLIENT, (VIP, port));
     let (flood, other) = (socket_to(53)?, socket_to(54)?);
     let (mut sent, mut slowest) = (0_u64, Duration::ZERO);
@@ -155,7 +155,7 @@ fn sleeps(rig: &mut Rig) -> Outcome {
     let received = rig.router.report()?.link(CLIENT_TAP)?.frames_in;
     ensure!(sent.min(received) > 20_000, "only {received} packets of {sent}");
     ensure!(slowest < Duration::from_secs(2), "the control socket took {slowest:?}");
-    let grown = memory(rig)?.saturating_sub(before);
+    let grown = rig.router.resident()?.saturating_sub(before);
     ensure!(grown < 64 << 10, "the router has grown by {grown} KiB");
     // Another tracer finds the one packet it looks for.
     let second = trace(rig, &["port=54"])?;
@@ -182,12 +182,4 @@ fn sleeps(rig: &mut Rig) -> Outcome {
     let sent = eventually(PATIENCE, || flood.send(b"still there?").is_ok());
     ensure!(sent, "it cannot be sent");
     sleeper.wait_for(&[":53 udp data 12"]).map(drop)
-}
-
-/// Resident, in KiB.
-fn memory(rig: &Rig) -> Outcome<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", rig.router.id()))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    number.ok_or_else(|| Failure::new("no VmRSS"))
 }
