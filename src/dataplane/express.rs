@@ -1,8 +1,8 @@
 //! The short way of most packets: those of a known connection in which nothing new happens.
 //!
-//! Takes a packet only where every question that the long way asks (`bridge.rs`, `ip.rs`, `forward.rs`, `deliver.rs`)
-//! has the same answer as for the packet before it: the flow is assured and goes on, where it goes is
-//! known and there, the packet fits. What leaves and what is counted is the same by both ways, which
+//! Takes a packet only where every question that the long way asks (`bridge.rs`, `ip.rs`, `forward.rs`,
+//! `deliver.rs`) has the same answer as for the packet before it: the flow goes on and stays what it
+//! is, where it leads is known and there, the packet fits. What leaves and what is counted is the same by both ways, which
 //! the tests hold against each other; whatever is not certain here is left to the long one.
 
 use super::flow::{Direction, Flow, State, Tuple};

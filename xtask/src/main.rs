@@ -17,6 +17,7 @@ Usage: cargo xtask COMMAND
 Commands:
   test          Run every test: first install the third-party programs they need, or name them
   instructions  Count the instructions of single steps, and fail where they became more than a tenth more
+  modes         Run all kernel tests in each other way of moving frames: more than an hour
   ci            Format, lints, documentation, then `test` and `instructions`
 
 Exit codes: 1 a step failed, 64 wrong usage, 77 privileges are missing (what is missing is said)
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["test"] => plan::test(&mut runner),
         ["instructions"] => plan::instructions(&mut runner),
+        ["modes"] => plan::modes(&mut runner),
         ["ci"] => plan::ci(&mut runner),
         ["help" | "-h" | "--help"] => {
             runner::say(USAGE.trim_end());

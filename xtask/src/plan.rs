@@ -17,15 +17,17 @@ const KERNEL_TARGETS: [&str; 10] = [
     "strangers",
 ];
 
-/// Trials that are run again in other modes: how frames are moved, whether they leave something to be
-/// done, target and part of the trials' names, which may be nothing. All trials hold in each mode; those
-/// that are left out would take another quarter of an hour each time.
-const MODES: [[&str; 4]; 15] = [
-    ["syscall", "false", "kernel", "arrive_unchanged"],
+/// How frames are moved, and whether they leave something to be done: all but the usual way.
+const OTHER_MODES: [[&str; 2]; 4] =
+    [["syscall", "false"], ["syscall", "true"], ["uring", "false"], ["uring", "mixed"]];
+
+/// Trials that are run again in other modes each time: the mode, target and part of the trials' names, which
+/// may be nothing. All trials hold in each mode, which `modes` takes more than an hour to show.
+const MODES: [[&str; 4]; 14] = [
+    ["syscall", "false", "kernel", ""],
     ["syscall", "true", "kernel", "arrive_unchanged"],
     ["uring", "false", "kernel", "arrive_unchanged"],
     ["uring", "mixed", "kernel", "arrive_unchanged"],
-    ["syscall", "false", "kernel", "reaches_every_server"],
     ["uring", "mixed", "kernel", "reaches_every_server"],
     ["syscall", "true", "direct", "_on_two_networks"],
     ["uring", "mixed", "direct", "_bridged"],
@@ -133,16 +135,7 @@ pub(crate) fn test(runner: &mut Runner) {
         }
     }
     for [io, offload, target, part] in MODES {
-        let all = ["test", "--package", "netns-tests", "--test", target, part];
-        let arguments = if part.is_empty() { &all[..5] } else { &all };
-        let test = cargo(arguments).env("TAPVS_TEST_IO", io).env("TAPVS_TEST_OFFLOAD", offload);
-        let name =
-            format!("kernel tests: {}, io {io}, offload {offload}", arguments[4..].join(" "));
-        match programs::present_for(target) {
-            _ if runner.lacks_privileges() => runner.unprivileged(&name),
-            Ok(()) => runner.run(&name, &test),
-            Err(missing) => runner.check(&name, || Err(missing)),
-        }
+        in_mode(runner, [io, offload], target, part);
     }
     // Its numbers mean little, that every load goes through every forwarder unharmed means all.
     let benchmark = ["run", "--release", "--package", "tapvs-bench", "--", "--quick"];
@@ -150,6 +143,35 @@ pub(crate) fn test(runner: &mut Runner) {
         _ if runner.lacks_privileges() => runner.unprivileged("the benchmark, quickly"),
         Ok(()) => runner.run("the benchmark, quickly", &cargo(&benchmark)),
         Err(missing) => runner.check("the benchmark, quickly", || Err(missing)),
+    }
+}
+
+/// All kernel tests in each mode but the one that they run in anyway.
+pub(crate) fn modes(runner: &mut Runner) {
+    runner.check("third-party programs", programs::provide);
+    runner.run("release build", &cargo(&["build", "--release", "--bin", "tapvs"]));
+    for mode in OTHER_MODES {
+        for target in KERNEL_TARGETS {
+            in_mode(runner, mode, target, "");
+        }
+    }
+}
+
+/// The trials of a target whose names have `part` in them.
+fn in_mode(
+    runner: &mut Runner,
+    [io, offload]: [&'static str; 2],
+    target: &'static str,
+    part: &'static str,
+) {
+    let all = ["test", "--package", "netns-tests", "--test", target, part];
+    let arguments = if part.is_empty() { &all[..5] } else { &all };
+    let test = cargo(arguments).env("TAPVS_TEST_IO", io).env("TAPVS_TEST_OFFLOAD", offload);
+    let name = format!("kernel tests: {}, io {io}, offload {offload}", arguments[4..].join(" "));
+    match programs::present_for(target) {
+        _ if runner.lacks_privileges() => runner.unprivileged(&name),
+        Ok(()) => runner.run(&name, &test),
+        Err(missing) => runner.check(&name, || Err(missing)),
     }
 }
 
