@@ -4,10 +4,13 @@ use std::fs;
 
 use crate::qemu::trial;
 use libtest_mimic::Trial;
-use netns_tests::{Outcome, ensure, http};
+use netns_tests::{Outcome, ensure, eventually, http};
 
 use crate::network::{Network, nat};
-use crate::qemu::{Boot, UEFI_MEMORY, image};
+use crate::qemu::{Boot, PATIENCE, UEFI_MEMORY, Vm, image};
+
+/// So many pixels are letters; fewer are a cursor.
+const LETTERS: usize = 5_000;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -75,13 +78,22 @@ fn screen() -> Outcome {
     fs::copy(image("tapvs.raw"), &disk)?;
     let mut vm = network.machine(0, Boot::Uefi(disk), UEFI_MEMORY, Vec::new())?;
     vm.ready()?;
-    let path = vm.picture("screen.ppm")?;
-    let picture = fs::read(&path)?;
-    // Kept, for whoever wants to see it.
-    drop(fs::copy(&path, image("screen.ppm")));
-    let lit = lit(&picture);
-    ensure!(lit > 5_000, "{lit} pixels are lit on the machine's screen");
+    // It is drawn after the serial console is.
+    let mut lit = Ok(0);
+    eventually(PATIENCE, || {
+        lit = letters(&mut vm);
+        !matches!(lit, Ok(..=LETTERS))
+    });
+    let lit = lit?;
+    ensure!(lit > LETTERS, "{lit} pixels are lit on the machine's screen");
     Ok(())
+}
+
+/// How many pixels are lit now. The picture is kept, for whoever wants to see it.
+fn letters(vm: &mut Vm) -> Outcome<usize> {
+    let path = vm.picture("screen.ppm")?;
+    drop(fs::copy(&path, image("screen.ppm")));
+    Ok(lit(&fs::read(&path)?))
 }
 
 /// Bright bytes of a binary PPM.
