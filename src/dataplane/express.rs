@@ -14,7 +14,8 @@ use crate::table::{Network, Table};
 use crate::time::Instant;
 
 impl Dataplane {
-    /// Forwards the packet in `frame`. `None`: it has to go the long way, and nothing has happened yet.
+    /// Forwards the packet in `frame`. `None`: it has to go the long way, and nothing has happened that
+    /// this would not begin with.
     pub(super) fn express(
         &mut self,
         table: &Table,
@@ -48,7 +49,7 @@ impl Dataplane {
         if !goes_on || !is_valid {
             return None;
         }
-        // Looked up by a packet that went this way in the same generation.
+        // Looked up since the table came.
         let hop = self.neighbours.resolve(flow.hops[direction as usize])?;
         let neighbour = self.neighbours.get(hop);
         let egress = table.network(neighbour.network);

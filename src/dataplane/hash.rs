@@ -23,7 +23,7 @@ impl KeyedHash {
         }
     }
 
-    /// Of one word. Nobody asks one hash for one and for two.
+    /// Of one word.
     pub(super) fn of_one(&self, word: u64) -> u64 {
         self.of([word], 0, 0)
     }
