@@ -69,34 +69,14 @@ impl Dataplane {
         }
         self.neighbours.get_mut(hop).used = true;
         let bytes = (packet.total_len + offload.repeated(len)) as u64;
-        self.go_on(table, id, direction, (offload.segments(len), bytes), now);
+        self.count(id, direction, offload.segments(len), bytes);
+        self.live_on(table, id, now);
         frame.truncate(len);
         let flow = self.flows.get(id);
         let rewrite = (!flow.direct).then(|| flow.rewrite(direction));
         let source = rewrite.map_or(packet.source, |rewrite| rewrite.source);
         packet.forward(frame, rewrite.as_ref(), mac, sender(egress, source));
         Some(Verdict::Forward(self.egress(egress, mac, heard_on)))
-    }
-
-    /// Counts a packet of a flow whose state it does not change.
-    fn go_on(
-        &mut self,
-        table: &Table,
-        id: u32,
-        direction: Direction,
-        (packets, bytes): (u32, u64),
-        now: Instant,
-    ) {
-        let flow = self.flows.get_mut(id);
-        let counted = &mut flow.packets[direction as usize];
-        *counted = counted.saturating_add(packets);
-        flow.bytes[direction as usize] += bytes;
-        let (owner, state) = (flow.owner(), flow.state);
-        let timeout = self.timeout(table, owner, state);
-        self.flows.touch(id, now, timeout);
-        for figure in self.figures.both(owner) {
-            figure.traffic.count(direction, packets, bytes);
-        }
     }
 }
 

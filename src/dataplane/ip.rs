@@ -292,10 +292,8 @@ impl Dataplane {
     fn account(&mut self, packet: &Packet<'_>, id: u32, direction: Direction) {
         let Packet { table, headers, now, .. } = *packet;
         self.note_answer(packet, id, direction);
+        self.count(id, direction, packet.segments(), packet.bytes());
         let flow = self.flows.get_mut(id);
-        let (packets, bytes) = (packet.segments(), packet.bytes());
-        flow.packets[direction as usize] = flow.packets[direction as usize].saturating_add(packets);
-        flow.bytes[direction as usize] += bytes;
         let before = (flow.state, flow.assured, flow.reset_by);
         if let Transport::Tcp(segment) = headers.transport {
             let data = headers.total_len > headers.header_len + segment.header_len;
@@ -316,12 +314,27 @@ impl Dataplane {
                 self.assure_client_of(id);
             }
         }
-        let timeout = self.timeout(table, owner, state);
-        self.flows.touch(id, now, timeout);
+        self.live_on(table, id, now);
+        self.flow_moved(owner, before.0, state);
+    }
+
+    /// Counts packets of a flow, its server's and its service's.
+    pub(super) fn count(&mut self, id: u32, direction: Direction, packets: u32, bytes: u64) {
+        let flow = self.flows.get_mut(id);
+        let counted = &mut flow.packets[direction as usize];
+        *counted = counted.saturating_add(packets);
+        flow.bytes[direction as usize] += bytes;
+        let owner = flow.owner();
         for figure in self.figures.both(owner) {
             figure.traffic.count(direction, packets, bytes);
         }
-        self.flow_moved(owner, before.0, state);
+    }
+
+    /// From now on the flow lives for as long as its state says.
+    pub(super) fn live_on(&mut self, table: &Table, id: u32, now: Instant) {
+        let flow = self.flows.get(id);
+        let timeout = self.timeout(table, flow.owner(), flow.state);
+        self.flows.touch(id, now, timeout);
     }
 
     /// What a segment shows of whether the flow's server answers.
