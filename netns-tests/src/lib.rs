@@ -32,6 +32,7 @@ pub mod wire;
 pub use binary::{provide as provide_binary, tapvs};
 pub use config::{Service, config};
 pub use failure::{Context, Failure, Outcome};
+pub use process::resident;
 pub use rig::{
     BRIDGE, CLIENT, CLIENT_TAP, GATEWAY, Hosts, ROUTER_INSIDE, ROUTER_OUTSIDE, Rig, SERVER_NIC,
     SERVERS_TAP, VIP, cable_router, cable_servers, eventually, server_address, silent_namespace,

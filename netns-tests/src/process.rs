@@ -10,6 +10,14 @@ use crate::{Context as _, Failure, Outcome, eventually};
 /// For anything a program should do at once; a loaded machine may take its time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Resident memory of a process, in bytes.
+pub fn resident(pid: u32) -> Outcome<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    Ok(kib.ok_or_else(|| Failure::new("no VmRSS in /proc/PID/status"))? * 1_024)
+}
+
 /// A running program. Killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Process(pub(crate) Child);

@@ -67,14 +67,6 @@ impl Router {
         self.log.lines.lock().unwrap_or_else(PoisonError::into_inner).text.clone()
     }
 
-    /// What of it is in memory, in KiB.
-    pub fn resident(&self) -> Outcome<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-        number.ok_or_else(|| Failure::new("no VmRSS"))
-    }
-
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> Outcome {
         self.process.signal(signal)

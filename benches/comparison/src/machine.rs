@@ -123,14 +123,6 @@ fn machine_ticks(stat: &str) -> Outcome<f64> {
     }
 }
 
-/// Resident memory of a process, in bytes.
-pub(crate) fn resident(pid: u32) -> Outcome<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    Ok(kib.ok_or_else(|| Failure::new("no VmRSS in /proc/PID/status"))? * 1_024)
-}
-
 /// Counters of a namespace's IP stack, such as `Udp.InCsumErrors`.
 #[derive(Clone, Debug)]
 pub(crate) struct Stack(BTreeMap<String, u64>);
@@ -200,7 +192,7 @@ mod tests {
         let begin = CpuTime::now(Some(std::process::id())).unwrap();
         let (own, all) = CpuTime::now(Some(std::process::id())).unwrap().since(begin);
         assert!(own.is_some_and(|own| own >= 0.0) && all >= 0.0);
-        assert!(resident(std::process::id()).unwrap() > 100_000);
+        assert!(netns_tests::resident(std::process::id()).unwrap() > 100_000);
         let machine = Machine::this();
         assert!(machine.cores > 0 && machine.memory_mib > 0 && machine.kernel.len() > 6);
     }

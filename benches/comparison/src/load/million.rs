@@ -19,7 +19,6 @@ use tapvs::links::Netlink;
 
 use super::small::{self, PAYLOAD};
 use super::window::{Window, Witness};
-use crate::machine::resident;
 use crate::outcome::Sample;
 use crate::stage::{CLIENT_NIC, Stage, port};
 
@@ -76,7 +75,7 @@ pub(super) fn fill(stage: &Stage) -> Outcome<Crowd> {
     };
     let Some(pid) = stage.pid() else { return Ok(crowd) };
     // With everything that does not depend on how many flows there are.
-    let without = resident(pid)?;
+    let without = netns_tests::resident(pid)?;
     if let Some(router) = stage.router() {
         let end = Instant::now() + FILLING;
         let mut flows = 0;
@@ -87,7 +86,7 @@ pub(super) fn fill(stage: &Stage) -> Outcome<Crowd> {
         }
         crowd.flows = Some(flows);
     }
-    crowd.memory = Some(resident(pid)?.saturating_sub(without));
+    crowd.memory = Some(netns_tests::resident(pid)?.saturating_sub(without));
     Ok(crowd)
 }
 
