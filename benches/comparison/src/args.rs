@@ -51,8 +51,8 @@ pub(crate) struct BenchmarkArgs {
     /// Only these workloads
     #[arg(long, value_name = "WORKLOAD", value_delimiter = ',', value_enum)]
     pub(crate) only: Vec<Workload>,
-    /// Only forwarders whose name has one of these words in it, and those they are compared with: `nat`, `raw`, `haproxy`
-    #[arg(long, value_name = "WORD", value_delimiter = ',')]
+    /// Only forwarders whose name has all words of one of these in it, and those they are compared with: `haproxy,"nat vnet_hdr io_uring"`
+    #[arg(long, value_name = "WORDS", value_delimiter = ',')]
     pub(crate) forwarders: Vec<String>,
     /// Where the report and the plots go
     #[arg(long, value_name = "FOLDER", default_value = "target/benchmark")]

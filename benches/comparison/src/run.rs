@@ -165,7 +165,7 @@ fn contestants(arguments: &BenchmarkArgs) -> (Vec<Contestant>, Vec<Missing>) {
     let wanted = |kind: Kind| {
         let name = kind.to_string().to_lowercase();
         arguments.forwarders.is_empty()
-            || arguments.forwarders.iter().any(|word| name.contains(&word.to_lowercase()))
+            || arguments.forwarders.iter().any(|words| has_all(&name, words))
     };
     let mut chosen = Vec::new();
     let mut missing = Vec::new();
@@ -193,6 +193,11 @@ fn contestants(arguments: &BenchmarkArgs) -> (Vec<Contestant>, Vec<Missing>) {
         remedy: None,
     });
     (chosen, missing)
+}
+
+/// Whether each of the words is in the name, which is in lower case.
+fn has_all(name: &str, words: &str) -> bool {
+    words.to_lowercase().split_whitespace().all(|word| name.contains(word))
 }
 
 /// Why a forwarder cannot run, and what would help.
