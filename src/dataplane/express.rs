@@ -5,16 +5,16 @@
 //! is, where it leads is known and there, the packet fits. What leaves and what is counted is the same by both ways, which
 //! the tests hold against each other; whatever is not certain here is left to the long one.
 
+use super::{Arrival, Dataplane};
 use super::flow::{Direction, Flow, State, Tuple};
 use super::role::{is_router, sender};
-use super::{Arrival, Dataplane, Verdict, is_host};
 use crate::addr::LinkId;
 use crate::frame::{ETHERNET, Ethernet, Frame, Plain, UDP};
 use crate::table::{Network, Table};
 use crate::time::Instant;
 
 impl Dataplane {
-    /// Forwards the packet in `frame`. `None`: it has to go the long way, and nothing has happened that
+    /// Forwards the packet in `frame`, to this link. `None`: it has to go the long way, and nothing has happened that
     /// this would not begin with.
     pub(super) fn express(
         &mut self,
@@ -22,7 +22,7 @@ impl Dataplane {
         ingress: LinkId,
         frame: &mut Frame,
         now: Instant,
-    ) -> Option<Verdict> {
+    ) -> Option<LinkId> {
         let network = table.network_of(ingress)?;
         let is_bridged = network.is_bridged();
         if !self.is_active() || is_bridged && !self.guard.is_open(ingress) {
@@ -34,10 +34,8 @@ impl Dataplane {
             return None;
         }
         let tuple = tuple(&packet);
-        // The peer's copies, and datagrams of a server that is being drained.
-        if tuple.protocol == UDP
-            && (tuple.source_port == tuple.destination_port || !self.endings.is_idle())
-        {
+        // A datagram of a server that is being drained goes to another one.
+        if tuple.protocol == UDP && !self.endings.is_idle() {
             return None;
         }
         let (id, direction) = self.flows.find(tuple)?;
@@ -49,7 +47,8 @@ impl Dataplane {
         if !goes_on || !is_valid {
             return None;
         }
-        // Looked up since the table came.
+        // There since a packet like this one has gone the long way with this table, which has found nothing
+        // wrong with its addresses and ports.
         let hop = self.neighbours.resolve(flow.hops[direction as usize])?;
         let neighbour = self.neighbours.get(hop);
         let egress = table.network(neighbour.network);
@@ -76,7 +75,8 @@ impl Dataplane {
         let rewrite = (!flow.direct).then(|| flow.rewrite(direction));
         let source = rewrite.map_or(packet.source, |rewrite| rewrite.source);
         packet.forward(frame, rewrite.as_ref(), mac, sender(egress, source));
-        Some(Verdict::Forward(self.egress(egress, mac, heard_on)))
+        self.counters.forwarded += 1;
+        Some(self.egress(egress, mac, heard_on))
     }
 }
 
@@ -91,17 +91,13 @@ const fn is_settled(flow: &Flow, direction: Direction) -> bool {
     }
 }
 
-/// Whether the packet comes from a station of `network`, is for the router, and has addresses that may be
-/// forwarded, and a TTL.
+/// Whether the packet comes from a station of `network`, is for the router, and has a TTL.
 fn is_ordinary(network: &Network, ethernet: &Ethernet, packet: &Plain) -> bool {
     let Ethernet { source, destination, .. } = *ethernet;
     source.is_unicast()
         && !is_router(network, source)
         && is_router(network, destination)
         && packet.ttl > 1
-        && is_host(packet.source)
-        && is_host(packet.destination)
-        && !network.is_broadcast(packet.source)
 }
 
 fn tuple(packet: &Plain) -> Tuple {

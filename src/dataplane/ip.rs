@@ -185,6 +185,12 @@ impl Dataplane {
         };
         self.check_ttl(packet, router, frame)?;
         let neighbour = self.flow_hop(table, id, direction, now)?;
+        if !headers.is_fragment() {
+            // Only for a whole packet of the flow itself: whoever finds a hop here takes for granted that
+            // what was checked until now holds for the next one too, while the table stays.
+            let hop = self.neighbours.reference(neighbour);
+            self.flows.get_mut(id).hops[direction as usize] = hop;
+        }
         self.check_way(packet, neighbour, router, frame)?;
         self.account(packet, id, direction);
         let helped;
@@ -269,7 +275,7 @@ impl Dataplane {
         Ok(())
     }
 
-    /// The neighbour that the flow's packets go to; looked up once per table generation.
+    /// The neighbour that the flow's packets go to.
     pub(super) fn flow_hop(
         &mut self,
         table: &Table,
@@ -283,9 +289,7 @@ impl Dataplane {
         }
         let destination = flow.rewrite(direction).destination;
         let hop = table.next_hop(destination).ok_or(DropReason::NoRoute)?;
-        let neighbour = self.neighbour(hop, now)?;
-        self.flows.get_mut(id).hops[direction as usize] = self.neighbours.reference(neighbour);
-        Ok(neighbour)
+        self.neighbour(hop, now)
     }
 
     /// Counts the packet and moves the flow's state on.

@@ -249,11 +249,12 @@ impl Dataplane {
     ) -> Verdict {
         self.counters.received += 1;
         let verdict = match self.express(table, ingress, frame, now) {
-            Some(verdict) => verdict,
+            Some(egress) => Verdict::Forward(egress),
             None => self.decide(table, ingress, frame, now),
         };
-        self.count_verdict(table, ingress, verdict);
-        log::trace!("link {ingress}: {verdict:?}");
+        if log::log_enabled!(log::Level::Trace) {
+            trace(ingress, verdict);
+        }
         verdict
     }
 
@@ -389,7 +390,7 @@ impl Dataplane {
         self.flows.len()
     }
 
-    /// Whatever the frame is.
+    /// Whatever the frame is; counted.
     fn decide(
         &mut self,
         table: &Table,
@@ -397,7 +398,9 @@ impl Dataplane {
         frame: &mut Frame,
         now: Instant,
     ) -> Verdict {
-        self.classify(table, ingress, frame, now).unwrap_or_else(Verdict::Drop)
+        let verdict = self.classify(table, ingress, frame, now).unwrap_or_else(Verdict::Drop);
+        self.count_verdict(table, ingress, verdict);
+        verdict
     }
 
     fn count_verdict(&mut self, table: &Table, ingress: LinkId, verdict: Verdict) {
@@ -498,6 +501,12 @@ impl Dataplane {
     fn count_drop(&mut self, reason: DropReason) {
         self.counters.drops[reason.index()] += 1;
     }
+}
+
+/// By value, and apart: a verdict that has to lie in memory to be shown is slower to return.
+#[cold]
+fn trace(ingress: LinkId, verdict: Verdict) {
+    log::trace!("link {ingress}: {verdict:?}");
 }
 
 /// An address that a packet may come from (RFC 1122 section 3.2.1.3, RFC 1812 section 5.3.7).

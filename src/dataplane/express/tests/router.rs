@@ -1,10 +1,10 @@
 //! A router that is held against another, and the network around it.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::addr::{LinkId, MacAddr, Role};
 use crate::config;
-use crate::dataplane::{Dataplane, FlowRecord, Verdict};
+use crate::dataplane::{Dataplane, FlowInfo, FlowRecord, Verdict};
 use crate::frame::{Arp, ETHER_TYPE_LOOP_PROBE, Frame, Operation};
 use crate::table::{Ids, Standing, Table};
 use crate::time::{Duration, Instant};
@@ -35,6 +35,7 @@ protocol = "udp"
 address = "203.0.113.10"
 port = 5000
 on_remove = "reset"
+drain_timeout = "3s"
 persistence = { timeout = "5s" }
 [[service.server]]
 address = "10.0.0.11"
@@ -103,6 +104,10 @@ virtual_router_id = 7
 [[failover.network]]
 network = "servers"
 virtual_router_id = 7
+[failover.sync]
+network = "internet"
+peer = "203.0.113.3"
+key = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 "#;
 
 const FEW: &str = r#"
@@ -147,14 +152,41 @@ impl Topology {
         }
     }
 
-    pub(super) fn compile(self, text: &str, old: Option<&Table>, ids: &mut Ids) -> Table {
+    fn compile(self, text: &str, old: Option<&Table>, ids: &mut Ids, is_drained: bool) -> Table {
         let text = match self {
             Self::Bridged => text.replace("\"10.0.0.", "\"203.0.113."),
             Self::Alone | Self::OneOfTwo => text.to_owned(),
         };
         let config = config::parse(&text).unwrap_or_else(|m| panic!("{}", m.display("generated")));
-        Table::compile(&config, old, ids, |_, _| Standing::GOOD)
+        let drained = IpAddr::V4(self.server(11));
+        Table::compile(&config, old, ids, |_, server| Standing {
+            is_drained: is_drained && server.endpoint.address == drained,
+            ..Standing::GOOD
+        })
     }
+}
+
+/// What is different in another table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Change {
+    /// The service has its second server.
+    pub(super) more: bool,
+    /// The first server is not another one.
+    pub(super) first: bool,
+    /// Of the network that the servers are in.
+    pub(super) mtu: u16,
+    /// The last byte of the gateway's address.
+    pub(super) gateway: u8,
+    /// The first network is smaller.
+    pub(super) narrow: bool,
+    /// An operator drains the first server.
+    pub(super) drained: bool,
+}
+
+impl Change {
+    /// The table of the start.
+    pub(super) const NONE: Self =
+        Self { more: false, first: true, mtu: 1_500, gateway: 1, narrow: false, drained: false };
 }
 
 /// One router, and whether it may take the short way.
@@ -172,10 +204,10 @@ pub(super) struct Router {
 }
 
 impl Router {
-    pub(super) fn new(topology: Topology, is_express: bool) -> Self {
+    pub(super) fn new(topology: Topology, max_flows: usize, is_express: bool) -> Self {
         let mut ids = Ids::default();
-        let table = topology.compile(&(topology.config() + FEW), None, &mut ids);
-        let dataplane = Dataplane::new(&table, *b"both have the sa", 64, START);
+        let table = topology.compile(&(topology.config() + FEW), None, &mut ids, false);
+        let dataplane = Dataplane::new(&table, *b"both have the sa", max_flows, START);
         let mut router = Self {
             table,
             ids,
@@ -194,20 +226,17 @@ impl Router {
     pub(super) fn handle(&mut self, link: LinkId, frame: &mut Frame, now: Instant) -> Verdict {
         if !self.is_express {
             self.dataplane.counters.received += 1;
-            let verdict = self.dataplane.decide(&self.table, link, frame, now);
-            self.dataplane.count_verdict(&self.table, link, verdict);
-            return verdict;
+            return self.dataplane.decide(&self.table, link, frame, now);
         }
         let mut copy = Frame::new();
         copy.copy_of(frame);
         // What the long way does first.
         let is_accepted = copy.accept().is_ok();
         let before = self.dataplane.counters.clone();
-        if let Some(verdict) = self.dataplane.express(&self.table, link, frame, now) {
+        if let Some(egress) = self.dataplane.express(&self.table, link, frame, now) {
             self.express += 1;
             self.dataplane.counters.received += 1;
-            self.dataplane.count_verdict(&self.table, link, verdict);
-            return verdict;
+            return Verdict::Forward(egress);
         }
         assert_eq!(frame.bytes(), copy.bytes(), "it was left alone");
         let mut left = Frame::new();
@@ -232,7 +261,12 @@ impl Router {
                 continue;
             }
             let is_client = link == OUT && !self.is_server(arp.target);
-            let mac = if is_client { CLIENT_MAC } else { server_mac(arp.target) };
+            let mac = match arp.target.octets() {
+                // Another gateway is another station.
+                [.., 9] => MacAddr([2, 0, 0, 0, 0, 99]),
+                _ if is_client => CLIENT_MAC,
+                _ => server_mac(arp.target),
+            };
             let link = if is_client { OUT } else { IN };
             let answer = Arp {
                 operation: Operation::Reply,
@@ -247,15 +281,28 @@ impl Router {
         all
     }
 
-    pub(super) fn reload(&mut self, more: bool, first: bool, mtu: u16, now: Instant) {
+    pub(super) fn reload(&mut self, change: Change, now: Instant) {
+        let Change { more, first, mtu, gateway, narrow, drained } = change;
         let mtu = format!("mac = \"{IN_MAC}\"\nmtu = {mtu}");
         let text = self.topology.config().replace(&format!("mac = \"{IN_MAC}\""), &mtu);
+        let text = text.replace("\"203.0.113.1\"", &format!("\"203.0.113.{gateway}\""));
+        let text = if narrow { text.replace("113.2/24", "113.2/26") } else { text };
         let text = text + FEW + if more { MORE } else { "" };
         // Whose connections are ended.
         let text = if first { text } else { text.replace("0.0.11\"", "0.0.13\"") };
-        let new = self.topology.compile(&text, Some(&self.table), &mut self.ids);
+        let new = self.topology.compile(&text, Some(&self.table), &mut self.ids, drained);
         self.dataplane.handle_table(&self.table, &new, now);
         self.table = new;
+    }
+
+    /// One of its flows.
+    pub(super) fn flow(&self, number: usize, now: Instant) -> Option<FlowInfo> {
+        let places = 0..self.dataplane.flow_places();
+        let mut flows: Vec<_> =
+            self.dataplane.flows_in(places, now).map(|(flow, _)| flow).collect();
+        flows.sort_by_key(|flow| (flow.original.source, flow.original.source_port));
+        let count = flows.len().max(1);
+        flows.into_iter().nth(number % count)
     }
 
     /// Everything that can be seen of it.
