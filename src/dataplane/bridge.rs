@@ -78,7 +78,7 @@ impl Dataplane {
         self.check_virtual_mac(arrival, frame.bytes())?;
         // Who is taught about by another router is not there; this one may not know yet that it is active.
         if !is_lesson {
-            self.learn_station(arrival);
+            self.learn_station(table, network, ingress, ethernet.source, now);
         }
         if is_advert(arrival, frame.bytes()) {
             return self.frame_for_router(arrival, frame);
@@ -100,17 +100,23 @@ impl Dataplane {
 
     /// Remembers where the sender is. The virtual MAC is no station's. While another router is active, it
     /// passes frames from link to link too, whatever this one is.
-    pub(super) fn learn_station(&mut self, arrival: &Arrival<'_>) {
-        let Arrival { table, network, ingress, ethernet, now, .. } = *arrival;
-        if Some(ethernet.source) == network.virtual_mac {
+    pub(super) fn learn_station(
+        &mut self,
+        table: &Table,
+        network: &Network,
+        ingress: LinkId,
+        sender: MacAddr,
+        now: Instant,
+    ) {
+        if Some(sender) == network.virtual_mac {
             return;
         }
         let is_alone = self.is_active() && !self.is_contended(table, now);
         let newcomers = &mut self.limits[ingress.index()].newcomers;
         if is_alone {
-            self.stations.learn(network.id, ethernet.source, ingress, newcomers, now);
+            self.stations.learn(network.id, sender, ingress, newcomers, now);
         } else {
-            self.stations.overhear(network.id, ethernet.source, ingress, newcomers, now);
+            self.stations.overhear(network.id, sender, ingress, newcomers, now);
         }
     }
 

@@ -5,7 +5,7 @@
 //! is, where it leads is known and there, the packet fits. What leaves and what is counted is the same by both ways, which
 //! the tests hold against each other; whatever is not certain here is left to the long one.
 
-use super::{Arrival, Dataplane};
+use super::Dataplane;
 use super::flow::{Direction, Flow, State, Tuple};
 use super::role::{is_router, sender};
 use crate::addr::LinkId;
@@ -52,7 +52,7 @@ impl Dataplane {
         let hop = self.neighbours.resolve(flow.hops[direction as usize])?;
         let neighbour = self.neighbours.get(hop);
         let egress = table.network(neighbour.network);
-        let offload = frame.accept().ok()?;
+        let offload = frame.accept_plain(&packet).ok()?;
         let len = ETHERNET + packet.total_len;
         let longest = offload.longest(len) - ETHERNET;
         if !neighbour.is_usable()
@@ -64,7 +64,7 @@ impl Dataplane {
 
         let (mac, heard_on) = (neighbour.mac, neighbour.link);
         if is_bridged {
-            self.learn_station(&Arrival { table, network, ingress, ethernet, offload, now });
+            self.learn_station(table, network, ingress, ethernet.source, now);
         }
         self.neighbours.get_mut(hop).used = true;
         let bytes = (packet.total_len + offload.repeated(len)) as u64;

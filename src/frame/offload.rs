@@ -3,6 +3,7 @@
 
 use super::checksum;
 use super::headers::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, ETHERNET, IP, TCP, UDP};
+use super::plain::{Plain, TRANSPORT_AT};
 use super::{Frame, HEADROOM};
 
 /// Length of a virtio-net header, in bytes.
@@ -296,6 +297,28 @@ impl Frame {
         let header = VirtioHeader { flags: NEEDS_CSUM, hdr_len: offload.end, ..header };
         self.set_header(header.to_bytes());
         Ok(offload)
+    }
+
+    /// As [`Frame::accept`], of a frame that was parsed already.
+    #[inline]
+    pub fn accept_plain(&mut self, packet: &Plain) -> Result<Offload, BadOffload> {
+        let header = VirtioHeader::from_bytes(self.header());
+        let sum = if packet.protocol == UDP { UDP_SUM } else { TCP_SUM };
+        let is_its_sum = (header.csum_start, header.csum_offset) == (TRANSPORT_AT, sum);
+        if !is_its_sum || header.flags & NEEDS_CSUM == 0 || header.gso_type != 0 {
+            return self.accept();
+        }
+        let header = VirtioHeader { flags: NEEDS_CSUM, hdr_len: packet.headers_end, ..header };
+        self.set_header(header.to_bytes());
+        Ok(Offload {
+            kind: Kind::Whole,
+            is_partial: true,
+            is_transport: true,
+            size: header.gso_size,
+            start: TRANSPORT_AT,
+            end: packet.headers_end,
+            sum_at: TRANSPORT_AT + sum,
+        })
     }
 
     /// What is left to be done to a frame that was accepted.

@@ -10,7 +10,9 @@ use crate::addr::MacAddr;
 
 /// Length of an IPv4 header without options, in bytes.
 const IP_HEADER: usize = 20;
-const TRANSPORT: usize = IP + IP_HEADER;
+/// Where the transport header starts in the frame.
+pub(super) const TRANSPORT_AT: u16 = 34;
+const TRANSPORT: usize = TRANSPORT_AT as usize;
 const UDP_SUM: usize = TRANSPORT + 6;
 const TCP_SUM: usize = TRANSPORT + 16;
 const IP_SUM: usize = IP + 10;
@@ -35,11 +37,14 @@ pub struct Plain {
     pub ttl: u8,
     /// Packet length with header, in bytes.
     pub total_len: usize,
+    /// Where the transport header ends in the frame.
+    pub headers_end: u16,
 }
 
 impl Plain {
     /// `None` for whatever is not such a packet, or not in order. A TCP segment is one where of SYN,
     /// ACK, FIN and RST it has ACK alone.
+    #[inline]
     pub fn parse(frame: &[u8]) -> Option<Self> {
         let header: &[u8; TRANSPORT + 8] = frame.first_chunk()?;
         let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
@@ -53,13 +58,15 @@ impl Plain {
         }
         let payload = total_len.checked_sub(IP_HEADER)?;
         let protocol = header[IP + 9];
-        let is_whole = match protocol {
-            UDP => (8..=payload).contains(&usize::from(word(TRANSPORT + 4))),
+        let (is_whole, header_len) = match protocol {
+            UDP => ((8..=payload).contains(&usize::from(word(TRANSPORT + 4))), 8),
             TCP => {
                 let [offset, flags] = *frame.get(TRANSPORT + 12..)?.first_chunk()?;
-                (20..=payload).contains(&(usize::from(offset >> 4) * 4)) && flags & 0x17 == 0x10
+                let header_len = u16::from(offset >> 4) * 4;
+                let fits = (20..=payload).contains(&usize::from(header_len));
+                (fits && flags & 0x17 == 0x10, header_len)
             }
-            _ => false,
+            _ => return None,
         };
         if !is_whole || !checksum::is_valid(&header[IP..TRANSPORT]) {
             return None;
@@ -72,6 +79,7 @@ impl Plain {
             protocol,
             ttl: header[TTL],
             total_len,
+            headers_end: TRANSPORT_AT + header_len,
         })
     }
 

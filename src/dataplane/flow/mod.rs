@@ -48,7 +48,26 @@ pub struct Tuple {
     pub protocol: u8,
 }
 
+/// A tuple as two numbers. What is looked up for every packet is handed on in registers: read back from
+/// where its fields have just been written, it would be waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Key {
+    addresses: u64,
+    /// Ports and protocol: five bytes.
+    rest: u64,
+}
+
 impl Tuple {
+    #[inline]
+    fn key(self) -> Key {
+        let Self { source, destination, source_port, destination_port, protocol } = self;
+        let ports = u64::from(source_port) << 16 | u64::from(destination_port);
+        Key {
+            addresses: u64::from(source.to_bits()) << 32 | u64::from(destination.to_bits()),
+            rest: ports << 8 | u64::from(protocol),
+        }
+    }
+
     /// The tuple of packets in the other direction.
     #[must_use]
     pub const fn reversed(self) -> Self {
@@ -100,7 +119,8 @@ pub(super) struct Flow {
     pub(super) original: Tuple,
     /// As the server's packets arrive; those of a direct flow do not.
     pub(super) reply: Tuple,
-    /// Next hops towards the server and towards the client, valid for one table generation.
+    /// Next hops towards the server and towards the client, valid for one table generation: each is there
+    /// when a packet has gone its way since, and that may be gone on with.
     pub(super) hops: [NeighbourRef; 2],
     pub(super) generation: u32,
     owner: Owner,
@@ -301,7 +321,7 @@ pub(super) struct FlowTable {
     classes: Classes,
     start: Instant,
     /// What was looked for last, and what was found.
-    last: Option<(Tuple, Option<(u32, Direction)>)>,
+    last: Option<(Key, Option<(u32, Direction)>)>,
     /// The count of those who told of all their flows; wraps.
     lap: u8,
 }
@@ -361,26 +381,31 @@ impl FlowTable {
     }
 
     /// The flow whose packets in one direction look like `tuple`. May be past its deadline.
+    #[inline]
     pub(super) fn find(&mut self, tuple: Tuple) -> Option<(u32, Direction)> {
+        self.find_key(tuple.key())
+    }
+
+    fn find_key(&mut self, key: Key) -> Option<(u32, Direction)> {
         if let Some((last, found)) = self.last
-            && last == tuple
+            && last == key
         {
             return found;
         }
-        let found = self.look_up(tuple);
-        self.last = Some((tuple, found));
+        let found = self.look_up(key);
+        self.last = Some((key, found));
         found
     }
 
     /// As [`FlowTable::find`], for who only looks; of flows that live.
     pub(super) fn peek(&self, tuple: Tuple, now: Instant) -> Option<(&Flow, Direction)> {
-        let (id, direction) = self.look_up(tuple)?;
+        let (id, direction) = self.look_up(tuple.key())?;
         (!self.is_expired(id, now)).then(|| (self.get(id), direction))
     }
 
     /// Whether packets in some direction of some flow look like `tuple`.
     pub(super) fn is_taken(&self, tuple: Tuple) -> bool {
-        self.look_up(tuple).is_some()
+        self.look_up(tuple.key()).is_some()
     }
 
     /// Stores `flow` until `timeout` from now. The caller has checked that both tuples are free (of a
@@ -560,20 +585,21 @@ impl FlowTable {
         })
     }
 
-    fn look_up(&self, tuple: Tuple) -> Option<(u32, Direction)> {
+    fn look_up(&self, key: Key) -> Option<(u32, Direction)> {
         let is_it = |entry| {
             let (id, direction) = flow_of(entry);
             let flow = self.get(id);
-            tuple == if direction == Direction::Original { flow.original } else { flow.reply }
+            key == if direction == Direction::Original { flow.original } else { flow.reply }.key()
         };
-        self.index.find(self.hash(tuple), is_it).map(flow_of)
+        self.index.find(self.hash_of(key), is_it).map(flow_of)
     }
 
     fn hash(&self, tuple: Tuple) -> u64 {
-        let Tuple { source, destination, source_port, destination_port, protocol } = tuple;
-        let addresses = u64::from(source.to_bits()) << 32 | u64::from(destination.to_bits());
-        let ports = u64::from(source_port) << 16 | u64::from(destination_port);
-        self.hash.of_thirteen_bytes(addresses, ports << 8 | u64::from(protocol))
+        self.hash_of(tuple.key())
+    }
+
+    fn hash_of(&self, key: Key) -> u64 {
+        self.hash.of_thirteen_bytes(key.addresses, key.rest)
     }
 
     fn millis(&self, at: Instant) -> u32 {

@@ -35,10 +35,10 @@ fn damaged(bytes: &mut [u8], damage: &[(usize, u8)], mends: bool) {
 /// What the other way of parsing says of a packet that this one is for.
 fn by_the_long_way(frame: &[u8]) -> Option<Plain> {
     let headers = Ipv4::parse(frame).ok().filter(|_| frame[12..14] == [8, 0])?;
-    let (source_port, destination_port) = match headers.transport {
-        Transport::Udp(udp) => (udp.source, udp.destination),
+    let (source_port, destination_port, transport_len) = match headers.transport {
+        Transport::Udp(udp) => (udp.source, udp.destination, 8),
         Transport::Tcp(tcp) if tcp.ack && !(tcp.syn || tcp.fin || tcp.rst) => {
-            (tcp.source, tcp.destination)
+            (tcp.source, tcp.destination, u16::from(frame[TRANSPORT + 12] >> 4) * 4)
         }
         _ => return None,
     };
@@ -51,6 +51,7 @@ fn by_the_long_way(frame: &[u8]) -> Option<Plain> {
         protocol,
         ttl,
         total_len,
+        headers_end: TRANSPORT_AT + transport_len,
     })
 }
 
@@ -78,6 +79,34 @@ proptest! {
         damaged(&mut bytes, &damage, mends);
         bytes.resize(len.max(usize::from(damage.is_empty()) * 62), 0);
         prop_assert_eq!(Plain::parse(&bytes), by_the_long_way(&bytes));
+    }
+
+    #[test]
+    fn accepts_what_the_long_way_accepts(
+        is_udp in any::<bool>(),
+        fields in (
+            select(vec![0_u8, 1, 2, 3, 5]),
+            prop_oneof![Just(0_u8), select(vec![1_u8, 4, 5, 0x81, 0x80, 7])],
+            select(vec![0_u16, 1, 8, 0xffff]),
+            prop_oneof![Just(34_u16), select(vec![14_u16, 33, 35, 54, 60, 0xffff])],
+            prop_oneof![select(vec![6_u16, 16]), select(vec![0_u16, 7, 17, 0xffff])],
+        ),
+        damage in prop::collection::vec((places(), values()), 0..2),
+        len in prop_oneof![Just(62_usize), 42..=70_usize],
+    ) {
+        let mut bytes = packet(is_udp, 0x10);
+        damaged(&mut bytes, &damage, true);
+        bytes.resize(len, 0);
+        let (flags, gso_type, gso_size, csum_start, csum_offset) = fields;
+        let header =
+            VirtioHeader { flags, gso_type, hdr_len: 3, gso_size, csum_start, csum_offset };
+        let mut frames = [Frame::from_bytes(&bytes), Frame::from_bytes(&bytes)];
+        frames.iter_mut().for_each(|frame| frame.set_header(header.to_bytes()));
+        let [short, long] = &mut frames;
+        if let Some(packet) = Plain::parse(&bytes) {
+            prop_assert_eq!(short.accept_plain(&packet), long.accept());
+            prop_assert_eq!(short.header(), long.header());
+        }
     }
 
     #[test]
