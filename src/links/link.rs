@@ -132,7 +132,9 @@ impl Link {
             match result {
                 Ok(length) if frames[at].take_input(device.with_header, length) => {
                     self.counters.count_in(frames[at].len());
-                    frames.swap(count, at);
+                    if count < at {
+                        frames.swap(count, at);
+                    }
                     count += 1;
                 }
                 Ok(_) => self.counters.read_errors += 1,

@@ -34,6 +34,9 @@ struct Ring {
     /// The devices it keeps, by their links: looking a descriptor up costs two atomic operations. Empty
     /// where the kernel keeps none.
     kept: Vec<Option<RawFd>>,
+    /// What is handed over next. Copied to the kernel's queue one by one, each would be read back before it
+    /// has left the processor's store buffer.
+    entries: Vec<squeue::Entry>,
 }
 
 /// How the ring is told of a device: where it keeps it, or by its descriptor.
@@ -116,11 +119,9 @@ impl Engine for Uring {
         writes: impl Iterator<Item = (Device, &'f [u8])>,
         results: &mut Results,
     ) {
-        let mut writes = writes.peekable();
-        let Some(first) = writes.next() else { return results.clear() };
         // One alone is cheaper by itself.
-        let ring = if writes.peek().is_none() { None } else { self.ring() };
-        let writes = std::iter::once(first).chain(writes);
+        let is_alone = matches!(writes.size_hint(), (_, Some(..=1)));
+        let ring = if is_alone { None } else { self.ring() };
         let Some(ring) = ring else { return Syscall.write(writes, results) };
         let write = |place: Place, bytes: &[u8]| {
             let (start, length) = (bytes.as_ptr(), u32::try_from(bytes.len()).unwrap_or(u32::MAX));
@@ -159,7 +160,7 @@ impl Ring {
         // Linux 5.19.
         let sparse = ring.submitter().register_files_sparse(u32::try_from(KEPT).unwrap_or(0));
         let kept = if sparse.is_ok() { vec![None; KEPT] } else { Vec::new() };
-        Ok(Box::new(Self { ring, kept }))
+        Ok(Box::new(Self { ring, kept, entries: Vec::with_capacity(MOST) }))
     }
 
     /// Hands over an operation for each, and takes in what came of them. What they point to must live
@@ -172,18 +173,23 @@ impl Ring {
     ) -> io::Result<()> {
         results.clear();
         let (submitter, mut queue, mut completions) = self.ring.split();
-        for (number, (device, buffer)) in (0..).zip(operations.take(MOST)) {
-            let entry = entry(place(&mut self.kept, &submitter, device), buffer).user_data(number);
-            // SAFETY: all operations are over when this function returns, or the ring is gone.
-            if unsafe { queue.push(&entry) }.is_err() {
-                break;
-            }
+        self.entries.clear();
+        // The device by its parts: put together, it would be waited for.
+        for (number, (Device { link, fd, .. }, buffer)) in (0..).zip(operations.take(MOST)) {
+            let place = place(&mut self.kept, &submitter, link, fd);
+            self.entries.push(entry(place, buffer).user_data(number));
             results.push(-libc::ECANCELED);
         }
+        // SAFETY: all operations are over when this function returns, or the ring is gone.
+        unsafe { queue.push_multiple(&self.entries) }.map_err(io::Error::other)?;
         queue.sync();
         let mut left = results.len;
-        while left > 0 {
-            let waited = submitter.submit_and_wait(left);
+        if left == 0 {
+            return Ok(());
+        }
+        // What need not wait is over when it has been handed over, and that is everything.
+        let mut entered = submitter.submit();
+        loop {
             completions.sync();
             for completion in &mut completions {
                 let at = usize::try_from(completion.user_data()).unwrap_or(usize::MAX);
@@ -192,12 +198,12 @@ impl Ring {
                     left -= 1;
                 }
             }
-            match waited {
+            match entered {
                 Err(error) if error.raw_os_error() != Some(libc::EINTR) => return Err(error),
-                _ => {}
+                _ if left == 0 => return Ok(()),
+                _ => entered = submitter.submit_and_wait(left),
             }
         }
-        Ok(())
     }
 
     fn forget(&mut self, link: LinkId) -> io::Result<()> {
@@ -211,8 +217,7 @@ impl Ring {
 }
 
 /// Where the ring keeps the device; kept from now on if it can be.
-fn place(kept: &mut [Option<RawFd>], submitter: &Submitter<'_>, device: Device) -> Place {
-    let Device { link, fd, .. } = device;
+fn place(kept: &mut [Option<RawFd>], submitter: &Submitter<'_>, link: LinkId, fd: RawFd) -> Place {
     let Some(place) = kept.get_mut(link.index()) else { return Err(types::Fd(fd)) };
     if *place != Some(fd) {
         if submitter.register_files_update(u32::from(link.0), &[fd]).is_err() {
