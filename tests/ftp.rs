@@ -514,7 +514,7 @@ proptest! {
     /// byte that the client gets is that of the same place in one text, whatever straddles what.
     #[test]
     fn any_part_of_a_text_may_be_sent_again(
-        ports in prop::collection::vec(1024_u16..=65_535, 1..12),
+        ports in prop::collection::vec(prop_oneof![3 => 1024_u16..=65_535, 1 => 2_000_u16..2_002], 1..12),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
         again in prop::collection::vec((any::<prop::sample::Index>(), 1_usize..400), 0..40),
         acknowledges: bool,
@@ -559,8 +559,14 @@ proptest! {
         prop_assert_eq!(named as u64, refused.rewritten);
         prop_assert_eq!(text.matches("150 ok").count(), ports.len());
         if acknowledges && ends.len() > 2 * ports.len() {
-            // So many are awaited at once.
-            prop_assert_eq!(named, ports.len().min(8));
+            // So many are awaited at once; one that is awaited already may be named again.
+            let mut awaited = Vec::new();
+            let is_named = |port: &&u16| {
+                let has_room = awaited.len() < 8 && !awaited.contains(*port);
+                awaited.extend(has_room.then_some(**port));
+                awaited.contains(*port)
+            };
+            prop_assert_eq!(named, ports.iter().filter(is_named).count());
         }
     }
 }
