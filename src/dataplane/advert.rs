@@ -5,13 +5,12 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::flow::Tuple;
 use super::ip::Packet;
 use super::{Arrival, Dataplane, DropReason, Verdict, is_host};
 use crate::addr::{Endpoint, MacAddr, NetworkId};
-use crate::frame::{
-    ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, ETHERNET, Frame, IP, Ipv4, Transport, set_macs,
-};
-use crate::table::{Local, Table};
+use crate::frame::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, ETHERNET, Frame, IP, Ipv4, UDP, set_macs};
+use crate::table::{Local, Network, Table};
 
 /// The IP protocol of adverts (RFC 9568 section 5.1.1.4).
 const VRRP: u8 = 112;
@@ -101,16 +100,22 @@ pub(super) fn is_advert(arrival: &Arrival<'_>, frame: &[u8]) -> bool {
         }
 }
 
-/// Whether a packet is what the peer copies of its flows: from its end to this router's, exactly.
+/// Whether a packet is what the peer copies of its flows.
 pub(super) fn is_sync(packet: &Packet<'_>) -> bool {
     let Packet { table, network, headers, .. } = packet;
-    let Transport::Udp(udp) = headers.transport else { return false };
+    !headers.is_fragment() && packet.tuple().is_some_and(|tuple| is_of_sync(table, network, tuple))
+}
+
+/// Whether that is what a whole packet with this tuple is that came in from `network`: from the peer's end
+/// to this router's, exactly.
+pub(super) fn is_of_sync(table: &Table, network: &Network, tuple: Tuple) -> bool {
+    let Tuple { source, destination, source_port, destination_port, protocol } = tuple;
     // Both ends have one port: most packets need no second look.
-    if udp.source != udp.destination || headers.is_fragment() {
+    if protocol != UDP || source_port != destination_port {
         return false;
     }
     let end = |address: Ipv4Addr, port| Endpoint { address: IpAddr::V4(address), port };
-    let ends = (end(headers.destination, udp.destination), end(headers.source, udp.source));
+    let ends = (end(destination, destination_port), end(source, source_port));
     let sync = table.failover().and_then(|failover| failover.sync.as_ref());
     sync.is_some_and(|sync| sync.network == network.id.index()) && table.sync_ends() == Some(ends)
 }

@@ -5,9 +5,10 @@
 //! is, where it leads is known and there, the packet fits. What leaves and what is counted is the same by both ways, which
 //! the tests hold against each other; whatever is not certain here is left to the long one.
 
-use super::Dataplane;
+use super::advert::is_of_sync;
 use super::flow::{Direction, Flow, State, Tuple};
 use super::role::{is_router, sender};
+use super::{Dataplane, is_host};
 use crate::addr::LinkId;
 use crate::frame::{ETHERNET, Ethernet, Frame, Plain, UDP};
 use crate::table::{Network, Table};
@@ -40,15 +41,19 @@ impl Dataplane {
         }
         let (id, direction) = self.flows.find(tuple)?;
         let flow = self.flows.get(id);
-        let goes_on = is_settled(flow, direction) && !flow.ending && !flow.helper.is_ftp();
+        // What a tuple and the table alone decide was asked of the packet before: whether its addresses are
+        // hosts', whether it is one of the peer's copies.
+        let goes_on = is_settled(flow, direction)
+            && flow.has_passed(direction)
+            && !flow.ending
+            && !flow.helper.is_ftp();
         let is_valid = flow.generation == table.generation()
             && flow.networks[direction as usize] == network.id
             && !self.flows.is_expired(id, now);
         if !goes_on || !is_valid {
             return None;
         }
-        // There since a packet like this one has gone the long way with this table, which has found nothing
-        // wrong with its addresses and ports.
+        debug_assert!(is_forwardable(table, network, tuple));
         let hop = self.neighbours.resolve(flow.hops[direction as usize])?;
         let neighbour = self.neighbours.get(hop);
         let egress = table.network(neighbour.network);
@@ -98,6 +103,14 @@ fn is_ordinary(network: &Network, ethernet: &Ethernet, packet: &Plain) -> bool {
         && !is_router(network, source)
         && is_router(network, destination)
         && packet.ttl > 1
+}
+
+/// What the long way asks of a whole packet's tuple before it looks for its flow.
+fn is_forwardable(table: &Table, network: &Network, tuple: Tuple) -> bool {
+    is_host(tuple.source)
+        && is_host(tuple.destination)
+        && !network.is_broadcast(tuple.source)
+        && !is_of_sync(table, network, tuple)
 }
 
 fn tuple(packet: &Plain) -> Tuple {

@@ -185,11 +185,9 @@ impl Dataplane {
         };
         self.check_ttl(packet, router, frame)?;
         let neighbour = self.flow_hop(table, id, direction, now)?;
+        // Of a fragment less is asked.
         if !headers.is_fragment() {
-            // Only for a whole packet of the flow itself: whoever finds a hop here takes for granted that
-            // what was checked until now holds for the next one too, while the table stays.
-            let hop = self.neighbours.reference(neighbour);
-            self.flows.get_mut(id).hops[direction as usize] = hop;
+            self.flows.get_mut(id).note_passed(direction);
         }
         self.check_way(packet, neighbour, router, frame)?;
         self.account(packet, id, direction);
@@ -250,8 +248,7 @@ impl Dataplane {
         if flow.generation == table.generation() {
             return;
         }
-        flow.generation = table.generation();
-        flow.hops = [super::neighbour::NeighbourRef::NONE; 2];
+        flow.begin_generation(table.generation());
         for direction in [Direction::Original, Direction::Reply] {
             // Where one side is sent to is where its own packets must come from.
             if let Some(hop) = table.next_hop(flow.rewrite(direction).destination) {
@@ -275,7 +272,7 @@ impl Dataplane {
         Ok(())
     }
 
-    /// The neighbour that the flow's packets go to.
+    /// The neighbour that the flow's packets go to; looked up once per table generation.
     pub(super) fn flow_hop(
         &mut self,
         table: &Table,
@@ -289,7 +286,9 @@ impl Dataplane {
         }
         let destination = flow.rewrite(direction).destination;
         let hop = table.next_hop(destination).ok_or(DropReason::NoRoute)?;
-        self.neighbour(hop, now)
+        let neighbour = self.neighbour(hop, now)?;
+        self.flows.get_mut(id).hops[direction as usize] = self.neighbours.reference(neighbour);
+        Ok(neighbour)
     }
 
     /// Counts the packet and moves the flow's state on.

@@ -91,7 +91,7 @@ impl Dataplane {
     /// Gives an unbound flow to its server, if that is configured by now.
     pub(in crate::dataplane) fn bind(&mut self, table: &Table, id: u32) {
         let flow = self.flows.get(id);
-        if !flow.unbound {
+        if !flow.is_unbound() {
             return;
         }
         if flow.helper == Helper::Data {
@@ -163,7 +163,7 @@ impl Dataplane {
         }
         let owner = owner.owner();
         self.flows.get_mut(id).helper = Helper::Data;
-        if let Some(owner) = owner.filter(|_| self.flows.get(id).unbound) {
+        if let Some(owner) = owner.filter(|_| self.flows.get(id).is_unbound()) {
             self.bind_to(id, owner);
         }
         Ok(Imported::Updated)
@@ -247,8 +247,10 @@ impl Dataplane {
         if method == Method::Masqueraded {
             flow.helper = Helper::Masquerade;
         }
-        flow.unbound = method.is_served();
-        self.copies.counters.unbound += u64::from(flow.unbound);
+        if method.is_served() {
+            flow.be_unbound();
+            self.copies.counters.unbound += 1;
+        }
         let id = self.flows.insert(flow, now, time_left(copied));
         self.revalidate(table, id);
         Ok(())

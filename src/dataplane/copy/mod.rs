@@ -245,7 +245,7 @@ impl Dataplane {
     pub(super) fn note_gone(&mut self, id: u32) {
         let flow = self.flows.get(id);
         let (original, is_noted) = (flow.original, flow.noted || !flow.assured);
-        self.copies.counters.unbound -= u64::from(flow.unbound);
+        self.copies.counters.unbound -= u64::from(flow.is_unbound());
         // What is told of a flow that waits for it already will be that it is gone.
         if self.copies.changes.is_on && !is_noted {
             self.push_change(Changed::Flow(original));

@@ -106,6 +106,8 @@ struct Owner {
 
 impl Owner {
     const NOBODY: Self = Self { service: ServiceId(u32::MAX), server: ServerId(u32::MAX) };
+    /// A service's server that is not configured here.
+    const UNKNOWN: Self = Self { service: ServiceId(u32::MAX), server: ServerId(u32::MAX - 1) };
 
     fn of(owner: Option<(ServiceId, ServerId)>) -> Self {
         owner.map_or(Self::NOBODY, |(service, server)| Self { service, server })
@@ -119,8 +121,7 @@ pub(super) struct Flow {
     pub(super) original: Tuple,
     /// As the server's packets arrive; those of a direct flow do not.
     pub(super) reply: Tuple,
-    /// Next hops towards the server and towards the client, valid for one table generation: each is there
-    /// when a packet has gone its way since, and that may be gone on with.
+    /// Next hops towards the server and towards the client, valid for one table generation.
     pub(super) hops: [NeighbourRef; 2],
     pub(super) generation: u32,
     owner: Owner,
@@ -151,8 +152,9 @@ pub(super) struct Flow {
     pub(super) noted: bool,
     /// It was learnt from the other router of a pair.
     pub(super) copied: bool,
-    /// A service's flow whose server is not configured here: it goes on, and nobody counts it.
-    pub(super) unbound: bool,
+    /// In which directions whole packets have passed all that is asked of a tuple, with this generation of the
+    /// table: a bit each.
+    passed: u8,
     /// Who else has a part in it.
     pub(super) helper: Helper,
     /// When the other router last named it among all its flows, in the bits of [`LAPS`]; and what else
@@ -204,7 +206,7 @@ impl Flow {
             ending: false,
             noted: false,
             copied: false,
-            unbound: false,
+            passed: 0,
             helper: Helper::None,
             marks: 0,
         }
@@ -250,12 +252,38 @@ impl Flow {
 
     /// It turned out whose flow it is.
     pub(super) const fn bind(&mut self, service: ServiceId, server: ServerId) {
-        (self.owner, self.unbound) = (Owner { service, server }, false);
+        self.owner = Owner { service, server };
+    }
+
+    /// It is a service's whose server is not configured here: it goes on, and nobody counts it.
+    pub(super) const fn be_unbound(&mut self) {
+        self.owner = Owner::UNKNOWN;
+    }
+
+    /// Whether it is such a flow.
+    pub(super) const fn is_unbound(&self) -> bool {
+        let Owner { service, server } = Owner::UNKNOWN;
+        self.owner.service.0 == service.0 && self.owner.server.0 == server.0
+    }
+
+    /// A whole packet in this direction has passed all that is asked of a tuple.
+    pub(super) const fn note_passed(&mut self, direction: Direction) {
+        self.passed |= 1 << direction as u8;
+    }
+
+    /// Whether one has, since this generation of the table is the flow's.
+    pub(super) const fn has_passed(&self, direction: Direction) -> bool {
+        self.passed & 1 << direction as u8 != 0
+    }
+
+    /// From now on it is of this generation of the table, and nothing is known of it.
+    pub(super) const fn begin_generation(&mut self, generation: u32) {
+        (self.generation, self.hops, self.passed) = (generation, [NeighbourRef::NONE; 2], 0);
     }
 
     /// Whether it is a service's, configured here or not.
     pub(super) const fn is_served(&self) -> bool {
-        self.owner().is_some() || self.unbound
+        self.owner().is_some() || self.is_unbound()
     }
 
     /// The view of TCP from which a packet in `direction` is seen.

@@ -119,7 +119,7 @@ impl Engine for Uring {
         writes: impl Iterator<Item = (Device, &'f [u8])>,
         results: &mut Results,
     ) {
-        // One alone is cheaper by itself.
+        // One alone is cheaper by itself; of several, few are left over.
         let is_alone = matches!(writes.size_hint(), (_, Some(..=1)));
         let ring = if is_alone { None } else { self.ring() };
         let Some(ring) = ring else { return Syscall.write(writes, results) };
@@ -180,7 +180,8 @@ impl Ring {
             self.entries.push(entry(place, buffer).user_data(number));
             results.push(-libc::ECANCELED);
         }
-        // SAFETY: all operations are over when this function returns, or the ring is gone.
+        // SAFETY: all operations are over when this function returns. With RWF_NOWAIT, which `probe` has seen
+        // honoured, one is over as soon as it has been submitted; the others go with the ring.
         unsafe { queue.push_multiple(&self.entries) }.map_err(io::Error::other)?;
         queue.sync();
         let mut left = results.len;
