@@ -15,8 +15,8 @@ use crate::table::{Network, Table};
 use crate::time::Instant;
 
 impl Dataplane {
-    /// Forwards the packet in `frame`, to this link. `None`: it has to go the long way, and nothing has happened that
-    /// this would not begin with.
+    /// Forwards the packet in `frame`, to this link. `None`: it has to go the long way, and nothing has
+    /// happened that this would not begin with.
     pub(super) fn express(
         &mut self,
         table: &Table,

@@ -13,6 +13,7 @@ const IP_HEADER: usize = 20;
 /// Where the transport header starts in the frame.
 pub(super) const TRANSPORT_AT: u16 = 34;
 const TRANSPORT: usize = TRANSPORT_AT as usize;
+const _: () = assert!(TRANSPORT == IP + IP_HEADER);
 const UDP_SUM: usize = TRANSPORT + 6;
 const TCP_SUM: usize = TRANSPORT + 16;
 const IP_SUM: usize = IP + 10;
