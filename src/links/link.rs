@@ -27,6 +27,9 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(5);
 /// A TAP that lived this long was not removed by the same hand that removed the one before.
 const STABLE: Duration = Duration::from_secs(10);
+/// Bytes that are read before they are written, about: of more, the first have left the core's cache when it is
+/// their turn; with fewer, turns cost more than that.
+const AT_ONCE: usize = 1 << 20;
 /// Reads that may fail in a row before the link waits for its next event.
 const FAILED_READS: u8 = 8;
 
@@ -39,6 +42,8 @@ pub(super) struct Link {
     pub(super) counters: Counters,
     /// Frames that the next read will find, by what the last one found.
     expected: usize,
+    /// Frames that make [`AT_ONCE`], by their size in the last read.
+    fitting: usize,
     failed_reads: u8,
     /// The last write failed because the device is down.
     pub(super) is_down: bool,
@@ -75,6 +80,7 @@ impl Link {
             device,
             counters: Counters::default(),
             expected: 1,
+            fitting: usize::MAX,
             failed_reads: 0,
             is_down: false,
             delay: FIRST_RETRY,
@@ -122,16 +128,18 @@ impl Link {
         results: &mut Results,
     ) -> Read {
         let Some(device) = self.device(link) else { return Read { count: 0, more: false } };
-        let asked = engine.ask(self.expected).min(frames.len());
+        let asked = engine.ask(self.expected).min(self.fitting).min(frames.len());
         engine.read(device, &mut frames[..asked], results);
-        let (mut count, mut more, mut has_failed) = (0, true, false);
+        let (mut count, mut bytes, mut more, mut has_failed) = (0, 0, true, false);
         for at in 0..results.len() {
             let result = results.get(at);
             // Whatever comes after it: only the last one says how things are now.
             more = !matches!(&result, Err(error) if error.kind() == ErrorKind::WouldBlock);
             match result {
                 Ok(length) if frames[at].take_input(device.with_header, length) => {
-                    self.counters.count_in(frames[at].len());
+                    let len = frames[at].len();
+                    self.counters.count_in(len);
+                    bytes += len;
                     if count < at {
                         frames.swap(count, at);
                     }
@@ -147,6 +155,7 @@ impl Link {
         }
         self.expected = if count == asked { 2 * asked } else { (count + 1).next_power_of_two() };
         if count > 0 {
+            self.fitting = (AT_ONCE * count / bytes.max(1)).max(1);
             self.is_down = false;
         }
         if !has_failed {

@@ -281,3 +281,26 @@ fn as_many_frames_are_asked_for_as_are_expected() {
     rounds(1);
     assert_eq!(rounds(1), (1, 2));
 }
+
+/// What is read is written before it has left the cache.
+#[test]
+fn of_long_frames_fewer_are_read_at_once() {
+    const LONG: i32 = 60_000;
+    for wish in WISHES {
+        let Some((mut all, ends)) = links(&[Offloads::NONE], wish) else { continue };
+        all.engine.reads = (0..10_000).map(|number| (number, LONG)).collect();
+        let mut batch = frames(64);
+        let mut turns = |all: &mut All<Faulty>| {
+            let mut read = 0;
+            for _ in 0..8 {
+                // More than can be read is there each time.
+                while ends[0].send(&numbered(1)).is_ok() {}
+                read = all.read_batch(LinkId(0), &mut batch).count;
+            }
+            read
+        };
+        assert_eq!(turns(&mut all), (1 << 20) / 60_000, "{wish:?}");
+        all.engine.reads.clear();
+        assert_eq!(turns(&mut all), 64, "{wish:?}");
+    }
+}
