@@ -12,6 +12,9 @@ pub(crate) struct Report {
     pub(crate) command: String,
     pub(crate) tapvs: String,
     pub(crate) machine: Machine,
+    /// The congestion control of all TCP streams; empty in a report that is older than this.
+    #[serde(default)]
+    pub(crate) congestion: String,
     pub(crate) rounds: u32,
     /// Of each measurement.
     pub(crate) seconds: f64,

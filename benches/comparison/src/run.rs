@@ -93,6 +93,7 @@ fn benchmark(arguments: &BenchmarkArgs) -> Outcome<ExitCode> {
         command: command_line(),
         tapvs: env!("CARGO_PKG_VERSION").into(),
         machine: Machine::this(),
+        congestion: stage::congestion()?.into(),
         rounds: arguments.rounds.unwrap_or(default.0),
         seconds: arguments.seconds.unwrap_or(default.1),
         forwarders: contestants.iter().map(|one| forwarder(one.kind)).collect(),

@@ -15,7 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
 use netns_tests::cable::{add_route, cable, cidr, give_tap, make_router};
-use netns_tests::{Context as _, Outcome, Router, Scratch, ensure, silent_namespace};
+use netns_tests::{Context as _, Failure, Outcome, Router, Scratch, ensure, silent_namespace};
 use tapvs::links::netlink::Statistics;
 use tapvs::links::{LinkError, Namespace, Netlink};
 
@@ -35,6 +35,9 @@ pub(crate) const NEAR_SERVER: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 11);
 /// A server behind NAT.
 pub(crate) const FAR_SERVER: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 11);
 const MTU: u32 = 1_500;
+/// How TCP finds out how much a path carries: the first that a namespace may have here. Not whatever the host has:
+/// BBR paces a stream by what it has measured, and that hides what the forwarder could carry.
+const CONGESTION: [&str; 2] = ["cubic", "reno"];
 
 /// What servers listen on.
 pub(crate) mod port {
@@ -88,6 +91,11 @@ impl Stage {
         let scratch = Scratch::new().context("cannot make a temporary directory")?;
         let (client, middle) = (silent_namespace()?, silent_namespace()?);
         let server = silent_namespace()?;
+        for namespace in [&client, &middle, &server] {
+            set_congestion(namespace)?;
+            // A stream must not begin with what another one has found out.
+            namespace.write_sysctl("net/ipv4/tcp_no_metrics_save", "1")?;
+        }
         for namespace in [&client, &middle] {
             // A new connection per request takes more ports than a stock system has.
             namespace.write_sysctl("net/ipv4/ip_local_port_range", "1024 65535")?;
@@ -180,6 +188,19 @@ impl Stage {
     pub(crate) fn server_nic(&self) -> Outcome<Statistics> {
         statistics(&self.server, SERVER_NIC)
     }
+}
+
+/// The congestion control of all streams, by name.
+pub(crate) fn congestion() -> Outcome<&'static str> {
+    set_congestion(&silent_namespace()?)
+}
+
+fn set_congestion(namespace: &Namespace) -> Outcome<&'static str> {
+    let set = |name: &&str| namespace.write_sysctl("net/ipv4/tcp_congestion_control", name);
+    let chosen = CONGESTION.into_iter().find(|name| set(name).is_ok());
+    chosen.ok_or_else(|| {
+        Failure::new(format!("no namespace may have one of {} here", CONGESTION.join(", ")))
+    })
 }
 
 fn statistics(namespace: &Namespace, nic: &str) -> Outcome<Statistics> {

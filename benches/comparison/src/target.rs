@@ -285,6 +285,7 @@ pub(crate) mod tests {
             command: "tapvs-bench".into(),
             tapvs: "0.1.0".into(),
             machine: Machine::this(),
+            congestion: "cubic".into(),
             rounds: 2,
             seconds: 2.0,
             forwarders: forwarders.into(),

@@ -16,6 +16,8 @@ use crate::stage::{Stage, port};
 
 /// What one read or write moves at most.
 const CHUNK: usize = 256 * 1024;
+/// Until a stream's window has grown to what the path carries.
+const GROWTH: Duration = Duration::from_secs(1);
 /// What is compared byte by byte before anything is measured.
 const PROOF: usize = 4 << 20;
 
@@ -60,6 +62,7 @@ pub(super) fn measure(stage: &Stage, streams: usize, length: Duration) -> Outcom
             scope.spawn(move || send(client, flag));
             scope.spawn(|| receive(server, &received));
         }
+        thread::sleep(GROWTH);
         let window = Window::open(stage, length, || Ok(received.load(Ordering::Relaxed)));
         // While the streams run: what is cut off at the end is no loss.
         let retransmits = witness.end(stage);

@@ -38,8 +38,12 @@ pub(super) fn facts(report: &Report) -> String {
         report.forwarders.iter().filter_map(|one| one.version.as_deref()).collect();
     let versions =
         if versions.is_empty() { String::new() } else { format!(", {}", versions.join(", ")) };
+    let tcp = match report.congestion.as_str() {
+        "" => String::new(),
+        congestion => format!("; TCP with {congestion}"),
+    };
     format!(
-        "{}; load before the run {}; tapvs {}{versions}; {}; {} rounds of {} s, interleaved; `{}`. The run is {}.",
+        "{}; load before the run {}; tapvs {}{versions}{tcp}; {}; {} rounds of {} s, interleaved; `{}`. The run is {}.",
         report.machine.described(),
         report.machine.load,
         report.tapvs,
